@@ -1,0 +1,257 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/healthpost/healthpost/chart"
+	"github.com/healthpost/healthpost/fhir"
+)
+
+// Clinic is everything the page asks of the box.
+//
+// Every method may be called concurrently. A method that stores something returns nil only
+// when the record is durable on this box (synced to disk), because the page then says "Saved here".
+// The page passes values through as typed, with digits and decimal signs normalised; the box
+// validates again. Ids of patients and records are lower-case hexadecimal text; an id of
+// another form is answered with ErrNotFound, never with a panic.
+//
+// A session that has ended or expired is answered with ErrNotSignedIn by every method that takes one.
+type Clinic interface {
+	// Box describes this box. It is called for each page and must not touch the disk for long.
+	Box(ctx context.Context) Box
+	// Counts gives the numbers of the sync line. It is called for each page, signed in or not.
+	Counts(ctx context.Context) Counts
+
+	// Staff lists who may sign in at this box, sorted by name.
+	Staff(ctx context.Context) ([]StaffTile, error)
+	// AddStaff adds a member. by is nil only for the first one; with by nil and a member
+	// already present the answer is ErrRefused.
+	AddStaff(ctx context.Context, by *Session, staff NewStaff) error
+	// SignIn starts a session and returns its opaque token (at least 128 random bits, URL-safe text).
+	// It needs no network. Errors: ErrWrongPIN, *LockedError. Counting wrong tries is the box's task.
+	SignIn(ctx context.Context, staffID, pin string) (token string, err error)
+	// Session returns the session of a token and counts as activity for the idle lock.
+	Session(ctx context.Context, token string) (Session, error)
+	// SignOut ends a session; an unknown token is not an error.
+	SignOut(ctx context.Context, token string)
+
+	// Today returns the lists of the first page.
+	Today(ctx context.Context, s Session) (Today, error)
+	// Find returns at most 20 patients, best match first. An empty query returns none.
+	Find(ctx context.Context, s Session, query string) ([]PatientRow, error)
+	// Register stores a new patient. The same formID and content again returns the first
+	// answer and stores nothing; the same formID with other content returns ErrFormUsed.
+	Register(ctx context.Context, s Session, formID string, r fhir.Registration) (patientID string, err error)
+	// Open returns a patient's chart. The access record is durable before Open returns.
+	Open(ctx context.Context, s Session, patientID string) (PatientView, error)
+	// SaveVisit stores one visit as one record. Soft limits were already confirmed by the staff
+	// member; hard limits are refused with a *FieldsError. formID as in Register.
+	SaveVisit(ctx context.Context, s Session, patientID, formID string, v fhir.Visit) (Saved, error)
+	// AmendPatient stores new details in place of the versions in base. With base holding
+	// all heads it resolves a conflict. Versions that are not in base and arrived meanwhile
+	// stay heads: the answer is then still nil and the chart shows the conflict. formID as in Register.
+	AmendPatient(ctx context.Context, s Session, patientID, formID string, r fhir.Registration, base []chart.Ref) error
+	// Retract withdraws one item of one record, with a reason that is kept. formID as in Register.
+	// ref may name any item of a visit; the whole visit's items are withdrawn when it names its Encounter.
+	Retract(ctx context.Context, s Session, patientID, formID string, ref chart.Ref, reason string) error
+
+	// SyncPage returns the state of every link and of the box, in plain numbers.
+	SyncPage(ctx context.Context, s Session) (SyncPage, error)
+	// SyncNow wakes the exchange with every peer and returns without waiting for it.
+	SyncNow(ctx context.Context, s Session) error
+	// Watch returns a one-slot signal: a value arrives after any state, count or link changed;
+	// several changes may give one value. The channel is closed after ctx ends.
+	Watch(ctx context.Context) <-chan struct{}
+	// States returns the state of each record named by its full id in hexadecimal. Unknown ids
+	// and records of patients this session may not open are left out. At most 200 ids are asked at once.
+	States(ctx context.Context, s Session, rids []string) (map[string]chart.State, error)
+}
+
+// What a method may answer besides nil. The page explains each in words; any other
+// error is shown as "this did not work, nothing was saved" and logged with its text.
+var (
+	// ErrNotSignedIn: the session is missing, ended or expired. The page asks for the PIN.
+	ErrNotSignedIn = errors.New("not signed in")
+	// ErrWrongPIN: no such staff member or another PIN; the page does not tell which.
+	ErrWrongPIN = errors.New("wrong pin")
+	// ErrNotFound: this box holds no such patient, record or item, or this session may not know of it.
+	ErrNotFound = errors.New("not found")
+	// ErrRefused: a policy forbids it to this session.
+	ErrRefused = errors.New("refused by policy")
+	// ErrReadOnly: the disk is nearly full. Nothing was saved; reading goes on.
+	ErrReadOnly = errors.New("box is read-only: disk nearly full")
+	// ErrFault: a write or sync failed. Nothing was saved and the box takes no more writes.
+	ErrFault = errors.New("disk fault")
+	// ErrFormUsed: this form id was already saved with other content. Nothing was saved now.
+	ErrFormUsed = errors.New("form id already used with other content")
+)
+
+// LockedError is SignIn's answer after too many wrong PINs.
+type LockedError struct {
+	Until time.Duration // from now until the next try is taken
+}
+
+func (e *LockedError) Error() string { return "sign in locked for " + e.Until.String() }
+
+// FieldsError carries hard field errors found by the box; the page shows the form again with them.
+type FieldsError struct {
+	Fields []fhir.FieldError
+}
+
+func (e *FieldsError) Error() string { return "form refused by validation" }
+
+// Box is what a page says about the box it comes from.
+type Box struct {
+	Name            string   // "Kibuye clinic"
+	Role            string   // clinic, hub, field or standalone
+	Region          string   // name of the region
+	NeedsFirstStaff bool     // no staff member exists: the page asks for the first
+	Version         string   // version of the program
+	Languages       []string // the box's languages, first choice first: "en", "fr"
+	ReadOnly        bool     // no room left: a line on every page says that nothing can be saved
+	Faulted         bool     // a disk fault stopped writing: likewise
+}
+
+// Counts are numbers of this box's own records by state; confirmed counts the whole region's ledger as verified here.
+type Counts struct {
+	Pending        int // on this box only
+	Shared         int // another device holds them durably; no final place yet
+	Confirmed      int // ledger size under the newest checkpoint this box verified
+	Refused        int // not accepted, still shown until a person has dealt with them
+	VisitsOnlyHere int // visits among Pending
+}
+
+// StaffTile is one name to tap at sign in.
+type StaffTile struct {
+	ID       string
+	Name     string
+	Initials string // at most 3 letters
+}
+
+// NewStaff is a member to add. PIN is 6 ASCII digits; it is never logged or put in an error.
+type NewStaff struct {
+	Name string
+	PIN  string
+	Role string // "" means the box chooses: the first member may administer the box
+}
+
+// Session is one staff member signed in at this box.
+type Session struct {
+	Token     string
+	StaffID   string
+	StaffName string
+	Role      string
+	Language  string // "" means the box's first language
+}
+
+// Today is the first page after sign in.
+type Today struct {
+	Waiting []Waiting  // urgent first, then longest waiting; at most 50
+	Recent  []VisitRow // newest first; at most 20
+	Counts  Counts
+}
+
+// Waiting is one person registered here today and not seen yet, or marked urgent today.
+type Waiting struct {
+	PatientID string
+	Row       chart.Row
+	Urgent    bool
+	Since     time.Time
+}
+
+// VisitRow is one visit in a list.
+type VisitRow struct {
+	PatientID string
+	Row       chart.Row
+	RID       string // of the visit's record, full hexadecimal
+	At        time.Time
+	Problem   string // the problem's catalogue code or the words typed
+	Urgent    bool
+	State     chart.State
+}
+
+// PatientRow is one found patient.
+type PatientRow struct {
+	ID    string // compartment, hexadecimal
+	Row   chart.Row
+	State chart.State // of the newest record of this patient
+}
+
+// PatientView is one opened chart.
+type PatientView struct {
+	ID    string
+	Row   chart.Row
+	Chart chart.Chart
+}
+
+// Saved is the answer to a stored visit.
+type Saved struct {
+	RID   string // full hexadecimal
+	State chart.State
+}
+
+// SyncPage is what the box knows of its links and itself.
+type SyncPage struct {
+	Counts     Counts
+	Peers      []Peer
+	Refused    []RefusedRecord
+	Faults     []Fault
+	Disk       Disk
+	Clock      Clock
+	Checkpoint time.Time // when the newest checkpoint verified here was made; zero: none yet
+}
+
+// Link is the state of the way to a peer.
+type Link string
+
+const (
+	LinkUp     Link = "up"     // an exchange succeeded and the connection stands
+	LinkTrying Link = "trying" // connecting now
+	LinkDown   Link = "down"   // no way at the moment; records wait
+)
+
+// Peer is the other end of a link.
+type Peer struct {
+	ID          string
+	Name        string
+	Role        string
+	Link        Link
+	LastContact time.Time // zero: never
+	Sent        int       // records this peer has acknowledged as durable
+	Waiting     int       // records it has not acknowledged yet
+	Received    int       // records taken from it
+	Fault       Fault     // zero Code: none
+}
+
+// Fault is something wrong, in a form the page can translate: the catalogue key is "fault." + Code.
+// Codes the catalogue knows: peer_unreachable (name), peer_wrong_region (name), peer_bad_proof (name),
+// peer_version (name), peer_revoked (name), disk_low (free, e.g. "300 MB"), disk_full, disk_fault,
+// clock_unset, clock_off (how much, e.g. "3 h"), no_contact (days), split_view. Others are shown
+// as "Something is wrong (code). Ask for support."
+type Fault struct {
+	Code string
+	Args []string
+}
+
+// RefusedRecord is a record the region did not take. It stays on screen until a person has dealt with it.
+type RefusedRecord struct {
+	RID       string
+	PatientID string // "" when the record belongs to no patient
+	Name      string // the patient's name, or ""
+	At        time.Time
+	Reason    string // a catalogue code: duplicate, revoked, quarantined, equivocation, or words
+}
+
+// Disk is the box's storage.
+type Disk struct {
+	FreeBytes, TotalBytes int64
+}
+
+// Clock is the trust in the box's clock.
+type Clock struct {
+	Now     time.Time
+	Trusted bool   // set by a source since the last start
+	Source  string // "network time", "hub", "" when not set
+}
