@@ -1,0 +1,182 @@
+package record
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+)
+
+// ErrNotFinal: the checkpoint is well formed but fewer than a majority of the
+// hub keys cosigned it.
+var ErrNotFinal = errors.New("not cosigned by a majority of the hubs")
+
+const (
+	checkpointBytesMax = 8 << 10
+	algCosignatureV1   = 0x04
+)
+
+// Origin is the first line of every checkpoint of a region, and the start of its
+// hubs' key names (C2SP tlog-checkpoint).
+func Origin(r RegionID) string { return "healthpost/" + r.String()[:32] + "/g1" }
+
+// CheckpointText is the signed text: origin, size and root, a line each.
+func CheckpointText(r RegionID, h TreeHead) string {
+	return Origin(r) + "\n" + strconv.FormatUint(h.Size, 10) + "\n" + base64.StdEncoding.EncodeToString(h.Root[:]) + "\n"
+}
+
+// Checkpoint is a tree head of a region with the hubs that cosigned it.
+type Checkpoint struct {
+	Head    TreeHead
+	Signers []DeviceID // whose signatures were verified, in the order given
+	Note    []byte     // C2SP signed note
+}
+
+// Cosign gives a note with one cosignature/v1 (C2SP tlog-cosignature) over the
+// head, at the time given in Unix seconds.
+func Cosign(r RegionID, h TreeHead, hub ed25519.PrivateKey, unixSeconds int64) ([]byte, error) {
+	id := DeviceID(hub.Public().(ed25519.PublicKey))
+	return note.Sign(&note.Note{Text: CheckpointText(r, h)}, cosigner{hubKey(r, id), hub, uint64(unixSeconds)})
+}
+
+// MergeCosignatures joins the signature lines of two notes of one text.
+func MergeCosignatures(r RegionID, a, b []byte, hubs []DeviceID) ([]byte, error) {
+	na, err := openNote(r, a, hubs)
+	if err != nil {
+		return nil, err
+	}
+	nb, err := openNote(r, b, hubs)
+	if err != nil {
+		return nil, err
+	}
+	if na.Text != nb.Text {
+		return nil, fmt.Errorf("joining cosignatures: the checkpoints differ")
+	}
+	have := map[string]bool{}
+	merged := &note.Note{Text: na.Text}
+	for _, s := range append(na.Sigs, nb.Sigs...) {
+		if !have[s.Name] {
+			have[s.Name] = true
+			merged.Sigs = append(merged.Sigs, s)
+		}
+	}
+	return note.Sign(merged)
+}
+
+func openNote(r RegionID, msg []byte, hubs []DeviceID) (*note.Note, error) {
+	if len(msg) > checkpointBytesMax {
+		return nil, fmt.Errorf("reading checkpoint: %w: %d bytes", ErrMalformed, len(msg))
+	}
+	verifiers := make([]note.Verifier, 0, len(hubs))
+	for _, h := range hubs {
+		verifiers = append(verifiers, hubKey(r, h))
+	}
+	n, err := note.Open(msg, note.VerifierList(verifiers...))
+	if err != nil {
+		return nil, fmt.Errorf("reading checkpoint: %w", err)
+	}
+	return n, nil
+}
+
+// OpenCheckpoint reads a note and keeps the cosignatures of the hubs given. It
+// refuses a note without any of them, of another region, or with other lines.
+func OpenCheckpoint(r RegionID, msg []byte, hubs []DeviceID) (Checkpoint, error) {
+	n, err := openNote(r, msg, hubs)
+	if err != nil {
+		return Checkpoint{}, err
+	}
+	h, err := parseCheckpointText(r, n.Text)
+	if err != nil {
+		return Checkpoint{}, err
+	}
+	c := Checkpoint{Head: h, Note: append([]byte(nil), msg...)}
+	for _, s := range n.Sigs {
+		for _, d := range hubs {
+			if s.Name == hubKey(r, d).Name() {
+				c.Signers = append(c.Signers, d)
+			}
+		}
+	}
+	return c, nil
+}
+
+// VerifyFinal is OpenCheckpoint with more than half of the hubs required.
+func VerifyFinal(r RegionID, msg []byte, hubs []DeviceID) (Checkpoint, error) {
+	c, err := OpenCheckpoint(r, msg, hubs)
+	if err != nil {
+		return c, err
+	}
+	if len(c.Signers) <= len(hubs)/2 {
+		return c, fmt.Errorf("verifying checkpoint of size %d: %w: %d of %d", c.Head.Size, ErrNotFinal, len(c.Signers), len(hubs))
+	}
+	return c, nil
+}
+
+func parseCheckpointText(r RegionID, text string) (TreeHead, error) {
+	bad := func(what string) (TreeHead, error) {
+		return TreeHead{}, fmt.Errorf("reading checkpoint: %w: %s", ErrMalformed, what)
+	}
+	lines := strings.Split(text, "\n")
+	if len(lines) != 4 || lines[3] != "" {
+		return bad("want origin, size and root")
+	}
+	if lines[0] != Origin(r) {
+		return bad("another ledger's origin")
+	}
+	size, err := strconv.ParseUint(lines[1], 10, 63)
+	if err != nil || strconv.FormatUint(size, 10) != lines[1] {
+		return bad("size")
+	}
+	root, err := base64.StdEncoding.Strict().DecodeString(lines[2])
+	if err != nil || len(root) != 32 {
+		return bad("root")
+	}
+	return TreeHead{Size: size, Root: Hash(root)}, nil
+}
+
+// key is a hub's name and public key as note.Verifier.
+type key struct {
+	name string
+	hash uint32
+	pub  DeviceID
+}
+
+func hubKey(r RegionID, d DeviceID) key {
+	name := Origin(r) + "/hub-" + d.Short()
+	h := sha256.New()
+	h.Write([]byte(name))
+	h.Write([]byte{'\n', algCosignatureV1})
+	h.Write(d[:])
+	return key{name, binary.BigEndian.Uint32(h.Sum(nil)), d}
+}
+
+func (k key) Name() string    { return k.name }
+func (k key) KeyHash() uint32 { return k.hash }
+
+func cosigned(seconds uint64, text []byte) []byte {
+	return append([]byte("cosignature/v1\ntime "+strconv.FormatUint(seconds, 10)+"\n"), text...)
+}
+
+func (k key) Verify(msg, sig []byte) bool {
+	if len(sig) != 8+ed25519.SignatureSize {
+		return false
+	}
+	return ed25519.Verify(k.pub[:], cosigned(binary.BigEndian.Uint64(sig), msg), sig[8:])
+}
+
+type cosigner struct {
+	key
+	priv    ed25519.PrivateKey
+	seconds uint64
+}
+
+func (c cosigner) Sign(msg []byte) ([]byte, error) {
+	out := binary.BigEndian.AppendUint64(nil, c.seconds)
+	return append(out, ed25519.Sign(c.priv, cosigned(c.seconds, msg))...), nil
+}

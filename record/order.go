@@ -1,0 +1,415 @@
+package record
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+)
+
+// Member is a device that the ledger knows. SinceSeq is where it was admitted,
+// RevokedSeq where its membership ended, 0 while active.
+type Member struct {
+	Device     DeviceID
+	Encryption [32]byte
+	Role       Role
+	Name       string
+	Addresses  []string
+	SinceSeq   uint64
+	RevokedSeq uint64
+}
+
+// Active reports whether the membership has not ended.
+func (m *Member) Active() bool { return m.RevokedSeq == 0 }
+
+// Epoch is what the ledger knows of one: whose it is, and its opening record.
+type Epoch struct {
+	ID      EpochID
+	Device  DeviceID
+	Opening RID
+}
+
+// State is the ledger after its last entry, as the ordering rules read it. A
+// reader returns ok false for what does not exist; an error only when the state
+// itself cannot be read.
+type State interface {
+	Size() uint64
+	LastTime() int64
+	Epoch(EpochID) (Epoch, bool, error)
+	Member(DeviceID) (Member, bool, error)
+	// Head is the last ordered record of a feed; n 0 and the opening rid for a
+	// known epoch's feed without one.
+	Head(Feed) (Head, bool, error)
+	// Ordered finds the entry of a position.
+	Ordered(Position) (seq uint64, rid RID, ok bool, err error)
+	// CompartmentLast is seq+1 of the compartment's last entry, 0 for none.
+	CompartmentLast(CompartmentID) (uint64, error)
+}
+
+// Verdict is what ordering says of one record. Only Ordered makes an entry.
+type Verdict uint8
+
+const (
+	Ordered      Verdict = iota + 1
+	Duplicate            // this very record has an entry already
+	Gap                  // records before it are missing: want says from which n
+	UnknownEpoch         // its opening record is not in the ledger
+	Equivocation         // another record holds its position
+	BadPrev              // does not continue its feed
+	BadSignature
+	BadBody
+	UnknownDevice
+	Revoked     // written after the author had seen the revocation
+	Quarantined // written before the author could know of the revocation
+	NotAllowed  // the author may not write this kind, or the body breaks its rules
+)
+
+var verdictNames = [...]string{"", "ordered", "duplicate", "gap", "unknown epoch", "equivocation", "previous hash does not match",
+	"signature does not match", "body does not match", "unknown device", "revoked", "quarantined", "not allowed"}
+
+func (v Verdict) String() string {
+	if int(v) >= len(verdictNames) {
+		return fmt.Sprintf("verdict %d", uint8(v))
+	}
+	return verdictNames[v]
+}
+
+// Final reports whether the same record can never be ordered later: it is
+// refused for good, and its author is told.
+func (v Verdict) Final() bool { return v >= Equivocation }
+
+// Outcome is the answer for one record of a batch.
+type Outcome struct {
+	RID     RID
+	Verdict Verdict
+	Seq     uint64 // of the entry, for Ordered and Duplicate
+	Want    uint64 // first missing n, for Gap
+}
+
+// clockStepMax bounds how far one batch can move ledger time, in seconds.
+const clockStepMax = 24 * 60 * 60
+
+// Orderer applies records to a State. It keeps what it changed in memory and
+// reads it back, so one Orderer sees its own effects; the caller stores Changes
+// in one transaction. It is a pure function of the state and the calls.
+type Orderer struct {
+	state State
+	size  uint64
+	time  int64
+
+	verified func(RID) bool
+
+	epochs  map[EpochID]Epoch
+	members map[DeviceID]Member
+	heads   map[Feed]Head
+	ordered map[Position]uint64
+	last    map[CompartmentID]uint64
+
+	Changes Changes
+}
+
+// Changes is what a run of Add did, in order.
+type Changes struct {
+	Entries []Entry
+	Epochs  []Epoch  // opened
+	Members []Member // added or changed, last value wins
+}
+
+// NewOrderer starts at the state's last entry. verified may name records whose
+// signature and body this process has checked already; nil means none.
+func NewOrderer(s State, verified func(RID) bool) *Orderer {
+	if verified == nil {
+		verified = func(RID) bool { return false }
+	}
+	return &Orderer{state: s, size: s.Size(), time: s.LastTime(), verified: verified, epochs: map[EpochID]Epoch{}, members: map[DeviceID]Member{},
+		heads: map[Feed]Head{}, ordered: map[Position]uint64{}, last: map[CompartmentID]uint64{}}
+}
+
+// BatchTime is the ledger time of the next entries of a batch: never back, and
+// at most a day forward, whatever the leader's clock says.
+func (o *Orderer) BatchTime(leaderMillis int64) int64 {
+	t := leaderMillis / 1000
+	if o.time != 0 && t > o.time+clockStepMax {
+		t = o.time + clockStepMax
+	}
+	return max(t, o.time)
+}
+
+// Size is the ledger size including what was added.
+func (o *Orderer) Size() uint64 { return o.size }
+
+// Head is the last ordered record of a feed including what was added.
+func (o *Orderer) Head(f Feed) (Head, bool, error) {
+	if h, ok := o.heads[f]; ok {
+		return h, true, nil
+	}
+	if e, ok := o.epochs[f.Epoch]; ok {
+		return Head{RID: e.Opening}, true, nil
+	}
+	return o.state.Head(f)
+}
+
+// Add judges one record and, when it is Ordered, makes its entry at ledger time
+// t. An error means that the state could not be read and nothing was decided.
+func (o *Orderer) Add(t int64, r Record) (Outcome, error) {
+	out, device, err := o.judge(&r)
+	if err != nil || out.Verdict != Ordered {
+		return out, err
+	}
+	if v, err := o.allowed(&r, device); err != nil || v != Ordered {
+		out.Verdict = v
+		return out, err
+	}
+	prevSeq, err := o.compartmentLast(r.Core.Compartment)
+	if err != nil {
+		return out, err
+	}
+	out.Seq = o.size
+	o.append(Entry{Seq: o.size, Time: max(t, o.time), PrevSeq: prevSeq, Record: r}, device)
+	return out, nil
+}
+
+func (o *Orderer) append(e Entry, device DeviceID) {
+	r := &e.Record
+	pos := r.Position()
+	if r.Core.opening() {
+		epoch := Epoch{ID: pos.Epoch, Device: device, Opening: r.rid}
+		o.epochs[pos.Epoch] = epoch
+		o.Changes.Epochs = append(o.Changes.Epochs, epoch)
+	} else {
+		o.heads[pos.Feed()] = Head{N: pos.N, RID: r.rid}
+	}
+	o.ordered[pos] = e.Seq
+	if !r.Core.Compartment.IsZero() {
+		o.last[r.Core.Compartment] = e.Seq + 1
+	}
+	o.Changes.Entries = append(o.Changes.Entries, e)
+	o.size, o.time = e.Seq+1, e.Time
+}
+
+func (o *Orderer) judge(r *Record) (Outcome, DeviceID, error) {
+	out := Outcome{RID: r.rid, Verdict: Ordered}
+	pos := r.Position()
+	if seq, rid, ok, err := o.find(pos); err != nil {
+		return out, DeviceID{}, err
+	} else if ok {
+		out.Seq, out.Verdict = seq, Duplicate
+		if rid != r.rid {
+			out.Verdict = Equivocation
+		}
+		return out, DeviceID{}, nil
+	}
+	device, verdict, err := o.author(r)
+	if err != nil || verdict != Ordered {
+		out.Verdict = verdict
+		return out, device, err
+	}
+	if !r.Core.opening() {
+		head, _, err := o.Head(pos.Feed())
+		if err != nil {
+			return out, device, err
+		}
+		if pos.N != head.N+1 {
+			out.Verdict, out.Want = Gap, head.N+1
+			return out, device, nil
+		}
+		if r.Core.Prev != head.RID {
+			out.Verdict = BadPrev
+			return out, device, nil
+		}
+	}
+	out.Verdict = o.checkBytes(r, device)
+	if out.Verdict == Ordered {
+		out.Verdict, err = o.standing(r, device)
+	}
+	return out, device, err
+}
+
+func (o *Orderer) find(p Position) (uint64, RID, bool, error) {
+	if seq, ok := o.ordered[p]; ok {
+		return seq, o.Changes.Entries[seq-o.state.Size()].Record.rid, true, nil
+	}
+	return o.state.Ordered(p)
+}
+
+// author finds the device that must have signed r.
+func (o *Orderer) author(r *Record) (DeviceID, Verdict, error) {
+	if r.Core.opening() {
+		body, err := DecodeEpochOpen(r.Body)
+		if err != nil {
+			return DeviceID{}, NotAllowed, nil
+		}
+		return DeviceID(body.Device), Ordered, nil
+	}
+	if e, ok := o.epochs[r.Core.Epoch]; ok {
+		return e.Device, Ordered, nil
+	}
+	e, ok, err := o.state.Epoch(r.Core.Epoch)
+	if err != nil {
+		return DeviceID{}, 0, err
+	}
+	if !ok {
+		return DeviceID{}, UnknownEpoch, nil
+	}
+	return e.Device, Ordered, nil
+}
+
+func (o *Orderer) checkBytes(r *Record, device DeviceID) Verdict {
+	if o.verified(r.rid) {
+		return Ordered
+	}
+	if r.Body == nil && r.Core.BodyLen != 0 || r.VerifyBody() != nil {
+		return BadBody
+	}
+	if r.VerifySignature(device) != nil {
+		return BadSignature
+	}
+	return Ordered
+}
+
+func (o *Orderer) member(d DeviceID) (Member, bool, error) {
+	if m, ok := o.members[d]; ok {
+		return m, true, nil
+	}
+	return o.state.Member(d)
+}
+
+// standing is the author's authority at this ledger position. Before the
+// region is founded only the founder's own opening and founding records pass.
+func (o *Orderer) standing(r *Record, d DeviceID) (Verdict, error) {
+	if o.size < 2 {
+		return o.founding(r, d), nil
+	}
+	m, ok, err := o.member(d)
+	switch {
+	case err != nil:
+		return 0, err
+	case !ok:
+		return UnknownDevice, nil
+	case m.Active():
+		return Ordered, nil
+	case r.Core.Size < m.RevokedSeq:
+		return Quarantined, nil
+	}
+	return Revoked, nil
+}
+
+func (o *Orderer) founding(r *Record, d DeviceID) Verdict {
+	if o.size == 0 && r.Core.opening() {
+		return Ordered
+	}
+	if o.size == 1 && r.Core.Kind == KindRegionFound {
+		f, err := DecodeRegionFound(r.Body)
+		if err == nil && bytes.Equal(f.Founder.Device, d[:]) && f.Founder.Role.Orders() {
+			return Ordered
+		}
+	}
+	return NotAllowed
+}
+
+// allowed applies the rules of the kind and records what a control record changes.
+func (o *Orderer) allowed(r *Record, author DeviceID) (Verdict, error) {
+	if r.Core.Kind.Sealed() {
+		if r.Core.BodyLen == 0 {
+			return NotAllowed, nil
+		}
+		return Ordered, nil
+	}
+	var err error
+	switch r.Core.Kind {
+	case KindRegionFound:
+		if o.size != 1 {
+			return NotAllowed, nil
+		}
+		var f RegionFound
+		if f, err = DecodeRegionFound(r.Body); err == nil {
+			err = o.admit(&f.Founder)
+		}
+	case KindMemberAdd:
+		err = o.addMember(r, author)
+	case KindMemberRevoke:
+		err = o.revokeMember(r, author)
+	case KindSessionOpen:
+		_, err = DecodeSessionOpen(r.Body)
+	}
+	if errors.Is(err, ErrMalformed) || errors.Is(err, errNotAllowed) {
+		return NotAllowed, nil
+	}
+	return Ordered, err
+}
+
+var errNotAllowed = errors.New("not allowed")
+
+func (o *Orderer) mayAdmit(author DeviceID) error {
+	m, ok, err := o.member(author)
+	if err != nil {
+		return err
+	}
+	if !ok || !m.Role.Orders() {
+		return errNotAllowed
+	}
+	return nil
+}
+
+func (o *Orderer) addMember(r *Record, author DeviceID) error {
+	body, err := DecodeMemberAdd(r.Body)
+	if err != nil {
+		return err
+	}
+	if err := o.mayAdmit(author); err != nil {
+		return err
+	}
+	return o.admit(&body)
+}
+
+// admit adds a device, or changes role, name and addresses of an active one. A
+// revoked device stays out: a box that comes back joins with a new key.
+func (o *Orderer) admit(b *MemberAdd) error {
+	m := Member{Device: DeviceID(b.Device), Encryption: [32]byte(b.Encryption), Role: b.Role, Name: b.Name, Addresses: b.Addresses, SinceSeq: o.size}
+	old, ok, err := o.member(m.Device)
+	if err != nil {
+		return err
+	}
+	if ok && !old.Active() {
+		return errNotAllowed
+	}
+	if ok {
+		m.SinceSeq = old.SinceSeq
+	}
+	o.setMember(m)
+	return nil
+}
+
+func (o *Orderer) revokeMember(r *Record, author DeviceID) error {
+	body, err := DecodeMemberRevoke(r.Body)
+	if err != nil {
+		return err
+	}
+	if err := o.mayAdmit(author); err != nil {
+		return err
+	}
+	m, ok, err := o.member(DeviceID(body.Device))
+	if err != nil {
+		return err
+	}
+	if !ok || !m.Active() || m.Device == author {
+		return errNotAllowed
+	}
+	m.RevokedSeq = o.size
+	o.setMember(m)
+	return nil
+}
+
+func (o *Orderer) setMember(m Member) {
+	o.members[m.Device] = m
+	o.Changes.Members = append(o.Changes.Members, m)
+}
+
+func (o *Orderer) compartmentLast(c CompartmentID) (uint64, error) {
+	if c.IsZero() {
+		return 0, nil
+	}
+	if v, ok := o.last[c]; ok {
+		return v, nil
+	}
+	return o.state.CompartmentLast(c)
+}
