@@ -1,6 +1,7 @@
 package record
 
 import (
+	"encoding/binary"
 	"fmt"
 	"unicode/utf8"
 )
@@ -53,7 +54,7 @@ type MemberAdd struct {
 // MemberRevoke is the body that ends a device's membership.
 type MemberRevoke struct {
 	_      struct{} `cbor:",toarray"`
-	Device []byte // 32
+	Device []byte   // 32
 	Reason string
 }
 
@@ -71,7 +72,7 @@ type SessionOpen struct {
 	_           struct{} `cbor:",toarray"`
 	Staff       []byte   // 32: staff Ed25519 key
 	IdleSeconds uint64
-	Claim       []byte // 64: staff signature over "hp:session:1\0" || epoch || device || HLC of the record, big-endian
+	Claim       []byte // 64: staff signature over SessionClaim
 }
 
 const (
@@ -85,14 +86,13 @@ const (
 	sessionClaimBytes = 64
 )
 
-// SessionClaim is what a staff key signs when a session opens.
-func SessionClaim(e EpochID, d DeviceID, hlc uint64) []byte {
-	b := append([]byte(domainSession), e[:]...)
-	b = append(b, d[:]...)
-	for shift := 56; shift >= 0; shift -= 8 {
-		b = append(b, byte(hlc>>shift))
-	}
-	return b
+// SessionClaim is what a staff key signs when a session opens at pos of a
+// device: "hp:session:1\0" || epoch || lane || n (8, big-endian) || device.
+func SessionClaim(pos Position, d DeviceID) []byte {
+	b := append([]byte(domainSession), pos.Epoch[:]...)
+	b = append(b, byte(pos.Lane))
+	b = binary.BigEndian.AppendUint64(b, pos.N)
+	return append(b, d[:]...)
 }
 
 func checkText(s, what string, bytesMax int) error {
