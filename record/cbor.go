@@ -15,7 +15,11 @@ var ErrMalformed = errors.New("malformed")
 var encMode, decMode = codec()
 
 func codec() (cbor.EncMode, cbor.DecMode) {
-	enc, err := cbor.CoreDetEncOptions().EncMode()
+	options := cbor.CoreDetEncOptions()
+	// Absent is written as empty, so null never encodes back to itself and
+	// there is one encoding of nothing.
+	options.NilContainers = cbor.NilContainerAsEmpty
+	enc, err := options.EncMode()
 	if err != nil {
 		panic(err) // fixed options: cannot fail on input
 	}
@@ -36,7 +40,7 @@ func codec() (cbor.EncMode, cbor.DecMode) {
 func Marshal(v any) ([]byte, error) { return encMode.Marshal(v) }
 
 // Unmarshal decodes one value and refuses anything that does not encode back to
-// the same bytes: longer integers, unsorted keys, trailing bytes.
+// the same bytes: longer integers, unsorted keys, null, trailing bytes.
 func Unmarshal(b []byte, v any) error {
 	if err := decMode.Unmarshal(b, v); err != nil {
 		return fmt.Errorf("%w: %v", ErrMalformed, err)

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -45,7 +46,8 @@ func Cosign(r RegionID, h TreeHead, hub ed25519.PrivateKey, unixSeconds int64) (
 	return note.Sign(&note.Note{Text: CheckpointText(r, h)}, cosigner{hubKey(r, id), hub, uint64(unixSeconds)})
 }
 
-// MergeCosignatures joins the signature lines of two notes of one text.
+// MergeCosignatures joins the signature lines of two notes of one text, one line
+// a hub in the order of hubs. Where both have one of a hub, a's stays.
 func MergeCosignatures(r RegionID, a, b []byte, hubs []DeviceID) ([]byte, error) {
 	na, err := openNote(r, a, hubs)
 	if err != nil {
@@ -58,12 +60,16 @@ func MergeCosignatures(r RegionID, a, b []byte, hubs []DeviceID) ([]byte, error)
 	if na.Text != nb.Text {
 		return nil, fmt.Errorf("joining cosignatures: the checkpoints differ")
 	}
-	have := map[string]bool{}
+	if _, err := parseCheckpointText(r, na.Text); err != nil {
+		return nil, err
+	}
 	merged := &note.Note{Text: na.Text}
-	for _, s := range append(na.Sigs, nb.Sigs...) {
-		if !have[s.Name] {
-			have[s.Name] = true
-			merged.Sigs = append(merged.Sigs, s)
+	for _, d := range hubs {
+		for _, s := range slices.Concat(na.Sigs, nb.Sigs) {
+			if hubKey(r, d).made(s) {
+				merged.Sigs = append(merged.Sigs, s)
+				break
+			}
 		}
 	}
 	return note.Sign(merged)
@@ -74,8 +80,10 @@ func openNote(r RegionID, msg []byte, hubs []DeviceID) (*note.Note, error) {
 		return nil, fmt.Errorf("reading checkpoint: %w: %d bytes", ErrMalformed, len(msg))
 	}
 	verifiers := make([]note.Verifier, 0, len(hubs))
-	for _, h := range hubs {
-		verifiers = append(verifiers, hubKey(r, h))
+	for i, h := range hubs {
+		if !slices.Contains(hubs[:i], h) {
+			verifiers = append(verifiers, hubKey(r, h))
+		}
 	}
 	n, err := note.Open(msg, note.VerifierList(verifiers...))
 	if err != nil {
@@ -97,10 +105,9 @@ func OpenCheckpoint(r RegionID, msg []byte, hubs []DeviceID) (Checkpoint, error)
 	}
 	c := Checkpoint{Head: h, Note: append([]byte(nil), msg...)}
 	for _, s := range n.Sigs {
-		for _, d := range hubs {
-			if s.Name == hubKey(r, d).Name() {
-				c.Signers = append(c.Signers, d)
-			}
+		i := slices.IndexFunc(hubs, func(d DeviceID) bool { return hubKey(r, d).made(s) })
+		if i >= 0 && !slices.Contains(c.Signers, hubs[i]) {
+			c.Signers = append(c.Signers, hubs[i])
 		}
 	}
 	return c, nil
@@ -137,7 +144,11 @@ func parseCheckpointText(r RegionID, text string) (TreeHead, error) {
 	if err != nil || len(root) != 32 {
 		return bad("root")
 	}
-	return TreeHead{Size: size, Root: Hash(root)}, nil
+	h := TreeHead{Size: size, Root: Hash(root)}
+	if text != CheckpointText(r, h) { // base64 skips line ends
+		return bad("not the text of its head")
+	}
+	return h, nil
 }
 
 // key is a hub's name and public key as note.Verifier.
@@ -158,6 +169,10 @@ func hubKey(r RegionID, d DeviceID) key {
 
 func (k key) Name() string    { return k.name }
 func (k key) KeyHash() uint32 { return k.hash }
+
+// made tells whether a verified signature is this key's: names are short, so
+// two keys may share one.
+func (k key) made(s note.Signature) bool { return s.Name == k.name && s.Hash == k.hash }
 
 func cosigned(seconds uint64, text []byte) []byte {
 	return append([]byte("cosignature/v1\ntime "+strconv.FormatUint(seconds, 10)+"\n"), text...)

@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 )
@@ -53,7 +54,7 @@ const (
 	Duplicate            // this very record has an entry already
 	Gap                  // records before it are missing: want says from which n
 	UnknownEpoch         // its opening record is not in the ledger
-	Equivocation         // another record holds its position
+	Equivocation         // the author signed another record, ordered already, for its position
 	BadPrev              // does not continue its feed
 	BadSignature
 	BadBody
@@ -73,9 +74,11 @@ func (v Verdict) String() string {
 	return verdictNames[v]
 }
 
-// Final reports whether the same record can never be ordered later: it is
-// refused for good, and its author is told.
-func (v Verdict) Final() bool { return v >= Equivocation }
+// Final reports whether these very bytes are refused for good, so that the
+// author is told and opens another epoch. A stranger may yet become a member.
+// BadSignature and BadBody speak of the bytes, not of the author: whoever passed
+// the record on may have changed them.
+func (v Verdict) Final() bool { return v >= Equivocation && v != UnknownDevice }
 
 // Outcome is the answer for one record of a batch.
 type Outcome struct {
@@ -96,15 +99,20 @@ type Orderer struct {
 	size  uint64
 	time  int64
 
-	verified func(RID) bool
+	verified func(RID, [64]byte) bool
 
 	epochs  map[EpochID]Epoch
 	members map[DeviceID]Member
 	heads   map[Feed]Head
-	ordered map[Position]uint64
+	ordered map[Position]placed
 	last    map[CompartmentID]uint64
 
 	Changes Changes
+}
+
+type placed struct {
+	seq uint64
+	rid RID
 }
 
 // Changes is what a run of Add did, in order.
@@ -114,14 +122,16 @@ type Changes struct {
 	Members []Member // added or changed, last value wins
 }
 
-// NewOrderer starts at the state's last entry. verified may name records whose
-// signature and body this process has checked already; nil means none.
-func NewOrderer(s State, verified func(RID) bool) *Orderer {
+// NewOrderer starts at the state's last entry, which must not move while the
+// Orderer is used. verified may name the signatures that this process has
+// checked already for a rid; nil means none. The rid alone would not do: it does
+// not cover the signature, and every box must come to the same verdict.
+func NewOrderer(s State, verified func(RID, [64]byte) bool) *Orderer {
 	if verified == nil {
-		verified = func(RID) bool { return false }
+		verified = func(RID, [64]byte) bool { return false }
 	}
 	return &Orderer{state: s, size: s.Size(), time: s.LastTime(), verified: verified, epochs: map[EpochID]Epoch{}, members: map[DeviceID]Member{},
-		heads: map[Feed]Head{}, ordered: map[Position]uint64{}, last: map[CompartmentID]uint64{}}
+		heads: map[Feed]Head{}, ordered: map[Position]placed{}, last: map[CompartmentID]uint64{}}
 }
 
 // BatchTime is the ledger time of the next entries of a batch: never back, and
@@ -155,12 +165,13 @@ func (o *Orderer) Add(t int64, r Record) (Outcome, error) {
 	if err != nil || out.Verdict != Ordered {
 		return out, err
 	}
-	if v, err := o.allowed(&r, device); err != nil || v != Ordered {
-		out.Verdict = v
-		return out, err
-	}
 	prevSeq, err := o.compartmentLast(r.Core.Compartment)
 	if err != nil {
+		return out, err
+	}
+	// Last, because it changes the members: nothing after it can fail.
+	if v, err := o.allowed(&r, device); err != nil || v != Ordered {
+		out.Verdict = v
 		return out, err
 	}
 	out.Seq = o.size
@@ -178,7 +189,7 @@ func (o *Orderer) append(e Entry, device DeviceID) {
 	} else {
 		o.heads[pos.Feed()] = Head{N: pos.N, RID: r.rid}
 	}
-	o.ordered[pos] = e.Seq
+	o.ordered[pos] = placed{e.Seq, r.rid}
 	if !r.Core.Compartment.IsZero() {
 		o.last[r.Core.Compartment] = e.Seq + 1
 	}
@@ -191,12 +202,12 @@ func (o *Orderer) judge(r *Record) (Outcome, DeviceID, error) {
 	pos := r.Position()
 	if seq, rid, ok, err := o.find(pos); err != nil {
 		return out, DeviceID{}, err
-	} else if ok {
+	} else if ok && rid == r.rid {
 		out.Seq, out.Verdict = seq, Duplicate
-		if rid != r.rid {
-			out.Verdict = Equivocation
-		}
 		return out, DeviceID{}, nil
+	} else if ok {
+		out.Verdict, err = o.contradiction(r)
+		return out, DeviceID{}, err
 	}
 	device, verdict, err := o.author(r)
 	if err != nil || verdict != Ordered {
@@ -225,10 +236,23 @@ func (o *Orderer) judge(r *Record) (Outcome, DeviceID, error) {
 }
 
 func (o *Orderer) find(p Position) (uint64, RID, bool, error) {
-	if seq, ok := o.ordered[p]; ok {
-		return seq, o.Changes.Entries[seq-o.state.Size()].Record.rid, true, nil
+	if at, ok := o.ordered[p]; ok {
+		return at.seq, at.rid, true, nil
 	}
 	return o.state.Ordered(p)
+}
+
+// contradiction judges a second record for a position that is taken. Only the
+// author's own signature makes it an equivocation: anybody can write a core.
+func (o *Orderer) contradiction(r *Record) (Verdict, error) {
+	device, verdict, err := o.author(r)
+	if err != nil || verdict != Ordered {
+		return verdict, err
+	}
+	if !o.verified(r.rid, r.Sig) && r.VerifySignature(device) != nil {
+		return BadSignature, nil
+	}
+	return Equivocation, nil
 }
 
 // author finds the device that must have signed r.
@@ -254,13 +278,11 @@ func (o *Orderer) author(r *Record) (DeviceID, Verdict, error) {
 }
 
 func (o *Orderer) checkBytes(r *Record, device DeviceID) Verdict {
-	if o.verified(r.rid) {
-		return Ordered
-	}
-	if r.Body == nil && r.Core.BodyLen != 0 || r.VerifyBody() != nil {
+	// An absent body is an empty one here, so that nil and []byte{} agree.
+	if uint64(len(r.Body)) != uint64(r.Core.BodyLen) || hashBody(r.Body) != r.Core.BodyHash {
 		return BadBody
 	}
-	if r.VerifySignature(device) != nil {
+	if !o.verified(r.rid, r.Sig) && r.VerifySignature(device) != nil {
 		return BadSignature
 	}
 	return Ordered
@@ -287,7 +309,7 @@ func (o *Orderer) standing(r *Record, d DeviceID) (Verdict, error) {
 		return UnknownDevice, nil
 	case m.Active():
 		return Ordered, nil
-	case r.Core.Size < m.RevokedSeq:
+	case r.Core.Size <= m.RevokedSeq: // a ledger of that size ends before the revocation
 		return Quarantined, nil
 	}
 	return Revoked, nil
@@ -329,7 +351,7 @@ func (o *Orderer) allowed(r *Record, author DeviceID) (Verdict, error) {
 	case KindMemberRevoke:
 		err = o.revokeMember(r, author)
 	case KindSessionOpen:
-		_, err = DecodeSessionOpen(r.Body)
+		err = checkSession(r, author)
 	}
 	if errors.Is(err, ErrMalformed) || errors.Is(err, errNotAllowed) {
 		return NotAllowed, nil
@@ -358,7 +380,23 @@ func (o *Orderer) addMember(r *Record, author DeviceID) error {
 	if err := o.mayAdmit(author); err != nil {
 		return err
 	}
+	// Nobody steps down alone, so a region always keeps one that may admit.
+	if bytes.Equal(body.Device, author[:]) && !body.Role.Orders() {
+		return errNotAllowed
+	}
 	return o.admit(&body)
+}
+
+// checkSession refuses a session that the staff key in it did not claim.
+func checkSession(r *Record, author DeviceID) error {
+	body, err := DecodeSessionOpen(r.Body)
+	if err != nil {
+		return err
+	}
+	if r.Core.Lane != LaneControl || !ed25519.Verify(body.Staff, SessionClaim(r.Position(), author), body.Claim) {
+		return errNotAllowed
+	}
+	return nil
 }
 
 // admit adds a device, or changes role, name and addresses of an active one. A

@@ -27,12 +27,12 @@ type Range struct {
 	Hashes []Hash
 }
 
-// NewRange checks that the hashes fit the size.
+// NewRange copies the hashes and checks that they fit the size.
 func NewRange(size uint64, hashes []Hash) (Range, error) {
 	if len(hashes) != bits.OnesCount64(size) {
 		return Range{}, fmt.Errorf("reading tree edge: %w: %d hashes for size %d", ErrMalformed, len(hashes), size)
 	}
-	return Range{size, hashes}, nil
+	return Range{size, append([]Hash(nil), hashes...)}, nil
 }
 
 // Append adds one leaf hash and returns the subtree hashes that became complete

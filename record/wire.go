@@ -21,7 +21,9 @@ import (
 //	segment = start count time (ref [lane(1) [epoch(16)]] time(delta) [record])*
 //
 // In a segment ref = feed index<<1 | known; an index one past those met brings a
-// new feed; known means the receiver holds the record already.
+// new feed; known means the receiver holds the record already. An opening record
+// always comes as one past those met, which it does not join: lane 0x80 when it
+// is sent, 0x81 with the epoch when it is known.
 
 // ErrGap: the record before the first one is not here, so it cannot be rebuilt.
 var ErrGap = errors.New("records before it are missing")
@@ -37,6 +39,8 @@ const (
 
 	// FrameRecordsMax bounds a run or a segment.
 	FrameRecordsMax = 4096
+	// heldBytesMax bounds the bodies that a few bytes of a segment can call up.
+	heldBytesMax = 16 << 20
 )
 
 // wireContext is what both ends of a frame derive from the records before.
@@ -210,7 +214,8 @@ func (w *wireContext) finish(r *wireReader, c Core, hasBody bool) Record {
 		c.BodyHash = hashBody(body)
 	}
 	core := c.Encode()
-	if _, err := DecodeCore(core); err != nil {
+	c, err := DecodeCore(core)
+	if err != nil {
 		r.fail("record breaks the rules of a core")
 		return Record{}
 	}
@@ -241,7 +246,7 @@ func (w *wireContext) readCompartment(r *wireReader, mode int) CompartmentID {
 	return CompartmentID{}
 }
 
-// AppendRun adds records of one feed, contiguous in n, to a frame. All are
+// AppendRun adds at least one record of one feed, contiguous in n, to a frame. All are
 // opening records or none is; a run of opening records has one element.
 func AppendRun(dst []byte, records []Record) []byte {
 	pos := records[0].Position()
@@ -406,12 +411,14 @@ type segmentReader struct {
 	holder Holder
 	feeds  []Feed
 	heads  map[Feed]Head
+
+	heldBytes int
 }
 
 func (s *segmentReader) next() (Record, int64, error) {
 	ref := s.r.uvarint()
 	known := ref&1 == 1
-	feed, opening := s.feed(ref >> 1)
+	feed, opening := s.feed(ref>>1, known)
 	dt := s.r.varint()
 	if s.r.err != nil {
 		return Record{}, 0, s.r.err
@@ -451,10 +458,13 @@ func (s *segmentReader) record(pos Position, prev RID, opening, known bool) (Rec
 	if !ok {
 		return Record{}, fmt.Errorf("reading segment: %w: a record named as known is not here", ErrGap)
 	}
+	if s.heldBytes += len(rec.Body); s.heldBytes > heldBytesMax {
+		return Record{}, fmt.Errorf("reading segment: %w: it names more than %d bytes of known records", ErrMalformed, heldBytesMax)
+	}
 	return rec, nil
 }
 
-func (s *segmentReader) feed(idx uint64) (f Feed, opening bool) {
+func (s *segmentReader) feed(idx uint64, known bool) (f Feed, opening bool) {
 	if idx < uint64(len(s.feeds)) {
 		return s.feeds[idx], false
 	}
@@ -463,9 +473,9 @@ func (s *segmentReader) feed(idx uint64) (f Feed, opening bool) {
 		return f, false
 	}
 	switch lane := s.r.byte(); {
-	case lane == laneOpening:
+	case lane == laneOpening && !known:
 		return f, true
-	case lane == laneOpening|1:
+	case lane == laneOpening|1 && known:
 		s.r.fixed(f.Epoch[:])
 		return f, true
 	case lane >= LaneCount:
