@@ -38,9 +38,9 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-if ! { "${as_root[@]}" apt-get update -q &&
+if ! { "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=300 update -q &&
        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-         apt-get install -y -q --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 </dev/null; then
+         apt-get -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 </dev/null; then
   tail -40 "$log" >&2
   exit 1
 fi

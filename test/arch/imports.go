@@ -35,7 +35,7 @@ type module struct {
 // modules is the list of dependencies the project has agreed to. The longest
 // matching path decides.
 var modules = []module{
-	{path: "github.com/BurntSushi/toml", in: []string{"cmd", "web"}, why: "config file; word lists of the pages"},
+	{path: "github.com/BurntSushi/toml", in: []string{"cmd", "node", "web"}, why: "config file, what a box is, word lists of the pages"},
 	{path: "github.com/coreos/go-systemd/v22", in: []string{"cmd", "node"}, why: "readiness and watchdog"},
 	{path: "github.com/dgraph-io/badger/v4", in: []string{"store", "raftlog"}, why: "the replica on disk"},
 	{path: "github.com/dgraph-io/ristretto/v2", in: []string{"store", "raftlog"}, why: "Badger's allocator options"},
