@@ -2,6 +2,7 @@ package seal_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"math/rand/v2"
 	"testing"
 
@@ -56,3 +57,8 @@ func noise(n int) []byte {
 type dry struct{}
 
 func (dry) Read([]byte) (int, error) { return 0, errDry }
+
+func sum(s string) []byte {
+	h := sha256.Sum256([]byte(s))
+	return h[:]
+}
