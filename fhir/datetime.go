@@ -49,3 +49,16 @@ func isInstant(s string) bool {
 	_, err := time.Parse(time.RFC3339Nano, s)
 	return err == nil
 }
+
+// ParseTime reads an R4 date, dateTime or instant for sorting and display: a date is its first moment in UTC.
+func ParseTime(s string) (time.Time, bool) {
+	if isInstant(s) {
+		t, err := time.Parse(time.RFC3339Nano, s)
+		return t, err == nil
+	}
+	if isDate(s) {
+		t, err := time.Parse("2006-01-02"[:len(s)], s)
+		return t, err == nil
+	}
+	return time.Time{}, false
+}
