@@ -98,7 +98,7 @@ func (t *Tree) deadLinks(p string, data []byte) []Finding {
 }
 
 // foreignKinds are the endings of files that nobody writes by hand.
-var foreignKinds = []string{".min.js", ".min.css", ".woff", ".woff2", ".ttf", ".otf", ".wasm", ".jar", ".dict", ".zdict"}
+var foreignKinds = []string{".min.js", ".min.css", ".woff", ".woff2", ".ttf", ".otf", ".wasm", ".jar"}
 
 // foreignFolders hold nothing but what came from elsewhere.
 var foreignFolders = []string{"vendor", "vendored", "third_party"}
@@ -149,4 +149,41 @@ func (t *Tree) explained(p string) bool {
 		}
 	}
 	return false
+}
+
+var (
+	makeShown  = regexp.MustCompile("(?m)(?:^\\s*(?:\\$ )?|`)make ([a-z][a-z-]*)")
+	makeTarget = regexp.MustCompile(`(?m)^([a-z][a-z-]*):(?:[^=]|$)`)
+)
+
+// MakeTargets reports documents that show a target which the Makefile lacks.
+// Indented lines and inline code count as shown.
+func MakeTargets(t *Tree) []Finding {
+	makefile, err := t.Bytes("Makefile")
+	if err != nil {
+		return []Finding{{"make", "Makefile", 0, err.Error()}}
+	}
+	targets := map[string]bool{}
+	for _, m := range makeTarget.FindAllSubmatch(makefile, -1) {
+		targets[string(m[1])] = true
+	}
+	var found []Finding
+	for _, p := range t.Paths {
+		if path.Ext(p) != ".md" {
+			continue
+		}
+		data, err := t.Bytes(p)
+		if err != nil {
+			found = append(found, Finding{"make", p, 0, err.Error()})
+			continue
+		}
+		for _, at := range makeShown.FindAllSubmatchIndex(data, -1) {
+			name := string(data[at[2]:at[3]])
+			inCode := data[at[0]] == '`' || data[at[0]] == ' ' || bytes.Count(data[:at[0]], []byte("```"))%2 == 1
+			if inCode && !targets[name] {
+				found = append(found, Finding{"make", p, lineAt(data, at[2]), "make " + name + " is no target"})
+			}
+		}
+	}
+	return found
 }

@@ -161,5 +161,6 @@ var Rules = []Rule{
 	{"words", Words},
 	{"links", Links},
 	{"assets", Assets},
+	{"make", MakeTargets},
 	{"todo", Todos},
 }
