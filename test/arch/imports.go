@@ -20,7 +20,7 @@ var layers = map[string][]string{
 	"chart":   {"fhir", "record"},
 	"web":     {"chart", "fhir", "record"},
 	"node":    {"chart", "fhir", "raftlog", "record", "seal", "store", "sync", "web"},
-	"cmd":     {"node"},
+	"cmd":     {"node", "record"},
 }
 
 // module says who may import a dependency from outside, and what it is for. An
