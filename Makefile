@@ -21,7 +21,7 @@ export GOFLAGS := $(strip $(filter-out -buildvcs=%,$(GOFLAGS)) -buildvcs=false)
 LDFLAGS := -s -w $(if $(VERSION),-X github.com/healthpost/healthpost/node.Version=$(VERSION))
 PKGS    := ./...
 
-.PHONY: build release demo test check setup unit fuzz arm sim bench nightly race clean
+.PHONY: build release demo test check setup unit rigs fuzz arm sim bench nightly race clean
 
 build: ## bin/healthpost for this machine
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/healthpost ./cmd/healthpost
@@ -34,7 +34,7 @@ demo: build ## a whole region on this machine
 	./bin/healthpost demo
 
 # The order puts the quick answers first and ends on go test's own lines.
-test: setup check fuzz unit
+test: setup check fuzz unit rigs
 
 setup:
 	./test/setup.sh
@@ -44,8 +44,13 @@ check: ## formatting and vet
 	if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted" >&2; exit 1; fi
 	$(GO) vet $(PKGS)
 
-unit: ## every Go test: packages, rules, scripts, simulation, processes, browser, arm64
-	HEALTHPOST_TEST_SEED=$(SEED) $(GO) test -count=1 -timeout 15m $(PKGS)
+unit: ## the tests of every package that ships
+	HEALTHPOST_TEST_SEED=$(SEED) $(GO) test -count=1 -timeout 10m $$($(GO) list $(PKGS) | grep -v /test/)
+
+# One after the other: they start processes, browsers and emulators that want
+# the machine to themselves.
+rigs: ## rules, scripts, simulation, real processes, browser, arm64
+	HEALTHPOST_TEST_SEED=$(SEED) $(GO) test -count=1 -timeout 15m -p 1 ./test/...
 
 fuzz: ## every fuzz target for FUZZTIME, two at a time
 	./test/fuzz.sh $(FUZZTIME)
@@ -68,7 +73,7 @@ nightly: setup check ## the long tier
 	$(MAKE) race
 	$(MAKE) bench
 	$(MAKE) arm
-	$(MAKE) unit
+	$(MAKE) unit rigs
 
 clean:
 	rm -rf bin
