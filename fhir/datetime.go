@@ -12,10 +12,10 @@ func primitiveOf(name string) func(string) bool {
 		return isDate
 	case "issued", "lastUpdated", "valueInstant":
 		return isInstant
-	case "authoredOn", "recordedDate", "whenHandedOver", "whenPrepared", "assertedDate":
+	case "date", "created", "authoredOn", "recordedDate", "whenHandedOver", "whenPrepared", "assertedDate":
 		return isDateTime
 	}
-	if strings.HasSuffix(name, "DateTime") && name != "DateTime" {
+	if strings.HasSuffix(name, "DateTime") && name[0] != '_' {
 		return isDateTime
 	}
 	return nil

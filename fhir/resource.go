@@ -242,6 +242,10 @@ func (c *checker) choice(owner value, m *member, el string) {
 	if stem == "" {
 		return
 	}
+	complexType := complexTypes[m.name[len(stem):]]
+	if k := m.value.kind; k == kindArray || complexType != (k == kindObject) {
+		c.fail(el, "is of the wrong kind")
+	}
 	for i := range owner.members {
 		other := owner.members[i].name
 		if other != m.name && choiceStem(other) == stem {
@@ -273,18 +277,29 @@ func (c *checker) common(m *member, el string) {
 			if item.kind != kindObject {
 				c.fail(at, "is not an object")
 			}
+			for _, name := range [...]string{"system", "version", "code", "display"} {
+				if item.has(name) && item.get(name).kind != kindText {
+					c.fail(at+"."+name, "is not a string")
+				}
+			}
 		})
 	case "meta":
 		if m.value.kind != kindObject {
 			c.fail(el, "is not an object")
+		}
+		if m.value.has("profile") && m.value.get("profile").kind != kindArray {
+			c.fail(el+".profile", "is not a list")
 		}
 	case "reference":
 		if m.value.kind == kindText && strings.ContainsAny(m.value.text, " \t\r\n") {
 			c.fail(el, "is not a reference")
 		}
 	}
-	if check := primitiveOf(m.name); check != nil && m.value.kind == kindText && !check(m.value.text) {
+	if check := primitiveOf(m.name); check != nil && (m.value.kind != kindText || !check(m.value.text)) {
 		c.fail(el, "is not a date or time that R4 allows")
+	}
+	if strings.HasSuffix(m.name, "Quantity") && m.value.get("value").kind == kindText {
+		c.fail(el+".value", "is not a number")
 	}
 }
 

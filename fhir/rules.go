@@ -35,9 +35,14 @@ VisionPrescription`)
 
 // dataTypes are the datatypes that can stand behind the stem of a choice element (datatypes.html, Open Type Element).
 var dataTypes = setOf(`Base64Binary Boolean Canonical Code Date DateTime Decimal Id Instant Integer Markdown Oid PositiveInt String Time
-UnsignedInt Uri Url Uuid Address Age Annotation Attachment CodeableConcept Coding ContactPoint Count Distance Duration HumanName
+UnsignedInt Uri Url Uuid ` + complexNames)
+
+// complexTypes are those of dataTypes that are objects.
+var complexTypes = setOf(complexNames)
+
+const complexNames = `Address Age Annotation Attachment CodeableConcept Coding ContactPoint Count Distance Duration HumanName
 Identifier Money Period Quantity Range Ratio Reference SampledData Signature Timing ContactDetail Contributor DataRequirement
-Expression ParameterDefinition RelatedArtifact TriggerDefinition UsageContext Dosage Meta`)
+Expression ParameterDefinition RelatedArtifact TriggerDefinition UsageContext Dosage Meta`
 
 func setOf(words string) map[string]bool {
 	set := map[string]bool{}
@@ -148,6 +153,14 @@ func words(s string) []string { return strings.Fields(s) }
 
 // rules applies the rule of the type, if there is one, to the direct elements of v.
 func (c *checker) rules(v value, at, typ string) {
+	for _, name := range [...]string{"status", "intent", "use", "language", "implicitRules"} {
+		if v.has(name) && v.get(name).kind != kindText {
+			c.fail(at+"."+name, "is not a string")
+		}
+	}
+	if text := v.get("text"); v.has("text") && (text.kind != kindObject || !hasElement(text, "status") || !hasElement(text, "div")) {
+		c.fail(at+".text", "is no narrative with a status and a div")
+	}
 	r, ok := rules[typ]
 	if !ok {
 		return
