@@ -1,0 +1,129 @@
+package peersync
+
+import (
+	"github.com/healthpost/healthpost/record"
+)
+
+// acks are the answers owed to the peer.
+type acks struct {
+	heads    map[record.Feed]ackHead
+	order    []record.Feed
+	openings []record.EpochID
+	size     uint64 // told last
+	tellSize bool   // the peer waits for this ledger to grow
+}
+
+func (a *acks) put(f record.Feed, h ackHead) {
+	if h.Lane == laneOpening {
+		a.openings = append(a.openings, f.Epoch)
+		return
+	}
+	if h.State != ackDurable {
+		a.tellSize = true
+	}
+	if _, ok := a.heads[f]; !ok {
+		a.order = append(a.order, f)
+	}
+	a.heads[f] = h
+}
+
+func (s *Session) nextAck() (Frame, bool, error) {
+	a := &s.acks
+	size := s.r.Head().Size
+	s.stats.target.Store(max(size, s.fetch.target.Size))
+	owed := s.credit.received - s.credit.receivedIn
+	if owed == 0 && len(a.order) == 0 && len(a.openings) == 0 && !(a.tellSize && size > a.size) {
+		return Frame{}, false, nil
+	}
+	m := ack{Credit: s.credit.received, Size: size, Heads: make([]ackHead, 0, len(a.order)+len(a.openings))}
+	for _, id := range a.openings {
+		m.Heads = append(m.Heads, ackHead{Epoch: append([]byte(nil), id[:]...), Lane: laneOpening})
+	}
+	for _, f := range a.order {
+		h := a.heads[f]
+		h.Epoch = append([]byte(nil), f.Epoch[:]...)
+		m.Heads = append(m.Heads, h)
+	}
+	if a.tellSize && size > a.size {
+		a.tellSize = false
+	}
+	a.heads, a.order, a.openings, a.size = map[record.Feed]ackHead{}, nil, nil, size
+	s.credit.receivedIn = s.credit.received
+	f, err := encode(TypeAck, m)
+	return f, err == nil, err
+}
+
+func (s *Session) handleAck(p []byte) error {
+	m, err := decodeAck(p)
+	if err != nil {
+		return err
+	}
+	if m.Credit < s.credit.acked || m.Credit > s.credit.sent {
+		return misbehaved("ack of %d bytes, %d were sent", m.Credit, s.credit.sent)
+	}
+	s.credit.acked = m.Credit
+	if m.Size > s.theirSize {
+		s.theirSize = m.Size
+		s.stats.size.Store(m.Size)
+		for _, e := range s.push.epochs {
+			if e.held0 && m.Size > e.heldSize {
+				e.held0 = false
+			}
+		}
+	}
+	var heads []record.FeedHead
+	for _, h := range m.Heads {
+		head, durable, err := s.ackHead(h)
+		if err != nil {
+			return err
+		}
+		if durable {
+			heads = append(heads, head)
+		}
+	}
+	return s.putHeads(heads)
+}
+
+func (s *Session) ackHead(h ackHead) (record.FeedHead, bool, error) {
+	id := record.EpochID(h.Epoch)
+	e, ok := s.push.epochs[id]
+	if !ok {
+		return record.FeedHead{}, false, nil
+	}
+	if h.Lane == laneOpening {
+		e.opening = true
+		return record.FeedHead{Feed: record.Feed{Epoch: id}}, true, nil
+	}
+	lane := record.Lane(h.Lane)
+	head := record.FeedHead{Feed: record.Feed{Epoch: id, Lane: lane}, N: h.N}
+	if h.State == ackDurable {
+		e.assumed[lane] = false
+		e.held[lane] = max(e.held[lane], h.N)
+		return head, true, nil
+	}
+	if s.credit.acked <= e.rewoundAt[lane] {
+		return head, false, nil // an answer to what was under way when the first gap was told
+	}
+	if e.rewinds++; e.rewinds > rewindsMax {
+		return head, false, misbehaved("feed answered with a gap %d times", e.rewinds)
+	}
+	e.assumed[lane], e.rewoundAt[lane] = false, s.credit.sent
+	if h.N == 0 {
+		e.opening, e.openingSent = false, false
+	}
+	if h.State == ackHold || s.orderedN(head.Feed) > h.N {
+		// What is missing there is in the ledger: it arrives with the entries.
+		e.held0, e.heldSize = true, s.theirSize
+	}
+	e.held[lane], e.sent[lane] = h.N, h.N
+	return head, false, nil
+}
+
+func (s *Session) orderedN(f record.Feed) uint64 {
+	for _, p := range s.push.feeds {
+		if p.Feed == f {
+			return p.OrderedN
+		}
+	}
+	return 0
+}

@@ -1,0 +1,245 @@
+package peersync
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/healthpost/healthpost/record"
+)
+
+// fetch is the ordered range that this side takes from the peer.
+type fetch struct {
+	only   bool            // the session is for one trusted head
+	target record.TreeHead // trusted: from a verified checkpoint, or given
+	note   []byte          // of target
+
+	active bool // the peer streams, or was asked to
+	asking bool // a pull went out and its first segment has not come
+	ask    bool // a pull is due
+	full   bool // the last pull asked for every record
+	stop   bool // a pull that stops the peer is due
+	before []record.Hash
+}
+
+// behind reports whether entries are missing up to a verified checkpoint.
+func (s *Session) behind() bool { return s.fetch.target.Size > s.r.Head().Size }
+
+// handleNote takes a checkpoint. A hub's cosignature goes to the hub; elsewhere a
+// final one becomes the target, and one that is not final yet is left alone.
+func (s *Session) handleNote(note []byte) error {
+	if len(note) > noteBytesMax {
+		return misbehaved("checkpoint of %d bytes", len(note))
+	}
+	if s.o.Checkpoint != nil && s.hub {
+		if err := s.o.Checkpoint(s.peer, note); err != nil {
+			return s.noteError(err)
+		}
+		return nil
+	}
+	if s.o.Final == nil {
+		return nil
+	}
+	cp, err := s.o.Final(note)
+	if err != nil {
+		s.fetch.stop = s.fetch.active
+		return s.noteError(err)
+	}
+	if cp.Head.Size < s.notes.seenSize {
+		return misbehaved("checkpoint of size %d after one of size %d", cp.Head.Size, s.notes.seenSize)
+	}
+	s.notes.seenSize = cp.Head.Size
+	return s.aimFor(cp, note)
+}
+
+func (s *Session) noteError(err error) error {
+	switch {
+	case s.o.LocalFault(err):
+		return local("keeping checkpoint", err)
+	case errors.Is(err, record.ErrMalformed):
+		return misbehaved("%w", err)
+	case errors.Is(err, ErrMisbehaved):
+		return err
+	}
+	return nil
+}
+
+func (s *Session) aimFor(cp record.Checkpoint, note []byte) error {
+	if err := s.checkRoot(cp.Head); err != nil {
+		return err
+	}
+	if cp.Head.Size <= s.r.Head().Size {
+		if err := s.r.PutFinal(note, cp.Head); err != nil {
+			return local("keeping checkpoint", err)
+		}
+		return nil
+	}
+	if s.o.WantOrdered && cp.Head.Size > s.fetch.target.Size {
+		s.fetch.target, s.fetch.note = cp.Head, note
+		s.stats.target.Store(cp.Head.Size)
+		if s.fetch.active {
+			s.o.Turn.take(s, false) // no longer at rest
+		}
+	}
+	return nil
+}
+
+// nextPull asks for the range when entries are missing and nobody sends them.
+func (s *Session) nextPull() (Frame, bool, error) {
+	f := &s.fetch
+	m := pull{From: s.r.Head().Size}
+	switch {
+	case f.only:
+		if f.asking || f.active && !f.ask || !s.behind() {
+			return Frame{}, false, nil
+		}
+		m.To = f.target.Size
+	case f.stop:
+		f.stop, f.active, f.asking = false, false, false
+		s.o.Turn.drop(s)
+		m.Flags = pullStop
+	case !s.behind() || f.asking || f.active && !f.ask:
+		return Frame{}, false, nil
+	case !s.o.Turn.take(s, true):
+		return Frame{}, false, nil
+	}
+	if m.Flags == 0 {
+		f.active, f.asking, f.ask = true, true, false
+		if s.hub && !f.only {
+			m.Flags |= pullFollow
+		}
+		if f.full {
+			m.Flags |= pullFull
+		}
+	}
+	out, err := encode(TypePull, m)
+	return out, err == nil, err
+}
+
+// again asks once more from what the ledger holds now.
+func (s *Session) again(full bool) error {
+	s.fetch.ask, s.fetch.asking = true, false
+	s.fetch.full = s.fetch.full || full
+	return nil
+}
+
+// handleSegment verifies and appends one frame of entries. Entries that this
+// replica has by now are passed over.
+func (s *Session) handleSegment(ctx context.Context, p []byte) error {
+	f := &s.fetch
+	proof, segment, err := readProof(p, f.before)
+	if err != nil {
+		return err
+	}
+	f.before = proof
+	start, count, err := segmentSpan(segment)
+	if err != nil {
+		return err
+	}
+	if !f.active {
+		if !s.o.WantOrdered {
+			return misbehaved("entries that nobody asked for")
+		}
+		return nil // under way when the stream was stopped
+	}
+	head := s.r.Head()
+	switch {
+	case f.target.Size == 0 || start+count <= head.Size:
+		return nil
+	case start != head.Size && (f.asking || f.ask):
+		return nil // sent before the pull arrived there
+	case start < head.Size:
+		return s.again(f.full) // another session was quicker
+	case start > head.Size:
+		return misbehaved("entries from %d, the ledger ends at %d", start, head.Size)
+	case start+count > f.target.Size:
+		return misbehaved("entries past the checkpoint")
+	}
+	return s.extend(ctx, head, segment, proof)
+}
+
+// segmentSpan reads where a segment starts and how long it is.
+func segmentSpan(b []byte) (start, count uint64, err error) {
+	start, n := binary.Uvarint(b)
+	if n > 0 {
+		var m int
+		if count, m = binary.Uvarint(b[n:]); m > 0 && start < 1<<62 && count > 0 && count <= record.FrameRecordsMax {
+			return start, count, nil
+		}
+	}
+	return 0, 0, misbehaved("segment without start and count")
+}
+
+func (s *Session) extend(ctx context.Context, head record.TreeHead, segment []byte, proof []record.Hash) error {
+	f := &s.fetch
+	_, entries, err := record.ReadSegment(segment, s.r.Holder())
+	if err != nil {
+		return s.extendError(ctx, head, err, errors.Is(err, record.ErrGap))
+	}
+	held, err := s.holdsAny(entries)
+	if err != nil {
+		return err
+	}
+	if err := s.r.Extend(ctx, entries, f.target, proof); err != nil {
+		return s.extendError(ctx, head, err, held)
+	}
+	f.asking, f.ask, f.full = false, false, false
+	s.stats.received.Add(uint64(len(entries)))
+	if s.behind() {
+		return nil
+	}
+	return s.reached()
+}
+
+// holdsAny reports whether a record of the entries is pending here, so that the
+// peer may have named it instead of sending it.
+func (s *Session) holdsAny(entries []record.Entry) (bool, error) {
+	h := s.r.Holder()
+	for i := range entries {
+		if _, ok, err := h.Held(entries[i].Record.Position()); err != nil {
+			return false, local("reading held record", err)
+		} else if ok {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// extendError ends the session, or asks again when this box was quicker than
+// itself, or when a record that was named as known may differ here.
+func (s *Session) extendError(ctx context.Context, head record.TreeHead, err error, named bool) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case s.o.LocalFault(err):
+		return local("extending the ledger", err)
+	case s.r.Head() != head:
+		return s.again(s.fetch.full) // another session extended it meanwhile
+	case named && !s.fetch.full:
+		return s.again(true)
+	}
+	return misbehaved("extending the ledger: %w", err)
+}
+
+// reached is called when the ledger has come up to the target.
+func (s *Session) reached() error {
+	f := &s.fetch
+	if f.only {
+		return nil
+	}
+	head := s.r.Head()
+	if head.Size == f.target.Size && head.Root != f.target.Root {
+		return local("extending the ledger", fmt.Errorf("size %d has another root than its checkpoint", head.Size))
+	}
+	if err := s.r.PutFinal(f.note, f.target); err != nil {
+		return local("keeping checkpoint", err)
+	}
+	if s.hub {
+		s.o.Turn.rest(s)
+		return nil
+	}
+	f.active = false
+	s.o.Turn.drop(s)
+	return nil
+}

@@ -1,0 +1,393 @@
+package peersync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/healthpost/healthpost/record"
+)
+
+// push is what this side knows of the peer's pending records and what it sends.
+type push struct {
+	epochs  map[record.EpochID]*peerEpoch
+	feeds   []PendingFeed // of this box, as of the last refresh
+	allowed bool
+	rejects []rejected
+	told    map[record.RID]bool // refusals sent
+	heard   int                 // refusals received
+}
+
+// peerEpoch is what the peer holds of one epoch.
+type peerEpoch struct {
+	opening     bool // durable there
+	openingSent bool
+	held        [record.LaneCount]uint64 // durable there up to n
+	sent        [record.LaneCount]uint64 // sent up to n in this session
+	assumed     [record.LaneCount]bool   // held is what it acked in an earlier session
+	stuck       [record.LaneCount]bool   // a record of this lane was refused
+	held0       bool                     // author unknown there: nothing goes until its ledger grows
+	heldSize    uint64
+	rewinds     int
+	rewoundAt   [record.LaneCount]uint64 // bulk bytes sent when the lane was taken back
+}
+
+const (
+	rewindsMax = 8
+	toldMax    = 4096
+	heardMax   = 4096
+)
+
+// epoch finds or makes the note on an epoch; nil when too many are tracked.
+func (s *Session) epoch(id record.EpochID) *peerEpoch {
+	e, ok := s.push.epochs[id]
+	if !ok {
+		if len(s.push.epochs) >= 2*epochsMax {
+			s.forget()
+		}
+		if len(s.push.epochs) >= 2*epochsMax {
+			return nil
+		}
+		e = &peerEpoch{}
+		s.push.epochs[id] = e
+	}
+	return e
+}
+
+// forget drops what is known of epochs that have nothing pending here.
+func (s *Session) forget() {
+	keep := map[record.EpochID]bool{}
+	for _, f := range s.push.feeds {
+		keep[f.Epoch] = true
+	}
+	for id := range s.push.epochs {
+		if !keep[id] {
+			delete(s.push.epochs, id)
+		}
+	}
+}
+
+// greetPush starts from what the peer's hello lists and, for feeds that it does
+// not list, from what it acknowledged before.
+func (s *Session) greetPush(list []epochFrontier) error {
+	for _, f := range list {
+		if e := s.epoch(record.EpochID(f.Epoch)); e != nil {
+			e.opening = true
+			copy(e.held[:], f.Held)
+		}
+	}
+	acked, err := s.r.Acked(s.peer)
+	if err != nil {
+		return local("reading acknowledgements", err)
+	}
+	for _, h := range acked {
+		if e := s.epoch(h.Epoch); e != nil && h.Lane < record.LaneCount && e.held[h.Lane] == 0 {
+			e.held[h.Lane], e.assumed[h.Lane], e.opening = h.N, h.N != 0, true
+		}
+	}
+	feeds, err := s.r.PendingFeeds()
+	if err != nil {
+		return local("reading pending feeds", err)
+	}
+	s.push.feeds = feeds
+	return s.putAcks(list)
+}
+
+// putAcks notes what the peer's hello says it holds, as far as it is held here.
+func (s *Session) putAcks(list []epochFrontier) error {
+	var heads []record.FeedHead
+	for _, f := range list {
+		id := record.EpochID(f.Epoch)
+		if f.Opening {
+			heads = append(heads, record.FeedHead{Feed: record.Feed{Epoch: id}})
+		}
+		for lane, n := range f.Held {
+			if n != 0 {
+				heads = append(heads, record.FeedHead{Feed: record.Feed{Epoch: id, Lane: record.Lane(lane)}, N: n})
+			}
+		}
+	}
+	return s.putHeads(heads)
+}
+
+func (s *Session) putHeads(heads []record.FeedHead) error {
+	own := map[record.Feed]PendingFeed{}
+	for _, f := range s.push.feeds {
+		own[f.Feed] = f
+	}
+	kept := heads[:0]
+	for _, h := range heads {
+		f, ok := own[h.Feed]
+		if h.N = min(h.N, f.HeldN); ok && (h.N > f.OrderedN || f.Opening && h.N == 0) {
+			kept = append(kept, h)
+		}
+	}
+	if len(kept) == 0 {
+		return nil
+	}
+	if err := s.r.PutAck(s.peer, kept); err != nil {
+		return local("keeping acknowledgements", err)
+	}
+	return nil
+}
+
+// refresh reads again what is pending here and what was refused.
+func (s *Session) refresh() error {
+	feeds, err := s.r.PendingFeeds()
+	if err != nil {
+		return local("reading pending feeds", err)
+	}
+	s.push.feeds, s.push.allowed = feeds, s.o.PushPending(s.peer)
+	if size := s.r.Head().Size; size >= s.theirs.Size {
+		// What the peer had ordered before is ordered here too: what is still
+		// pending it must have named, or it does not hold it.
+		for _, e := range s.push.epochs {
+			for lane := range e.assumed {
+				if e.assumed[lane] {
+					e.assumed[lane], e.held[lane] = false, 0
+				}
+			}
+		}
+	}
+	return s.queueRefused()
+}
+
+// queueRefused tells the peer of records that it holds and that can never be
+// ordered.
+func (s *Session) queueRefused() error {
+	if s.o.WantOrdered { // only a box that orders decides
+		return nil
+	}
+	list, err := s.r.Refused()
+	if err != nil {
+		return local("reading refusals", err)
+	}
+	for _, x := range list {
+		e, ok := s.push.epochs[x.Position.Epoch]
+		if ok && x.Verdict.Final() && e.held[x.Position.Lane] >= x.Position.N {
+			s.queueReject(x)
+		}
+	}
+	return nil
+}
+
+func (s *Session) queueReject(x Refusal) {
+	if s.push.told[x.RID] || len(s.push.told) >= toldMax || len(s.push.rejects) >= rejectsMax {
+		return
+	}
+	s.push.told[x.RID] = true
+	s.push.rejects = append(s.push.rejects, rejected{RID: x.RID[:], Epoch: x.Position.Epoch[:], Lane: uint64(x.Position.Lane), N: x.Position.N, Verdict: uint64(x.Verdict)})
+}
+
+func (s *Session) nextReject() (Frame, bool, error) {
+	if len(s.push.rejects) == 0 {
+		return Frame{}, false, nil
+	}
+	f, err := encode(TypeReject, reject{List: s.push.rejects})
+	s.push.rejects = nil
+	return f, err == nil, err
+}
+
+func (s *Session) handleReject(p []byte) error {
+	m, err := decodeReject(p)
+	if err != nil {
+		return err
+	}
+	if s.push.heard += len(m.List); s.push.heard > heardMax {
+		return misbehaved("more than %d rejections", heardMax)
+	}
+	for _, x := range m.List {
+		if e, ok := s.push.epochs[record.EpochID(x.Epoch)]; ok {
+			e.stuck[x.Lane] = true
+		}
+		if !s.hub {
+			continue // a neighbour's opinion decides nothing
+		}
+		if err := s.r.PutRefused(record.Outcome{RID: record.RID(x.RID), Verdict: record.Verdict(x.Verdict)}, s.peer); err != nil {
+			return local("keeping refusal", err)
+		}
+	}
+	return nil
+}
+
+// nextPending gives the next run of a lane between first and last, opening
+// records before anything else of their epoch.
+func (s *Session) nextPending(first, last record.Lane) (Frame, bool, error) {
+	for lane := first; lane <= last; lane++ {
+		for i := range s.push.feeds {
+			f := &s.push.feeds[i]
+			if f.Lane != lane || !s.push.allowed && f.Author != s.peer {
+				continue
+			}
+			if f, ok, err := s.pushFeed(f); err != nil || ok {
+				return f, ok, err
+			}
+		}
+	}
+	return Frame{}, false, nil
+}
+
+func (s *Session) pushFeed(f *PendingFeed) (Frame, bool, error) {
+	e := s.epoch(f.Epoch)
+	if e == nil || e.held0 || e.stuck[f.Lane] || s.credit.acked < e.rewoundAt[f.Lane] {
+		return Frame{}, false, nil
+	}
+	n := max(e.held[f.Lane], e.sent[f.Lane], f.OrderedN) + 1
+	opening := f.Opening && !e.opening && !e.openingSent
+	if !opening && n > f.HeldN {
+		return Frame{}, false, nil
+	}
+	feed := f.Feed
+	if opening {
+		feed.Lane, n = 0, 0
+	}
+	recs, err := s.r.Pending(feed, n, s.frameBytes())
+	if err != nil {
+		return Frame{}, false, local("reading pending records", err)
+	}
+	if len(recs) == 0 || recs[0].Position() != (record.Position{Epoch: feed.Epoch, Lane: feed.Lane, N: n}) {
+		s.dirty = true // ordered or gone since refresh
+		f.HeldN, f.Opening = 0, false
+		return Frame{}, false, nil
+	}
+	recs = s.fit(recs)
+	if opening {
+		e.openingSent = true
+	} else {
+		e.sent[f.Lane] = recs[len(recs)-1].Position().N
+	}
+	s.stats.sent.Add(uint64(len(recs)))
+	return Frame{Type: TypePending, Payload: record.AppendRun(nil, recs)}, true, nil
+}
+
+// frameBytes is how large a bulk frame should be: a quarter of the window.
+func (s *Session) frameBytes() int {
+	return int(min(max(s.credit.window/4, windowMin), controlBytesMax))
+}
+
+const recordWireBytes = record.WireBytesMax + 32
+
+// fit cuts a run at the frame size; one record always fits.
+func (s *Session) fit(recs []record.Record) []record.Record {
+	size := 0
+	for i := range recs {
+		size += recordWireBytes + len(recs[i].Body)
+		if i > 0 && (size > s.frameBytes() || i == record.FrameRecordsMax) {
+			return recs[:i]
+		}
+	}
+	return recs
+}
+
+// handlePending stores a run and owes an answer for it.
+func (s *Session) handlePending(ctx context.Context, p []byte) error {
+	first, opening, count, err := record.RunHead(p)
+	if err != nil {
+		return misbehaved("reading pending run: %w", err)
+	}
+	var readErr error
+	recs, err := record.ReadRun(p, func(pos record.Position) (record.RID, bool) {
+		rid, ok, err := s.r.HeldRID(pos)
+		readErr = err
+		return rid, ok && err == nil
+	})
+	switch {
+	case readErr != nil:
+		return local("reading held record", readErr)
+	case errors.Is(err, record.ErrGap):
+		return s.answerGap(first.Feed())
+	case err != nil:
+		return misbehaved("reading pending run: %w", err)
+	}
+	if opening {
+		first = recs[0].Position()
+	}
+	in, err := s.r.Ingest(ctx, s.peer, recs)
+	if errors.Is(err, record.ErrGap) {
+		return s.answerGap(first.Feed())
+	}
+	if err != nil {
+		return s.replicaError(ctx, "storing pending records", err)
+	}
+	s.stats.received.Add(uint64(in.New))
+	return s.answer(first, opening, count, recs, in)
+}
+
+func (s *Session) answer(first record.Position, opening bool, count uint64, recs []record.Record, in Ingested) error {
+	for _, out := range in.Refused {
+		if err := s.answerRefused(first, recs, out); err != nil {
+			return err
+		}
+	}
+	if len(in.Refused) != 0 {
+		return nil
+	}
+	if e := s.epoch(first.Epoch); e != nil {
+		if opening {
+			e.opening = true
+		} else {
+			e.held[first.Lane] = max(e.held[first.Lane], first.N+count-1)
+		}
+	}
+	if opening {
+		s.acks.put(first.Feed(), ackHead{Lane: laneOpening})
+		return nil
+	}
+	n := first.N + count - 1
+	for _, h := range in.Heads {
+		if h.Feed == first.Feed() {
+			n = max(n, h.N)
+		}
+	}
+	s.acks.put(first.Feed(), ackHead{Lane: uint64(first.Lane), N: n})
+	return nil
+}
+
+func (s *Session) answerRefused(first record.Position, recs []record.Record, out record.Outcome) error {
+	switch out.Verdict {
+	case record.BadSignature, record.BadBody, record.BadPrev:
+		return misbehaved("pending record %s: %s", out.RID.Short(), out.Verdict)
+	case record.Gap, record.UnknownEpoch:
+		return s.answerGap(first.Feed())
+	case record.UnknownDevice:
+		s.acks.put(first.Feed(), ackHead{Lane: uint64(first.Lane), N: 0, State: ackHold})
+		return nil
+	}
+	if !out.Verdict.Final() {
+		return nil
+	}
+	i := slices.IndexFunc(recs, func(r record.Record) bool { return r.RID() == out.RID })
+	if i < 0 {
+		return local("storing pending records", fmt.Errorf("refused a record that is not in the run"))
+	}
+	s.queueReject(Refusal{Outcome: out, Position: recs[i].Position()})
+	return s.answerGap(first.Feed()) // says how far the feed did get
+}
+
+// answerGap says how far the feed is held here.
+func (s *Session) answerGap(f record.Feed) error {
+	n, err := s.heldN(f)
+	if err != nil {
+		return err
+	}
+	s.acks.put(f, ackHead{Lane: uint64(f.Lane), N: n, State: ackGap})
+	return nil
+}
+
+func (s *Session) heldN(f record.Feed) (uint64, error) {
+	head, _, err := s.r.Holder().Head(f)
+	if err != nil {
+		return 0, local("reading feed head", err)
+	}
+	feeds, err := s.r.PendingFeeds()
+	if err != nil {
+		return 0, local("reading pending feeds", err)
+	}
+	for _, p := range feeds {
+		if p.Feed == f {
+			return max(head.N, p.HeldN), nil
+		}
+	}
+	return head.N, nil
+}

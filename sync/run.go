@@ -1,0 +1,226 @@
+package peersync
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Times of a session's shell.
+const (
+	stallMax   = 150 * time.Second // without a byte while the peer owes an answer
+	byeTimeout = 2 * time.Second   // to get the last frame out
+)
+
+// RunOptions tune Run. The zero value is for a stream alone.
+type RunOptions struct {
+	// Stall ends the session when the peer owes an answer and no byte moves for
+	// so long; 0 is 150 s.
+	Stall time.Duration
+	// Wake, when it delivers, makes the session look again at what Options answer.
+	Wake <-chan struct{}
+	// Progress is called after every step, from the session's goroutine.
+	Progress func(Progress)
+}
+
+// Progress is how far a session has come.
+type Progress struct {
+	BytesIn, BytesOut uint64 // of frames
+	Sent, Received    uint64 // records and entries
+	Size, Target      uint64 // peer's ledger; where this box's ledger is heading
+	Settled           bool   // nothing left to send, to wait for or to fetch
+	Role, Software    string // what the peer says of itself, empty before its hello
+}
+
+// Run exchanges frames with the peer over rw until the context ends, the peer
+// says goodbye, a rule is broken or the link fails; it always closes rw and
+// returns why. A context that ends gives ErrStopped.
+func Run(ctx context.Context, rw io.ReadWriteCloser, s *Session, o RunOptions) error {
+	if o.Stall == 0 {
+		o.Stall = stallMax
+	}
+	inner, cancel := context.WithCancel(ctx)
+	l := &link{rw: rw, s: s, o: o, in: make(chan Frame), out: make(chan Frame, 1), idle: make(chan struct{}, 1), broken: make(chan error, 2)}
+	var wg sync.WaitGroup
+	wg.Go(func() { l.read(inner) })
+	wg.Go(func() { l.write(inner) })
+	err := l.loop(inner, s.r.Subscribe(inner))
+	if ctx.Err() != nil {
+		err = ErrStopped
+	}
+	l.bye(err)
+	s.Close()
+	cancel()
+	rw.Close()
+	wg.Wait()
+	return err
+}
+
+// link is the shell's state. loop owns the session; read and write own one end
+// of the stream each.
+type link struct {
+	rw io.ReadWriteCloser
+	s  *Session
+	o  RunOptions
+
+	in     chan Frame
+	out    chan Frame    // to the writer, which is idle when loop sends
+	idle   chan struct{} // the writer wants a frame
+	broken chan error    // from read and write
+	ready  bool          // loop's: the writer wants a frame
+
+	bytesIn, bytesOut atomic.Uint64
+}
+
+func (l *link) read(ctx context.Context) {
+	r := NewFrameReader(bufio.NewReaderSize(&counted{l.rw, &l.bytesIn}, 4<<10))
+	for {
+		f, err := r.Read()
+		if err != nil {
+			l.broken <- err
+			return
+		}
+		select {
+		case l.in <- f:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+type counted struct {
+	r io.Reader
+	n *atomic.Uint64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n.Add(uint64(n))
+	return n, err
+}
+
+const writeChunkBytes = 4 << 10
+
+func (l *link) write(ctx context.Context) {
+	var buf []byte
+	for {
+		select {
+		case l.idle <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case f := <-l.out:
+			buf = AppendFrame(buf[:0], f)
+		case <-ctx.Done():
+			return
+		}
+		for b := buf; len(b) > 0; {
+			n, err := l.rw.Write(b[:min(len(b), writeChunkBytes)])
+			l.bytesOut.Add(uint64(n))
+			if err != nil {
+				l.broken <- err
+				return
+			}
+			b = b[n:]
+		}
+	}
+}
+
+// loop steps the session until it ends.
+func (l *link) loop(ctx context.Context, changed <-chan struct{}) error {
+	stall := time.NewTimer(l.o.Stall)
+	defer stall.Stop()
+	moved := uint64(0)
+	for {
+		if l.ready {
+			f, ok, err := l.s.Next(ctx)
+			if err != nil {
+				return err
+			}
+			if ok {
+				l.ready = false
+				l.out <- f
+			}
+		}
+		l.report()
+		if l.s.done() {
+			return nil
+		}
+		in := l.in
+		if l.s.full() {
+			in = nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-l.broken:
+			return linkError(err)
+		case f := <-in:
+			if err := l.s.Handle(ctx, f); err != nil {
+				return err
+			}
+		case <-l.idle:
+			l.ready = true
+		case <-changed:
+			l.s.Changed()
+		case <-l.o.Wake:
+			l.s.Changed()
+		case <-stall.C:
+			now := l.bytesIn.Load() + l.bytesOut.Load()
+			if now == moved && l.s.Waiting() {
+				return ErrStalled
+			}
+			moved = now
+			stall.Reset(l.o.Stall)
+		}
+	}
+}
+
+func linkError(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF // a peer that ends well says goodbye first
+	}
+	return err
+}
+
+func (l *link) report() {
+	if l.o.Progress == nil {
+		return
+	}
+	s := l.s
+	l.o.Progress(Progress{BytesIn: l.bytesIn.Load(), BytesOut: l.bytesOut.Load(), Sent: s.stats.sent.Load(), Received: s.stats.received.Load(),
+		Size: s.stats.size.Load(), Target: s.stats.target.Load(), Settled: s.stats.settled.Load(), Role: s.theirs.Role, Software: s.theirs.Software})
+}
+
+// bye tells the peer why the session ends, when the peer did not end it and the
+// writer gets the frame out in time.
+func (l *link) bye(err error) {
+	if errors.Is(err, ErrBye) {
+		return
+	}
+	wait := time.NewTimer(byeTimeout)
+	defer wait.Stop()
+	for sent := false; ; {
+		if l.ready && sent {
+			return
+		}
+		if l.ready {
+			l.ready, sent = false, true
+			l.out <- l.s.Bye(err)
+		}
+		select {
+		case <-l.idle:
+			l.ready = true
+		case <-l.broken:
+			return
+		case <-l.in:
+		case <-wait.C:
+			return
+		}
+	}
+}

@@ -1,0 +1,187 @@
+package peersync
+
+import (
+	"bytes"
+
+	"github.com/healthpost/healthpost/record"
+)
+
+// serve is the ordered range that this side streams to the peer.
+type serve struct {
+	active, follow, full bool
+
+	at     uint64          // next seq to send
+	to     uint64          // asked for by number; 0 is the final checkpoint
+	target record.TreeHead // of the range under way
+	before []record.Hash   // proof of the segment sent last
+}
+
+func (s *Session) handlePull(p []byte) error {
+	m, err := decodePull(p)
+	if err != nil {
+		return err
+	}
+	if m.To != 0 && !s.hub {
+		return misbehaved("only a hub asks for what is not final")
+	}
+	s.dirty = true
+	before := s.serve.before
+	s.serve = serve{active: m.Flags&pullStop == 0, follow: m.Flags&pullFollow != 0, full: m.Flags&pullFull != 0, at: m.From, to: m.To, before: before}
+	if m.From > s.theirSize {
+		s.theirSize = m.From
+		s.stats.size.Store(m.From)
+	}
+	return nil
+}
+
+// aim sets the head that the next segments lead to: the last checkpoint that was
+// sent. ok is false when there is nothing to send.
+func (s *Session) aim() (ok bool, err error) {
+	v := &s.serve
+	switch {
+	case !v.active || v.at < v.target.Size:
+		return v.active, nil
+	case v.to != 0:
+		return s.aimAt(v.to)
+	case v.target.Size != 0 && !v.follow:
+		v.active = false
+		return false, nil
+	case s.notes.head.Size <= v.at:
+		return false, nil
+	}
+	v.target = s.notes.head
+	return true, nil
+}
+
+func (s *Session) aimAt(size uint64) (bool, error) {
+	if s.serve.at >= size {
+		s.serve.active = false
+		return false, nil
+	}
+	if s.r.Head().Size < size {
+		s.serve.active = false
+		return false, ErrBehind
+	}
+	root, err := s.r.RootAt(size)
+	if err != nil {
+		return false, local("reading root", err)
+	}
+	s.serve.target = record.TreeHead{Size: size, Root: root}
+	return true, nil
+}
+
+// nextNote passes on the newest checkpoint: to a hub, on a hub, the note with
+// the own cosignature; to others the final one.
+func (s *Session) nextNote() (Frame, bool, error) {
+	if s.fetch.only {
+		return Frame{}, false, nil
+	}
+	if s.o.Note != nil && s.hub {
+		return s.sendNote(s.o.Note(), record.TreeHead{})
+	}
+	note, head, ok := s.r.Final()
+	if !ok || head.Size <= s.theirSize || s.serve.active && s.serve.at < s.serve.target.Size {
+		return Frame{}, false, nil
+	}
+	return s.sendNote(note, head)
+}
+
+func (s *Session) sendNote(note []byte, head record.TreeHead) (Frame, bool, error) {
+	if len(note) == 0 || len(note) > noteBytesMax || bytes.Equal(note, s.notes.sent) {
+		return Frame{}, false, nil
+	}
+	s.notes.sent = note
+	if head.Size != 0 {
+		s.notes.head = head
+	}
+	return Frame{Type: TypeCheckpoint, Payload: note}, true, nil
+}
+
+// nextBulk gives the next bulk frame, strictly by urgency: control and urgent
+// records, clinical ones, entries, then the rest.
+func (s *Session) nextBulk() (Frame, bool, error) {
+	if s.credit.sent-s.credit.acked >= s.credit.window {
+		return Frame{}, false, nil
+	}
+	f, ok, err := s.nextPending(record.LaneControl, record.LaneClinical)
+	if err == nil && !ok {
+		f, ok, err = s.nextSegment()
+	}
+	if err == nil && !ok {
+		f, ok, err = s.nextPending(record.LaneAudit, record.LaneBulk)
+	}
+	s.credit.sent += uint64(len(f.Payload))
+	return f, ok, err
+}
+
+func (s *Session) nextSegment() (Frame, bool, error) {
+	ok, err := s.aim()
+	if err != nil || !ok {
+		return Frame{}, false, err
+	}
+	v := &s.serve
+	entries, err := s.collect()
+	if err != nil || len(entries) == 0 {
+		return Frame{}, false, err
+	}
+	end := v.at + uint64(len(entries))
+	proof := []record.Hash{}
+	if end < v.target.Size {
+		if proof, err = s.r.ConsistencyProof(end, v.target.Size); err != nil {
+			return Frame{}, false, local("proving consistency", err)
+		}
+	}
+	p := appendProof(nil, proof, v.before)
+	p = record.AppendSegment(p, entries, s.knows)
+	v.at, v.before = end, proof
+	s.stats.sent.Add(uint64(len(entries)))
+	return Frame{Type: TypeSegment, Payload: p}, true, nil
+}
+
+// collect reads entries for one frame. Those that the peer holds cost a few
+// bytes, so it reads on until the frame is full.
+func (s *Session) collect() ([]record.Entry, error) {
+	v := &s.serve
+	var entries []record.Entry
+	size := 0
+	for at := v.at; at < v.target.Size; at = v.at + uint64(len(entries)) {
+		more, err := s.r.Entries(at, v.target.Size, s.frameBytes())
+		if err != nil {
+			return nil, local("reading entries", err)
+		}
+		if len(more) == 0 {
+			break
+		}
+		for i := range more {
+			size += s.entryBytes(&more[i])
+			if len(entries) > 0 && (size > s.frameBytes() || len(entries) == segmentEntriesMax) {
+				return entries, nil
+			}
+			entries = append(entries, more[i])
+		}
+	}
+	return entries, nil
+}
+
+// segmentEntriesMax bounds what one Extend has to take at once.
+const segmentEntriesMax = 1024
+
+func (s *Session) entryBytes(e *record.Entry) int {
+	if s.knows(e.Record.Position()) {
+		return 4
+	}
+	return recordWireBytes + len(e.Record.Body)
+}
+
+// knows reports whether the peer holds a record in pending: it said so, or sent
+// it.
+func (s *Session) knows(p record.Position) bool {
+	e, ok := s.push.epochs[p.Epoch]
+	if !ok || s.serve.full {
+		return false
+	}
+	if p.N == 0 {
+		return e.opening
+	}
+	return p.N <= e.held[p.Lane]
+}

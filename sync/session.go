@@ -1,0 +1,357 @@
+package peersync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"github.com/healthpost/healthpost/record"
+)
+
+// Windows for Options.Window, in bytes.
+const (
+	WindowSlow    = 8 << 10 // 2G, VSAT with a deep queue
+	WindowDefault = 64 << 10
+	WindowLAN     = 256 << 10
+)
+
+// Options say what a session may do. The functions are called from the session's
+// goroutine and must not call back into it.
+type Options struct {
+	Region   record.RegionID
+	Device   record.DeviceID // this box
+	Role     record.Role
+	Software string
+	// Window bounds bulk bytes under way without an ACK; 0 is WindowDefault. The
+	// smaller of both ends' windows rules, exceeded by at most one frame.
+	Window int
+	// WantOrdered lets the session extend this box's ledger from the peer. False
+	// on hubs, whose ledger raft feeds.
+	WantOrdered bool
+	// Turn is shared by the sessions of a box; nil for a session alone.
+	Turn *Turn
+
+	// Hub reports whether a device is in the hub set. nil: none is.
+	Hub func(record.DeviceID) bool
+	// PushPending reports whether pending records go to this peer now; asked again
+	// after every change. nil: always. A peer's own records always go.
+	PushPending func(peer record.DeviceID) bool
+	// Final verifies a checkpoint note against the hub set this box trusts
+	// (record.VerifyFinal). An error that wraps record.ErrMalformed blames the
+	// peer; any other means "not yet".
+	Final func(note []byte) (record.Checkpoint, error)
+	// Checkpoint takes a note with a hub's own cosignature, on a hub. nil elsewhere.
+	Checkpoint func(from record.DeviceID, note []byte) error
+	// Note is the newest note this hub cosigned, for the other hubs; nil elsewhere.
+	Note func() []byte
+	// LocalFault tells errors of the replica that are this box's own (a full disk)
+	// from what the peer caused. nil: none is.
+	LocalFault func(error) bool
+}
+
+// Session is one exchange with one peer as a state machine: no goroutine, no
+// clock, no link. One goroutine calls Handle with what arrives and Next for what
+// to send; Run does that over a stream. An error from either ends the session.
+type Session struct {
+	o    Options
+	r    Replica
+	peer record.DeviceID
+	hub  bool // the peer is in the hub set
+
+	helloSent, helloSeen, over bool
+	theirs                     hello
+	theirSize                  uint64
+	dirty                      bool // the replica changed since Next looked
+	unknown                    int  // frames skipped
+
+	credit credit
+	acks   acks
+	push   push
+	serve  serve
+	fetch  fetch
+	notes  notes
+
+	stats counters
+}
+
+// counters are read by other goroutines.
+type counters struct {
+	sent, received atomic.Uint64 // records and entries
+	size, target   atomic.Uint64
+	settled        atomic.Bool
+}
+
+// credit is the window of bulk bytes, both ways.
+type credit struct {
+	window     uint64 // for what is sent
+	sent       uint64
+	acked      uint64
+	received   uint64
+	receivedIn uint64 // of received, what the last ACK told
+}
+
+// notes are the checkpoints passed on to the peer.
+type notes struct {
+	sent     []byte          // last one sent
+	head     record.TreeHead // of the last final one sent
+	seenSize uint64          // of the last final one received
+}
+
+const unknownFramesMax = 4096
+
+// NewSession prepares a session with an authenticated peer.
+func NewSession(r Replica, peer record.DeviceID, o Options) *Session {
+	if o.Window == 0 {
+		o.Window = WindowDefault
+	}
+	o.Window = min(max(o.Window, windowMin), windowMax)
+	if o.Hub == nil {
+		o.Hub = func(record.DeviceID) bool { return false }
+	}
+	if o.PushPending == nil {
+		o.PushPending = func(record.DeviceID) bool { return true }
+	}
+	if o.LocalFault == nil {
+		o.LocalFault = func(error) bool { return false }
+	}
+	s := &Session{o: o, r: r, peer: peer, hub: o.Hub(peer), dirty: true}
+	s.push.epochs = map[record.EpochID]*peerEpoch{}
+	s.acks.heads = map[record.Feed]ackHead{}
+	s.push.told = map[record.RID]bool{}
+	return s
+}
+
+// newFetch prepares a session that pulls the ordered range up to a head which
+// the caller trusts, and then ends.
+func newFetch(r Replica, peer record.DeviceID, head record.TreeHead, o Options) *Session {
+	o.WantOrdered, o.Turn = false, nil
+	o.PushPending = func(record.DeviceID) bool { return false }
+	s := NewSession(r, peer, o)
+	s.fetch.only = true
+	s.fetch.target = head
+	return s
+}
+
+// Peer is the device at the other end.
+func (s *Session) Peer() record.DeviceID { return s.peer }
+
+// Handle takes one frame that arrived. What the frame brought is durable when it
+// returns.
+func (s *Session) Handle(ctx context.Context, f Frame) error {
+	if !s.helloSeen && f.Type != TypeHello {
+		return misbehaved("first frame is of type %#02x", byte(f.Type))
+	}
+	s.stats.settled.Store(false)
+	switch f.Type {
+	case TypeHello:
+		return s.handleHello(ctx, f.Payload)
+	case TypeCheckpoint:
+		return s.handleNote(f.Payload)
+	case TypePull:
+		return s.handlePull(f.Payload)
+	case TypeSegment:
+		s.credit.received += uint64(len(f.Payload))
+		return s.handleSegment(ctx, f.Payload)
+	case TypePending:
+		s.credit.received += uint64(len(f.Payload))
+		return s.handlePending(ctx, f.Payload)
+	case TypeAck:
+		return s.handleAck(f.Payload)
+	case TypeReject:
+		return s.handleReject(f.Payload)
+	case TypeBye:
+		return s.handleBye(f.Payload)
+	}
+	s.unknown++
+	if f.Critical() || s.unknown > unknownFramesMax {
+		return misbehaved("frame of unknown type %#02x", byte(f.Type))
+	}
+	return nil
+}
+
+// Changed tells the session that the replica or what Options answer changed.
+func (s *Session) Changed() { s.dirty = true }
+
+// Next gives the next frame to send, most urgent first; ok false when there is
+// none until something arrives or changes.
+func (s *Session) Next(ctx context.Context) (f Frame, ok bool, err error) {
+	if s.over {
+		return Frame{}, false, nil
+	}
+	if !s.helloSent {
+		f, err := s.hello()
+		return f, err == nil, err
+	}
+	if !s.helloSeen {
+		return Frame{}, false, nil
+	}
+	if s.dirty {
+		s.dirty = false
+		if err := s.refresh(); err != nil {
+			return Frame{}, false, err
+		}
+	}
+	for _, next := range []func() (Frame, bool, error){s.nextReject, s.nextAck, s.nextPull, s.nextNote, s.nextBulk} {
+		if f, ok, err := next(); err != nil || ok {
+			return f, ok, err
+		}
+	}
+	s.settle()
+	return Frame{}, false, nil
+}
+
+func (s *Session) settle() {
+	s.stats.settled.Store(s.credit.sent == s.credit.acked && !s.behind() && !s.fetch.asking)
+}
+
+// Waiting reports whether the peer owes an answer, so that silence is a fault.
+func (s *Session) Waiting() bool {
+	return !s.helloSeen || s.credit.sent != s.credit.acked || s.fetch.asking || s.fetch.active && s.behind()
+}
+
+// full reports that so many answers wait to be sent that nothing more should be
+// read.
+func (s *Session) full() bool { return len(s.acks.heads)+len(s.acks.openings) >= ackHeadsMax-1 || len(s.push.rejects) >= rejectsMax }
+
+// done reports that a fetch has what it wanted.
+func (s *Session) done() bool { return s.fetch.only && s.r.Head().Size >= s.fetch.target.Size }
+
+// Bye is the frame that tells the peer why this side ends the session with err.
+func (s *Session) Bye(err error) Frame {
+	s.over = true
+	b := bye{Code: byeStopped, Reason: "stopped"}
+	switch {
+	case errors.Is(err, ErrMisbehaved):
+		b = bye{Code: byeMisbehaved, Reason: "protocol"}
+	case errors.Is(err, ErrLocal):
+		b = bye{Code: byeLocal, Reason: "own replica"}
+	case errors.Is(err, ErrBehind):
+		b = bye{Code: byeBehind, Reason: "range not held"}
+	}
+	f, encErr := encode(TypeBye, b)
+	if encErr != nil {
+		return Frame{Type: TypeBye}
+	}
+	return f
+}
+
+// Close gives the turn back. The session is not used afterwards.
+func (s *Session) Close() {
+	s.over = true
+	s.o.Turn.drop(s)
+}
+
+func (s *Session) hello() (Frame, error) {
+	head := s.r.Head()
+	note, final, ok := s.r.Final()
+	if !ok || len(note) > noteBytesMax || s.fetch.only {
+		note, final = []byte{}, record.TreeHead{}
+	}
+	feeds, err := s.r.PendingFeeds()
+	if err != nil {
+		return Frame{}, local("reading pending feeds", err)
+	}
+	want := s.o.WantOrdered && (s.hub || s.o.Turn == nil) && s.o.Turn.take(s, false)
+	s.fetch.active = want
+	s.helloSent, s.notes.sent, s.notes.head = true, note, final
+	return encode(TypeHello, hello{Min: protocolMin, Max: protocolMax, Region: s.o.Region[:], Device: s.o.Device[:], Role: string(s.o.Role),
+		Software: clip(s.o.Software, nameBytesMax), Window: uint64(s.o.Window), Size: head.Size, Root: head.Root[:], Note: note, Want: want,
+		Frontier: frontier(feeds)})
+}
+
+func clip(t string, n int) string {
+	if len(t) > n {
+		t = t[:n]
+	}
+	return t
+}
+
+func frontier(feeds []PendingFeed) []epochFrontier {
+	list := []epochFrontier{}
+	index := map[record.EpochID]int{}
+	for _, f := range feeds {
+		i, ok := index[f.Epoch]
+		if !ok {
+			if len(list) == epochsMax {
+				continue
+			}
+			i = len(list)
+			index[f.Epoch] = i
+			list = append(list, epochFrontier{Epoch: slices.Clone(f.Epoch[:]), Held: make([]uint64, record.LaneCount)})
+		}
+		list[i].Opening = list[i].Opening || f.Opening
+		if f.HeldN > f.OrderedN {
+			list[i].Held[f.Lane] = f.HeldN
+		}
+	}
+	return list
+}
+
+func (s *Session) handleHello(_ context.Context, p []byte) error {
+	if s.helloSeen {
+		return misbehaved("a second hello")
+	}
+	h, err := decodeHello(p)
+	if err != nil {
+		return err
+	}
+	if err := h.check(s.o.Region, s.peer); err != nil {
+		return err
+	}
+	if err := s.checkRoot(record.TreeHead{Size: h.Size, Root: record.Hash(h.Root)}); err != nil {
+		return err
+	}
+	s.helloSeen, s.theirs, s.theirSize, s.dirty = true, h, h.Size, true
+	s.stats.size.Store(h.Size)
+	s.credit.window = min(uint64(s.o.Window), h.Window)
+	if err := s.greetPush(h.Frontier); err != nil {
+		return err
+	}
+	if h.Want {
+		s.serve = serve{active: true, follow: true, at: h.Size}
+	}
+	if len(h.Note) != 0 {
+		return s.handleNote(h.Note)
+	}
+	return nil
+}
+
+// checkRoot compares a head with the own ledger where it reaches that far.
+func (s *Session) checkRoot(h record.TreeHead) error {
+	if h.Size > s.r.Head().Size {
+		return nil
+	}
+	root, err := s.r.RootAt(h.Size)
+	if err != nil {
+		return local("reading root", err)
+	}
+	if root != h.Root {
+		return fmt.Errorf("two roots for size %d: %w", h.Size, ErrFork)
+	}
+	return nil
+}
+
+func (s *Session) handleBye(p []byte) error {
+	b, err := decodeBye(p)
+	if err != nil {
+		return err
+	}
+	s.over = true
+	if b.Code == byeBehind {
+		return fmt.Errorf("%w: %w", ErrBye, ErrBehind)
+	}
+	return fmt.Errorf("%w, code %d", ErrBye, b.Code)
+}
+
+// replicaError sorts an error of the replica into this box's fault or the peer's.
+func (s *Session) replicaError(ctx context.Context, what string, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case s.o.LocalFault(err):
+		return local(what, err)
+	}
+	return misbehaved("%s: %w", what, err)
+}

@@ -1,0 +1,50 @@
+package peersync
+
+import "sync"
+
+// Turn lets one session at a time fetch the ordered range, so that two hubs do
+// not send the same entries over a metered link. A box has one Turn.
+type Turn struct {
+	mu     sync.Mutex
+	holder *Session
+	idle   bool // holder has all that its peer announced
+	freed  func()
+}
+
+// NewTurn makes a free turn. freed, which may be nil, is called without locks
+// held when the turn becomes free; it must not block.
+func NewTurn(freed func()) *Turn { return &Turn{freed: freed} }
+
+// take gives the turn to s when nobody has it, or, with steal, when its holder
+// waits for nothing.
+func (t *Turn) take(s *Session, steal bool) bool {
+	if t == nil {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.holder != nil && t.holder != s && !(steal && t.idle) {
+		return false
+	}
+	t.holder, t.idle = s, false
+	return true
+}
+
+func (t *Turn) rest(s *Session) { t.change(s, s) }
+
+func (t *Turn) drop(s *Session) { t.change(s, nil) }
+
+func (t *Turn) change(s, next *Session) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	was := t.holder == s && (next == nil || !t.idle)
+	if t.holder == s {
+		t.holder, t.idle = next, true
+	}
+	t.mu.Unlock()
+	if was && t.freed != nil {
+		t.freed()
+	}
+}
