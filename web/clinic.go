@@ -34,6 +34,9 @@ type Clinic interface {
 	SignIn(ctx context.Context, staffID, pin string) (token string, err error)
 	// Session returns the session of a token and counts as activity for the idle lock.
 	Session(ctx context.Context, token string) (Session, error)
+	// Peek is Session without counting as activity: the live badges ask it, so that an open
+	// page does not keep a session from locking.
+	Peek(ctx context.Context, token string) (Session, error)
 	// SignOut ends a session; an unknown token is not an error.
 	SignOut(ctx context.Context, token string)
 

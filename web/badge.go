@@ -1,0 +1,72 @@
+package web
+
+import (
+	"strings"
+
+	"github.com/healthpost/healthpost/chart"
+)
+
+// badge is a state as a page shows it: a word, a shape (chosen by Kind) and a colour (likewise).
+type badge struct {
+	RID  string `json:"-"`    // of the record, so the script can find it; "" for lines
+	Kind string `json:"kind"` // saved, copied, confirmed, refused
+	Text string `json:"text"`
+}
+
+// Kinds of badges. Templates and the style sheet know them by these words.
+const (
+	kindSaved     = "saved"     // ○ pending: on this box only
+	kindCopied    = "copied"    // ◐ shared: another device holds it
+	kindConfirmed = "confirmed" // ● confirmed
+	kindRefused   = "refused"   // ■ refused
+)
+
+// copiedNamesMax is how many holders a badge names.
+const copiedNamesMax = 2
+
+// badgeOf puts a record's state in words.
+func badgeOf(c *Catalogue, s chart.State, rid string) badge {
+	switch s.Kind {
+	case chart.Confirmed:
+		return badge{rid, kindConfirmed, c.Text("state.confirmed")}
+	case chart.Copied:
+		return badge{rid, kindCopied, copiedText(c, s.To)}
+	case chart.Refused:
+		return badge{rid, kindRefused, c.Text("state.refused")}
+	}
+	return badge{rid, kindSaved, c.Text("state.saved")}
+}
+
+func copiedText(c *Catalogue, to []string) string {
+	if len(to) == 0 {
+		return c.Text("state.copied_any")
+	}
+	if len(to) > copiedNamesMax {
+		return c.Count("state.copied_more", len(to)-copiedNamesMax, strings.Join(to[:copiedNamesMax], ", "))
+	}
+	return c.Text("state.copied", strings.Join(to, ", "))
+}
+
+// line is the sync line of every page.
+type line struct {
+	Kind string `json:"kind"`
+	Text string `json:"text"`
+}
+
+// lineOf says the one thing about this box's records that matters most: what was not accepted,
+// then what exists only here, then what waits for its place, and only then that all is well.
+func lineOf(c *Catalogue, n Counts) line {
+	switch {
+	case n.Refused > 0:
+		return line{kindRefused, c.Count("line.refused", n.Refused)}
+	case n.VisitsOnlyHere > 0:
+		return line{kindSaved, c.Count("line.visits_only_here", n.VisitsOnlyHere)}
+	case n.Pending > 0:
+		return line{kindSaved, c.Count("line.only_here", n.Pending)}
+	case n.Shared > 0:
+		return line{kindCopied, c.Count("line.copied", n.Shared)}
+	case n.Confirmed > 0:
+		return line{kindConfirmed, c.Text("line.confirmed")}
+	}
+	return line{kindSaved, c.Text("line.empty")}
+}

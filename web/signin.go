@@ -1,0 +1,211 @@
+package web
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Sizes of what a staff member types.
+const (
+	pinDigits        = 6
+	staffNameMaxRune = 80
+)
+
+// signInBody is the sign-in page.
+type signInBody struct {
+	Staff []StaffTile
+	Next  string
+	Kept  bool // something typed waits on the draft shelf
+}
+
+func showSignIn(q *request) error {
+	if q.box.NeedsFirstStaff {
+		return q.redirect("/first")
+	}
+	return q.signInPage(form{Values: url.Values{}}, localPath(q.r.URL.Query().Get("next")))
+}
+
+func (q *request) signInPage(f form, next string) error {
+	staff, err := q.clinic.Staff(q.r.Context())
+	if err != nil {
+		return err
+	}
+	if len(staff) == 1 && f.Values.Get("staff") == "" {
+		f.Values.Set("staff", staff[0].ID)
+	}
+	owner := q.recent.staff(q.token())
+	_, kept := q.drafts.find(owner, next, q.opts.Now())
+	p := q.newPage("", "signin.title", signInBody{Staff: staff, Next: next, Kept: kept})
+	p.Form = f
+	return q.show("signin", p)
+}
+
+// signIn checks the PIN. The PIN is never shown again, kept as a draft or logged.
+func signIn(q *request) error {
+	next := localPath(q.r.PostForm.Get("next"))
+	staffID, pin := q.value("staff"), NormaliseDigits(q.r.PostForm.Get("pin"))
+	f := form{Values: url.Values{"staff": {staffID}}}
+	if staffID == "" {
+		f.Errors = append(f.Errors, fieldProblem{"staff-0", q.words.Text("signin.choose_name")})
+	}
+	if len(pin) != pinDigits {
+		f.Errors = append(f.Errors, fieldProblem{"pin", q.words.Text("signin.pin_digits")})
+	}
+	if len(f.Errors) > 0 {
+		return q.signInPage(f, next)
+	}
+	token, err := q.clinic.SignIn(q.r.Context(), staffID, pin)
+	var locked *LockedError
+	switch {
+	case errors.As(err, &locked):
+		f.Errors = []fieldProblem{{"pin", q.words.Count("signin.locked", wholeMinutes(locked.Until))}}
+		return q.signInPage(f, next)
+	case errors.Is(err, ErrWrongPIN):
+		f.Errors = []fieldProblem{{"pin", q.words.Text("signin.wrong_pin")}}
+		return q.signInPage(f, next)
+	case err != nil:
+		return err
+	}
+	q.setSession(token)
+	return q.redirect(next)
+}
+
+func wholeMinutes(d time.Duration) int {
+	return max(1, int((d+time.Minute-1)/time.Minute))
+}
+
+// lock ends the session and shows the sign-in page; what was typed stays on the draft shelf.
+func lock(q *request) error {
+	if token := q.token(); token != "" {
+		q.clinic.SignOut(q.r.Context(), token)
+	}
+	q.clearSession()
+	return q.redirect("/sign-in")
+}
+
+// chooseLanguage remembers a language in the browser.
+func chooseLanguage(q *request) error {
+	language := q.value("language")
+	if q.render.catalogues[language] == nil {
+		return errBadForm
+	}
+	http.SetCookie(q.w, &http.Cookie{
+		Name: languageCookie, Value: language, Path: "/", MaxAge: 365 * 24 * 3600, HttpOnly: true,
+		SameSite: http.SameSiteStrictMode, Secure: q.r.TLS != nil,
+	})
+	return q.redirect(localPath(q.r.PostForm.Get("next")))
+}
+
+func showFirst(q *request) error {
+	if !q.box.NeedsFirstStaff {
+		return q.redirect("/sign-in")
+	}
+	return q.firstPage(form{Values: url.Values{}})
+}
+
+func (q *request) firstPage(f form) error {
+	p := q.newPage("", "first.title", nil)
+	p.Form = f
+	return q.show("first", p)
+}
+
+// addFirst adds the first staff member and signs them in.
+func addFirst(q *request) error {
+	if !q.box.NeedsFirstStaff {
+		return q.redirect("/sign-in")
+	}
+	staff, f := q.readStaff()
+	if len(f.Errors) > 0 {
+		return q.firstPage(f)
+	}
+	if err := q.clinic.AddStaff(q.r.Context(), nil, staff); errors.Is(err, ErrRefused) {
+		return q.redirect("/sign-in") // somebody else was first
+	} else if err != nil {
+		return err
+	}
+	token, err := q.signInByName(staff)
+	if err != nil {
+		q.opts.Log.Info().Msg("first staff member added, sign in by hand")
+		return q.redirect("/sign-in")
+	}
+	q.setSession(token)
+	return q.redirect("/")
+}
+
+func (q *request) signInByName(staff NewStaff) (string, error) {
+	tiles, err := q.clinic.Staff(q.r.Context())
+	if err != nil {
+		return "", err
+	}
+	for _, tile := range tiles {
+		if tile.Name == staff.Name {
+			return q.clinic.SignIn(q.r.Context(), tile.ID, staff.PIN)
+		}
+	}
+	return "", fmt.Errorf("finding first staff member: %w", ErrNotFound)
+}
+
+// readStaff reads name and PIN, twice typed.
+func (q *request) readStaff() (NewStaff, form) {
+	name := strings.Join(strings.Fields(q.value("name")), " ")
+	pin, again := NormaliseDigits(q.r.PostForm.Get("pin")), NormaliseDigits(q.r.PostForm.Get("pin_again"))
+	f := form{Values: url.Values{"name": {name}}}
+	fault := func(field, key string) {
+		f.Errors = append(f.Errors, fieldProblem{field, q.words.Text(key)})
+	}
+	if name == "" || utf8.RuneCountInString(name) > staffNameMaxRune {
+		fault("name", "staff.name_needed")
+	}
+	switch {
+	case len(pin) != pinDigits:
+		fault("pin", "signin.pin_digits")
+	case easyPIN(pin):
+		fault("pin", "staff.pin_easy")
+	case pin != again:
+		fault("pin_again", "staff.pin_differs")
+	}
+	return NewStaff{Name: name, PIN: pin}, f
+}
+
+// easyPIN tells whether all digits are the same or run up or down by one.
+func easyPIN(pin string) bool {
+	same, up, down := true, true, true
+	for i := 1; i < len(pin); i++ {
+		same = same && pin[i] == pin[i-1]
+		up = up && pin[i] == pin[i-1]+1
+		down = down && pin[i] == pin[i-1]-1
+	}
+	return same || up || down
+}
+
+func showStaff(q *request) error { return q.staffPage(form{Values: url.Values{}}) }
+
+func (q *request) staffPage(f form) error {
+	staff, err := q.clinic.Staff(q.r.Context())
+	if err != nil {
+		return err
+	}
+	p := q.newPage("links", "staff.title", staff)
+	p.Form = f
+	if q.r.URL.Query().Get("done") == "added" {
+		p.Notice = notice{Text: q.words.Text("staff.added")}
+	}
+	return q.show("staff", p)
+}
+
+// addStaff adds a member on behalf of the one signed in; who may is the box's rule.
+func addStaff(q *request) error {
+	staff, f := q.readStaff()
+	if len(f.Errors) > 0 {
+		return q.staffPage(f)
+	}
+	if err := q.clinic.AddStaff(q.r.Context(), &q.session, staff); err != nil {
+		return err
+	}
+	return q.redirect("/staff?done=added")
+}
