@@ -15,7 +15,7 @@ var errDry = errors.New("no randomness left")
 
 func TestSealedBodyOpens(t *testing.T) {
 	key := newKey(t, 1)
-	for _, plain := range [][]byte{{}, {0}, {0x80}, {0x80, 0}, []byte("a"), testVisit, make([]byte, 31), make([]byte, 32), make([]byte, 33), noise(1000), bytes.Repeat(testVisit, 200), make([]byte, seal.PlainBytesMax)} {
+	for _, plain := range [][]byte{{}, {0}, {0x80}, {0x80, 0}, []byte("a"), testVisit, testSave, make([]byte, 31), make([]byte, 32), make([]byte, 33), noise(1000), bytes.Repeat(testVisit, 200), make([]byte, seal.PlainBytesMax)} {
 		for _, gen := range []uint64{0, 1, 127, 128, math.MaxUint64} {
 			body, err := seal.Seal(reproducible(2), key, gen, testPos, testKind, testComp, plain)
 			if err != nil {

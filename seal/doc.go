@@ -23,6 +23,8 @@
 //	0 || plain                          stored
 //	1 || frame                          zstd
 //	2 || uvarint dictionary || frame    zstd with a dictionary
+//	3 || uvarint dictionary || count || 16 bytes for each UUID || frame
+//	                                    the same, of a text whose UUIDs were set aside (see dict.SetUUIDsAside)
 //
 // A frame is a zstd frame (RFC 8878) without its four magic bytes; it states
 // its content size, at most PlainBytesMax.

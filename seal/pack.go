@@ -18,6 +18,7 @@ const (
 	methodStored = 0
 	methodZstd   = 1
 	methodDict   = 2
+	methodUUIDs  = 3
 
 	// Above this a body brings its own context, and the dictionary is not worth its time.
 	dictPlainBytesMax = 64 << 10
@@ -47,20 +48,33 @@ func Pack(plain []byte) (Packed, error) {
 }
 
 func packZstd(plain []byte) (Packed, error) {
-	head, get := Packed{methodZstd}, plainEncoder
-	if len(plain) <= dictPlainBytesMax {
-		head, get = binary.AppendUvarint(Packed{methodDict}, uint64(dict.Current().ID)), dictEncoder
+	if len(plain) > dictPlainBytesMax {
+		enc, err := plainEncoder()
+		if err != nil {
+			return nil, err
+		}
+		return appendFrame(Packed{methodZstd}, enc, plain), nil
 	}
-	enc, err := get()
+	enc, err := dictEncoder()
 	if err != nil {
 		return nil, err
 	}
-	out := enc.EncodeAll(plain, head)
-	frame := len(head)
-	if len(out) < frame+len(zstdMagic) { // nothing in, nothing out
-		return append(Packed{methodStored}, plain...), nil
+	text, table := dict.SetUUIDsAside(plain)
+	if len(table) == 0 {
+		return appendFrame(binary.AppendUvarint(Packed{methodDict}, uint64(dict.Current().ID)), enc, plain), nil
 	}
-	return append(out[:frame], out[frame+len(zstdMagic):]...), nil
+	head := binary.AppendUvarint(Packed{methodUUIDs}, uint64(dict.Current().ID))
+	head = append(append(head, byte(len(table)/dict.UUIDBytes)), table...)
+	return appendFrame(head, enc, text), nil
+}
+
+func appendFrame(head Packed, enc *zstd.Encoder, text []byte) Packed {
+	at := len(head)
+	out := enc.EncodeAll(text, head)
+	if len(text) == 0 { // the encoder writes no frame for nothing
+		return Packed{methodStored}
+	}
+	return append(out[:at], out[at+len(zstdMagic):]...)
 }
 
 // Unpack gives back what Pack was given. Its errors wrap ErrDamaged, or
@@ -78,7 +92,7 @@ func (p Packed) Unpack() ([]byte, error) {
 		return append([]byte{}, rest...), nil
 	case methodZstd:
 		return unpackFrame(rest, 0)
-	case methodDict:
+	case methodDict, methodUUIDs:
 		id, n := binary.Uvarint(rest)
 		if n <= 0 || id == 0 || n != uvarintLen(id) {
 			return nil, fmt.Errorf("unpacking a body: %w: dictionary number", ErrDamaged)
@@ -86,9 +100,28 @@ func (p Packed) Unpack() ([]byte, error) {
 		if !dict.Known(id) {
 			return nil, fmt.Errorf("unpacking a body: %w: dictionary %d", ErrNewer, id)
 		}
+		if p[0] == methodUUIDs {
+			return unpackUUIDs(rest[n:], uint32(id))
+		}
 		return unpackFrame(rest[n:], uint32(id))
 	}
 	return nil, fmt.Errorf("unpacking a body: %w: method %d", ErrNewer, p[0])
+}
+
+func unpackUUIDs(rest []byte, dictID uint32) ([]byte, error) {
+	if len(rest) == 0 || rest[0] == 0 || len(rest) < 1+int(rest[0])*dict.UUIDBytes {
+		return nil, fmt.Errorf("unpacking a body: %w: table of UUIDs", ErrDamaged)
+	}
+	end := 1 + int(rest[0])*dict.UUIDBytes
+	text, err := unpackFrame(rest[end:], dictID)
+	if err != nil {
+		return nil, err
+	}
+	plain, ok := dict.PutUUIDsBack(text, rest[1:end], PlainBytesMax)
+	if !ok {
+		return nil, fmt.Errorf("unpacking a body: %w: UUIDs", ErrDamaged)
+	}
+	return plain, nil
 }
 
 func unpackFrame(frame []byte, dictID uint32) ([]byte, error) {

@@ -17,7 +17,12 @@ const (
 	stored   = 0
 	plainZst = 1
 	dictZst  = 2
+	uuidsZst = 3
 )
+
+// testSave is a visit whose resources carry ids and refer to one another.
+var testSave = []byte(`{"resourceType":"Encounter","id":"5f0c1e9a-6c1b-4d0e-9a51-0d2f6f8f3b11","subject":{"reference":"Patient/0b8f2d3c-9a4e-4f6a-8b7d-2c1e5a9f7d20"}}` +
+	`{"resourceType":"Observation","id":"c2a7d9e4-3b1f-4c8d-a6e5-7f9b0d1c3e52","subject":{"reference":"Patient/0b8f2d3c-9a4e-4f6a-8b7d-2c1e5a9f7d20"},"encounter":{"reference":"Encounter/5f0c1e9a-6c1b-4d0e-9a51-0d2f6f8f3b11"}}`)
 
 func TestPackChoosesTheShorterForm(t *testing.T) {
 	for _, tc := range []struct {
@@ -30,6 +35,7 @@ func TestPackChoosesTheShorterForm(t *testing.T) {
 		{"one byte", []byte{7}, stored, 2},
 		{"noise", noise(4096), stored, 4097},
 		{"visit", testVisit, dictZst, len(testVisit) / 4},
+		{"save", testSave, uuidsZst, len(testSave) / 3},
 		{"long noise", noise(100 << 10), stored, 100<<10 + 1},
 		{"long text", bytes.Repeat(testVisit, 150), plainZst, 5000},
 	} {
@@ -61,6 +67,11 @@ func frame(t testing.TB, plain []byte, opts ...zstd.EOption) []byte {
 	return enc.EncodeAll(plain, nil)[4:]
 }
 
+func dictFrame(t testing.TB, text []byte) []byte {
+	t.Helper()
+	return frame(t, text, zstd.WithSingleSegment(true), zstd.WithEncoderDict(dict.Current().Bytes))
+}
+
 func TestUnpackIsBounded(t *testing.T) {
 	single := zstd.WithSingleSegment(true)
 	bomb := frame(t, make([]byte, 64<<20), single)
@@ -82,6 +93,12 @@ func TestUnpackIsBounded(t *testing.T) {
 		"dictionary not stated":  append(seal.Packed{dictZst, 1}, frame(t, testVisit, single)...),
 		"dictionary not claimed": append(seal.Packed{plainZst}, frame(t, testVisit, single, zstd.WithEncoderDict(dict.Current().Bytes))...),
 		"long dictionary number": append(seal.Packed{dictZst, 0x81, 0}, frame(t, testVisit, single)...),
+		"no table":               {uuidsZst, 1},
+		"table of none":          append(seal.Packed{uuidsZst, 1, 0}, dictFrame(t, testVisit)...),
+		"table cut":              append(seal.Packed{uuidsZst, 1, 1}, make([]byte, 15)...),
+		"table not used":         append(append(seal.Packed{uuidsZst, 1, 1}, make([]byte, 16)...), dictFrame(t, testVisit)...),
+		"mark without a table":   append(append(seal.Packed{uuidsZst, 1, 1}, make([]byte, 16)...), dictFrame(t, []byte("\xff\x00\xff\x00"))...),
+		"grows past the limit":   append(append(seal.Packed{uuidsZst, 1, 1}, make([]byte, 16)...), dictFrame(t, append([]byte("\xff\x00"), bytes.Repeat([]byte("\xff\x01"), seal.PlainBytesMax/36+1)...))...),
 		"too much stored":        make(seal.Packed, seal.PlainBytesMax+2),
 	} {
 		if got, err := p.Unpack(); !errors.Is(err, seal.ErrDamaged) {
@@ -89,7 +106,8 @@ func TestUnpackIsBounded(t *testing.T) {
 		}
 	}
 	for name, p := range map[string]seal.Packed{
-		"method 3":      {3, 1, 2, 3},
+		"method 4":      {4, 1, 2, 3},
+		"dictionary 78": {uuidsZst, 78, 1},
 		"dictionary 77": append(seal.Packed{dictZst, 77}, frame(t, testVisit, single)...),
 	} {
 		if got, err := p.Unpack(); !errors.Is(err, seal.ErrNewer) {

@@ -245,7 +245,7 @@ func packedVectors(t *testing.T, stored []packedVector) []packedVector {
 		return stored
 	}
 	var out []packedVector
-	for _, plain := range [][]byte{{}, []byte("Temperature 38.5"), testVisit} {
+	for _, plain := range [][]byte{{}, []byte("Temperature 38.5"), testVisit, testSave} {
 		p, err := seal.Pack(plain)
 		if err != nil {
 			t.Fatal(err)

@@ -1,10 +1,13 @@
-// Package dict holds the zstd dictionaries that sealed bodies are compressed
-// with. A dictionary is named by the SHA-256 of its bytes and numbered by its
+// Package dict holds what makes the bodies of a region alike before they are
+// compressed: the zstd dictionaries, and the setting aside of UUIDs.
+//
+// A dictionary is named by the SHA-256 of its bytes and numbered by its
 // place in the list; bodies carry the number. One that was ever released stays
 // for ever: without it the bodies packed with it are lost.
 //
-// The corpus a dictionary was trained on lies beside it. It holds invented
-// patients only, and the test of this package trains again and compares.
+// The corpus a dictionary was trained on lies beside it, with UUIDs in place. It
+// holds invented patients only, made by the tests of this package, which also
+// train again and compare. The licence is that of the project.
 package dict
 
 import (

@@ -14,14 +14,24 @@ import (
 	"github.com/healthpost/healthpost/seal/dict"
 )
 
-var update = flag.Bool("update", false, "train the dictionary again from its corpus")
+var (
+	update = flag.Bool("update", false, "train the dictionary again from its corpus")
+	corpus = flag.Bool("corpus", false, "write the corpus again, for a dictionary that was not released yet")
+)
+
+const corpusPath = "v1.corpus.zst"
 
 func TestTrainingGivesTheShippedDictionary(t *testing.T) {
-	samples, err := readCorpus("v1.corpus.zst")
+	if *corpus {
+		if err := writeCorpus(corpusPath, corpusBodies(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	samples, err := readCorpus(corpusPath)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := train(1, samples, historyBytesMax)
+	got, err := train(1, texts(samples), historyBytesMax)
 	if err != nil {
 		t.Fatal(err)
 	}

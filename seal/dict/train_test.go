@@ -9,8 +9,8 @@ import (
 
 // How v1 was trained.
 const (
-	historyBytesMax = 32 << 10
-	segmentBytes    = 256
+	historyBytesMax = 48 << 10
+	segmentBytes    = 2 << 10
 	gramBytes       = 8
 )
 
