@@ -1,0 +1,440 @@
+package web_test
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"sort"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/healthpost/healthpost/chart"
+	"github.com/healthpost/healthpost/fhir"
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/web"
+)
+
+// now is when all tests happen.
+var now = time.Date(2026, 11, 21, 10, 30, 0, 0, time.UTC)
+
+const (
+	staffPIN = "314159"
+	staffID  = "staff-1"
+)
+
+// fakeClinic is a box in memory: it keeps records as a real one would and folds them with chart.
+type fakeClinic struct {
+	mu       sync.Mutex
+	box      web.Box
+	counts   web.Counts
+	sync     web.SyncPage
+	staff    []web.StaffTile
+	pins     map[string]string
+	sessions map[string]web.Session
+	patients []string // ids in order
+	records  map[string][]chart.Opened
+	forms    map[string]formAnswer
+	calls    map[string]int // saves asked for, by form id
+	waiters  map[chan struct{}]bool
+	fail     error // answered by every save
+	locked   time.Duration
+	n        uint64
+	syncNow  int
+}
+
+type formAnswer struct{ content, answer string }
+
+func newFake() *fakeClinic {
+	f := &fakeClinic{
+		box: web.Box{Name: "Kibuye clinic", Role: "clinic", Region: "Lake region", Version: "0.1.0", Languages: []string{"en", "fr"}},
+		staff: []web.StaffTile{{ID: staffID, Name: "Amina Uwase", Initials: "AU"}, {ID: "staff-2", Name: "Jean Habimana", Initials: "JH"},
+			{ID: "staff-3", Name: "Grace Mukamana", Initials: "GM"}},
+		pins: map[string]string{staffID: staffPIN, "staff-2": "271828", "staff-3": "161803"}, sessions: map[string]web.Session{},
+		records: map[string][]chart.Opened{}, forms: map[string]formAnswer{}, calls: map[string]int{}, waiters: map[chan struct{}]bool{},
+	}
+	f.sync = web.SyncPage{Disk: web.Disk{FreeBytes: 9 << 30, TotalBytes: 14 << 30}, Clock: web.Clock{Now: now, Trusted: true, Source: "hub"}}
+	return f
+}
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+func (f *fakeClinic) Box(context.Context) web.Box { f.mu.Lock(); defer f.mu.Unlock(); return f.box }
+
+func (f *fakeClinic) Counts(context.Context) web.Counts {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.countsLocked()
+}
+
+func (f *fakeClinic) countsLocked() web.Counts {
+	c := f.counts
+	for _, records := range f.records {
+		for _, r := range records {
+			switch r.State.Kind {
+			case chart.Saved:
+				c.Pending++
+				if len(r.Body.Items) > 0 && r.Body.Items[0].Type == "Encounter" {
+					c.VisitsOnlyHere++
+				}
+			case chart.Copied:
+				c.Shared++
+			case chart.Confirmed:
+				c.Confirmed++
+			case chart.Refused:
+				c.Refused++
+			}
+		}
+	}
+	return c
+}
+
+func (f *fakeClinic) Staff(context.Context) ([]web.StaffTile, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]web.StaffTile(nil), f.staff...), nil
+}
+
+func (f *fakeClinic) AddStaff(_ context.Context, by *web.Session, s web.NewStaff) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if by == nil && len(f.staff) > 0 {
+		return web.ErrRefused
+	}
+	id := fmt.Sprintf("staff-%d", len(f.staff)+1)
+	f.staff = append(f.staff, web.StaffTile{ID: id, Name: s.Name, Initials: strings.ToUpper(s.Name[:1])})
+	f.pins[id] = s.PIN
+	f.box.NeedsFirstStaff = false
+	return nil
+}
+
+func (f *fakeClinic) SignIn(_ context.Context, id, pin string) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.locked > 0 {
+		return "", &web.LockedError{Until: f.locked}
+	}
+	if f.pins[id] == "" || f.pins[id] != pin {
+		return "", web.ErrWrongPIN
+	}
+	token := randomHex(16)
+	for _, s := range f.staff {
+		if s.ID == id {
+			f.sessions[token] = web.Session{Token: token, StaffID: id, StaffName: s.Name, Role: "nurse"}
+		}
+	}
+	return token, nil
+}
+
+func (f *fakeClinic) Session(ctx context.Context, token string) (web.Session, error) {
+	return f.Peek(ctx, token)
+}
+
+func (f *fakeClinic) Peek(_ context.Context, token string) (web.Session, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s, ok := f.sessions[token]
+	if !ok {
+		return web.Session{}, web.ErrNotSignedIn
+	}
+	return s, nil
+}
+
+func (f *fakeClinic) SignOut(_ context.Context, token string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.sessions, token)
+}
+
+func (f *fakeClinic) viewLocked(id string) web.PatientView {
+	c := chart.Fold(f.records[id])
+	return web.PatientView{ID: id, Row: c.Row(), Chart: c}
+}
+
+func (f *fakeClinic) Today(context.Context, web.Session) (web.Today, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t := web.Today{Counts: f.countsLocked()}
+	for _, id := range f.patients {
+		v := f.viewLocked(id)
+		if len(v.Chart.Visits) == 0 {
+			t.Waiting = append(t.Waiting, web.Waiting{PatientID: id, Row: v.Row, Since: now.Add(-25 * time.Minute)})
+			continue
+		}
+		visit := v.Chart.Visits[0]
+		row := web.VisitRow{PatientID: id, Row: v.Row, RID: visit.Shown.RID.String(), At: visit.At, Urgent: visit.View.Urgent, State: visit.Shown.State}
+		row.Problem = visit.View.Reason.Code(fhir.SystemProblem)
+		t.Recent = append(t.Recent, row)
+	}
+	sort.SliceStable(t.Recent, func(i, j int) bool { return t.Recent[i].At.After(t.Recent[j].At) })
+	return t, nil
+}
+
+func (f *fakeClinic) Find(_ context.Context, _ web.Session, query string) ([]web.PatientRow, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var rows []web.PatientRow
+	for _, id := range f.patients {
+		v := f.viewLocked(id)
+		if _, ok := chart.Rank(query, v.Row); ok {
+			rows = append(rows, web.PatientRow{ID: id, Row: v.Row, State: v.Chart.State()})
+		}
+	}
+	return rows, nil
+}
+
+// answer runs a save once for a form id; the same content again gets the first answer.
+func (f *fakeClinic) answer(formID, content string, save func() (string, error)) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls[formID]++
+	if f.fail != nil {
+		return "", f.fail
+	}
+	if a, ok := f.forms[formID]; ok {
+		if a.content != content {
+			return "", web.ErrFormUsed
+		}
+		return a.answer, nil
+	}
+	answer, err := save()
+	if err == nil {
+		f.forms[formID] = formAnswer{content, answer}
+		f.signalLocked()
+	}
+	return answer, err
+}
+
+func (f *fakeClinic) appendLocked(id, author, reason string, items []chart.Item, at time.Time, state chart.State) record.RID {
+	f.n++
+	core := record.Core{N: f.n, HLC: uint64(at.UnixMilli())<<16 | f.n}
+	rid := record.RID(sha256.Sum256([]byte(fmt.Sprint("record", f.n))))
+	f.records[id] = append(f.records[id], chart.Opened{Record: record.Record{Core: core}, RID: rid, State: state, Author: author,
+		Body: chart.Body{Reason: reason, Items: items}})
+	return rid
+}
+
+func (f *fakeClinic) Register(_ context.Context, s web.Session, formID string, r fhir.Registration) (string, error) {
+	return f.answer(formID, fmt.Sprint(r), func() (string, error) {
+		return f.registerLocked(s.StaffName, r, now, chart.State{})
+	})
+}
+
+func (f *fakeClinic) registerLocked(author string, r fhir.Registration, at time.Time, state chart.State) (string, error) {
+	resources, err := r.Resources(rand.Reader)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256([]byte(fmt.Sprint("patient", len(f.patients))))
+	id := hex.EncodeToString(sum[:16])
+	f.patients = append(f.patients, id)
+	f.appendLocked(id, author, "", chart.PutItems(resources), at, state)
+	return id, nil
+}
+
+func (f *fakeClinic) Open(_ context.Context, _ web.Session, id string) (web.PatientView, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.records[id] == nil {
+		return web.PatientView{}, web.ErrNotFound
+	}
+	return f.viewLocked(id), nil
+}
+
+func (f *fakeClinic) SaveVisit(_ context.Context, s web.Session, id, formID string, v fhir.Visit) (web.Saved, error) {
+	rid, err := f.answer(formID, fmt.Sprintf("%+v", v), func() (string, error) {
+		return f.visitLocked(s.StaffName, id, v, chart.State{})
+	})
+	return web.Saved{RID: rid}, err
+}
+
+func (f *fakeClinic) visitLocked(author, id string, v fhir.Visit, state chart.State) (string, error) {
+	c := chart.Fold(f.records[id])
+	if c.Patient == nil {
+		return "", web.ErrNotFound
+	}
+	resources, err := v.Resources(rand.Reader, c.Patient.Resource().ID, author)
+	if err != nil {
+		return "", err
+	}
+	return f.appendLocked(id, author, "", chart.PutItems(resources), v.At, state).String(), nil
+}
+
+func (f *fakeClinic) AmendPatient(_ context.Context, s web.Session, id, formID string, r fhir.Registration, base []chart.Ref) error {
+	_, err := f.answer(formID, fmt.Sprint(r, base), func() (string, error) {
+		return "", f.amendLocked(s.StaffName, id, r, base, now, chart.State{})
+	})
+	return err
+}
+
+func (f *fakeClinic) amendLocked(author, id string, r fhir.Registration, base []chart.Ref, at time.Time, state chart.State) error {
+	c := chart.Fold(f.records[id])
+	if c.Patient == nil {
+		return web.ErrNotFound
+	}
+	res, err := r.Amend(c.Patient.Resource())
+	if err != nil {
+		return err
+	}
+	f.appendLocked(id, author, "", []chart.Item{chart.PutItem(res, base...)}, at, state)
+	return nil
+}
+
+func (f *fakeClinic) Retract(_ context.Context, s web.Session, id, formID string, ref chart.Ref, reason string) error {
+	_, err := f.answer(formID, ref.String()+reason, func() (string, error) {
+		c := chart.Fold(f.records[id])
+		items := c.Retraction(ref)
+		if items == nil {
+			return "", web.ErrNotFound
+		}
+		f.appendLocked(id, s.StaffName, reason, items, now, chart.State{})
+		return "", nil
+	})
+	return err
+}
+
+func (f *fakeClinic) SyncPage(context.Context, web.Session) (web.SyncPage, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.sync
+	p.Counts = f.countsLocked()
+	return p, nil
+}
+
+func (f *fakeClinic) SyncNow(context.Context, web.Session) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.syncNow++
+	return nil
+}
+
+func (f *fakeClinic) Watch(ctx context.Context) <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ch := make(chan struct{}, 1)
+	f.waiters[ch] = true
+	context.AfterFunc(ctx, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.waiters, ch)
+		close(ch)
+	})
+	return ch
+}
+
+func (f *fakeClinic) signalLocked() {
+	for ch := range f.waiters {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (f *fakeClinic) States(_ context.Context, _ web.Session, rids []string) (map[string]chart.State, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := map[string]chart.State{}
+	for _, records := range f.records {
+		for _, r := range records {
+			for _, rid := range rids {
+				if r.RID.String() == rid {
+					all[rid] = r.State
+				}
+			}
+		}
+	}
+	return all, nil
+}
+
+// setState moves every record of a patient to a state and tells the pages.
+func (f *fakeClinic) setState(id string, s chart.State) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.records[id] {
+		f.records[id][i].State = s
+		f.records[id][i].Ordered, f.records[id][i].Seq = s.Kind == chart.Confirmed, uint64(i)
+	}
+	f.signalLocked()
+}
+
+// savesAsked is how often each form id was handed to a save.
+func (f *fakeClinic) savesAsked() map[string]int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := map[string]int{}
+	for k, v := range f.calls {
+		out[k] = v
+	}
+	return out
+}
+
+func (f *fakeClinic) visitCount(id string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(chart.Fold(f.records[id]).Visits)
+}
+
+// people are the patients of seeded fakes, by what is special about them.
+type people struct{ child, adult, waiting, conflict string }
+
+// seed fills a fake with people in every state a page can show.
+func seed(t testing.TB, f *fakeClinic) people {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	must := func(s string, err error) string {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	confirmed := chart.State{Kind: chart.Confirmed, Seq: 12}
+	copied := chart.State{Kind: chart.Copied, To: []string{"Nyanza hub"}}
+	p := people{}
+	p.child = must(f.registerLocked("Amina Uwase", fhir.Registration{Given: "Eric", Family: "Ndayisaba", Sex: "male", BirthDate: "2024-03", Village: "Rubavu",
+		Mother: "Claudine Ndayisaba", Card: "LR-00417"}, now.AddDate(0, -3, 0), confirmed))
+	must(f.visitLocked("Jean Habimana", p.child, fhir.Visit{At: now.AddDate(0, -1, 0), Temperature: "38.9", Breaths: "44", Weight: "11.2", MUAC: "131",
+		RDT: "positive", Problem: "malaria", Treatment: "Artemether-lumefantrine 20/120 mg, 1 tablet, twice a day, 3 days", ReturnIn: "2", Allergy: "Penicillin (rash)"}, confirmed))
+	must(f.visitLocked("Amina Uwase", p.child, fhir.Visit{At: now.Add(-50 * time.Minute), DangerSigns: []string{"convulsions"}, Temperature: "39.6", Breaths: "58", SpO2: "93",
+		RDT: "positive", Problem: "fever", Note: "Fits at home this morning.", Treatment: "Artesunate, first dose", Urgent: true}, copied))
+	p.adult = must(f.registerLocked("Grace Mukamana", fhir.Registration{Given: "Marie Chantal", Family: "Uwimana", Sex: "female", BirthDate: "1981", BirthEstimated: true,
+		Village: "Karongi", Phone: "+250 700 000 017"}, now.AddDate(0, -2, 0), confirmed))
+	must(f.visitLocked("Grace Mukamana", p.adult, fhir.Visit{At: now.Add(-2 * time.Hour), Systolic: "148", Diastolic: "94", Pulse: "82", Weight: "64", Problem: "hypertension",
+		Advice: "Less salt. Walk every day.", ReturnIn: "28"}, chart.State{}))
+	p.waiting = must(f.registerLocked("Amina Uwase", fhir.Registration{Given: "Odile", Family: "Mutesi", Sex: "female", BirthDate: "2026-02", Village: "Kibuye"}, now.Add(-25*time.Minute), chart.State{}))
+	p.conflict = must(f.registerLocked("Amina Uwase", fhir.Registration{Given: "Samuel", Family: "Bizimana", Sex: "male", BirthDate: "1996-05-14", Village: "Gisenyi", Phone: "0788 111 222"}, now.AddDate(0, -4, 0), confirmed))
+	base := chart.Fold(f.records[p.conflict]).Patient.Refs()
+	for i, r := range []fhir.Registration{
+		{Given: "Samuel", Family: "Bizimana", Sex: "male", BirthDate: "1996-05-14", Village: "Rubavu", Phone: "0788 111 222"},
+		{Given: "Samuel", Family: "Bizimana", Sex: "male", BirthDate: "1996-05-14", Village: "Gisenyi", Phone: "0788 333 444"}} {
+		author := []string{"Jean Habimana", "Esther Ineza"}[i]
+		state := []chart.State{copied, confirmed}[i]
+		// both were written over the first version, without knowing of each other
+		first := f.records[p.conflict][0].Body.Items[0].Resource()
+		res, err := r.Amend(first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.appendLocked(p.conflict, author, "", []chart.Item{chart.PutItem(res, base...)}, now.Add(-time.Duration(30-i)*time.Hour), state)
+	}
+	must(f.visitLocked("Jean Habimana", p.conflict, fhir.Visit{At: now.Add(-26 * time.Hour), Problem: "wound", Treatment: "Cleaned and dressed", Note: "Left hand."},
+		chart.State{Kind: chart.Refused, Reason: "quarantined"}))
+	f.sync.Peers = []web.Peer{
+		{ID: "a", Name: "Nyanza hub", Role: "hub", Link: web.LinkUp, LastContact: now.Add(-2 * time.Minute), Sent: 1204, Waiting: 3, Received: 8816},
+		{ID: "b", Name: "Karongi hub", Role: "hub", Link: web.LinkDown, LastContact: now.Add(-26 * time.Hour), Sent: 998, Waiting: 209, Received: 8102, Fault: web.Fault{Code: "peer_unreachable", Args: []string{"Karongi hub"}}},
+		{ID: "c", Name: "Rubavu clinic", Role: "clinic", Link: web.LinkTrying},
+	}
+	f.sync.Refused = []web.RefusedRecord{{RID: randomHex(32), PatientID: p.conflict, Name: "Samuel Bizimana", At: now.Add(-26 * time.Hour), Reason: "quarantined"}}
+	f.sync.Faults = []web.Fault{{Code: "disk_low", Args: []string{"820 MB"}}}
+	f.sync.Checkpoint = now.Add(-3 * time.Minute)
+	return p
+}

@@ -1,0 +1,340 @@
+package web_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"flag"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/healthpost/healthpost/chart"
+	"github.com/healthpost/healthpost/web"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// pageCase brings one screen up.
+type pageCase struct {
+	name, template string
+	status         int
+	show           func(x *fixture) answer
+}
+
+// pageCases has every screen of the page at least once.
+func pageCases() []pageCase {
+	return []pageCase{
+		{"first", "first", 200, func(x *fixture) answer { x.emptyBox(); return x.get("/first") }},
+		{"first-errors", "first", 422, func(x *fixture) answer {
+			x.emptyBox()
+			return x.post("/first", url.Values{"name": {"Amina"}, "pin": {"123456"}, "pin_again": {"1"}})
+		}},
+		{"sign-in", "signin", 200, func(x *fixture) answer { return x.get("/sign-in") }},
+		{"sign-in-wrong", "signin", 422, func(x *fixture) answer {
+			return x.post("/sign-in", url.Values{"staff": {staffID}, "pin": {"000001"}})
+		}},
+		{"today", "today", 200, func(x *fixture) answer { x.signIn(); return x.get("/") }},
+		{"find", "find", 200, func(x *fixture) answer { x.signIn(); return x.get("/find") }},
+		{"found", "find", 200, func(x *fixture) answer {
+			x.signIn()
+			return x.follow(x.post("/find", url.Values{"q": {"Marie Uwimana"}}))
+		}},
+		{"found-nobody", "find", 200, func(x *fixture) answer {
+			x.signIn()
+			return x.follow(x.post("/find", url.Values{"q": {"Zzyzx"}}))
+		}},
+		{"register", "details", 200, func(x *fixture) answer { x.signIn(); return x.get("/register") }},
+		{"register-errors", "details", 422, func(x *fixture) answer {
+			x.signIn()
+			form := hidden(x.get("/register").body, "/register")
+			return x.post("/register", with(form, "birthDay", "31", "birthMonth", "2", "birthYear", "2020", "village", "Kibuye"))
+		}},
+		{"same", "same", 200, func(x *fixture) answer {
+			x.signIn()
+			form := hidden(x.get("/register").body, "/register")
+			return x.post("/register", with(form, "given", "Eric", "family", "Ndayisaaba", "sex", "male", "ageYears", "2"))
+		}},
+		{"patient", "patient", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.child) }},
+		{"patient-new", "patient", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.waiting) }},
+		{"patient-conflict", "patient", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.conflict) }},
+		{"visit", "visit", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.child + "/visit") }},
+		{"visit-errors", "visit", 422, func(x *fixture) answer {
+			return x.postVisit(x.people.child, "temperature", "390", "weight", "abc", "systolic", "120", "note", "Kept words")
+		}},
+		{"check", "check", 200, func(x *fixture) answer {
+			return x.postVisit(x.people.child, "dangerSigns", "convulsions", "temperature", "41,8", "weight", "19", "problem", "fever")
+		}},
+		{"details", "details", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.adult + "/details") }},
+		{"conflict", "conflict", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.conflict + "/conflict") }},
+		{"withdraw", "withdraw", 200, func(x *fixture) answer { x.signIn(); return x.get(x.withdrawPath(x.people.child)) }},
+		{"withdraw-errors", "withdraw", 422, func(x *fixture) answer {
+			x.signIn()
+			path := x.withdrawPath(x.people.child)
+			return x.post(path, hidden(x.get(path).body, path))
+		}},
+		{"links", "links", 200, func(x *fixture) answer { x.signIn(); return x.get("/links") }},
+		{"staff", "staff", 200, func(x *fixture) answer { x.signIn(); return x.get("/staff") }},
+		{"not-found", "error", 404, func(x *fixture) answer { x.signIn(); return x.get("/patient/00/visit") }},
+		{"read-only", "error", 507, func(x *fixture) answer {
+			x.fake.fail = web.ErrReadOnly
+			x.fake.box.ReadOnly = true
+			return x.postVisit(x.people.child, "problem", "fever")
+		}},
+		{"fault", "error", 507, func(x *fixture) answer {
+			x.fake.fail = web.ErrFault
+			x.fake.box.Faulted = true
+			return x.postVisit(x.people.child, "problem", "fever")
+		}},
+	}
+}
+
+func (x *fixture) emptyBox() {
+	x.fake.mu.Lock()
+	defer x.fake.mu.Unlock()
+	x.fake.staff, x.fake.box.NeedsFirstStaff = nil, true
+	x.fake.records, x.fake.patients = map[string][]chart.Opened{}, nil
+}
+
+// postVisit signs in, opens the visit form of a person and posts it with some answers.
+func (x *fixture) postVisit(patient string, pairs ...string) answer {
+	x.t.Helper()
+	x.signIn()
+	path := "/patient/" + patient + "/visit"
+	return x.post(path, with(hidden(x.get(path).body, path), pairs...))
+}
+
+var withdrawLink = regexp.MustCompile(`href="(/patient/[0-9a-f]+/withdraw/[^"]+)"`)
+
+func (x *fixture) withdrawPath(patient string) string {
+	x.t.Helper()
+	m := withdrawLink.FindStringSubmatch(x.get("/patient/" + patient).body)
+	if m == nil {
+		x.t.Fatal("no link to withdraw")
+	}
+	return m[1]
+}
+
+// inEachPage runs a check on every screen in every language.
+func inEachPage(t *testing.T, check func(t *testing.T, c pageCase, language string, a answer)) {
+	for _, c := range pageCases() {
+		for _, language := range []string{"en", "fr"} {
+			t.Run(c.name+"/"+language, func(t *testing.T) {
+				x := newFixture(t)
+				x.fake.box.Languages = []string{language, "en"}
+				a := c.show(x)
+				if a.status != c.status {
+					t.Fatalf("status %d, want %d; page: %s", a.status, c.status, words(a.body))
+				}
+				check(t, c, language, a)
+			})
+		}
+	}
+}
+
+func TestEveryPageIsWellFormed(t *testing.T) {
+	inEachPage(t, func(t *testing.T, c pageCase, language string, a answer) {
+		all, err := parsePage(a.body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkElements(t, all)
+		if got := all[0].attrs["lang"]; got != language {
+			t.Errorf("lang %q, want %q", got, language)
+		}
+		if text := words(a.body); strings.Contains(text, "{1}") || strings.Contains(text, "{2}") || missingKey.MatchString(text) {
+			t.Errorf("words missing: %s", missingKey.FindString(text))
+		}
+		if wantError := c.status >= 400; strings.Contains(a.body, "<title>Err") != wantError {
+			t.Errorf("title starts with Error: %v, want %v", !wantError, wantError)
+		}
+	})
+}
+
+// missingKey finds a catalogue key where words should be.
+var missingKey = regexp.MustCompile(`\b(visit|error|signin|patient|state|line|links|form|page|label|measure|short|check|conflict|withdraw|details|register|staff|find|today|time|age|month|fault)\.[a-z_]+\b`)
+
+// checkElements holds the rules that each page's markup keeps.
+func checkElements(t *testing.T, all []element) {
+	t.Helper()
+	ids := map[string]bool{}
+	for _, e := range all {
+		if id, ok := e.attrs["id"]; ok {
+			if ids[id] {
+				t.Errorf("id %q twice", id)
+			}
+			ids[id] = true
+		}
+	}
+	counts := map[string]int{}
+	for _, e := range all {
+		counts[e.name]++
+		for _, name := range []string{"placeholder", "style", "onclick", "onsubmit", "required", "autofocus"} {
+			if _, ok := e.attrs[name]; ok {
+				t.Errorf("<%s> has %s", e.name, name)
+			}
+		}
+		for _, name := range []string{"for", "aria-describedby"} {
+			if target, ok := e.attrs[name]; ok && !ids[target] {
+				t.Errorf("<%s %s=%q> points nowhere", e.name, name, target)
+			}
+		}
+		if to := e.attrs["href"]; strings.HasPrefix(to, "#") && !ids[to[1:]] {
+			t.Errorf("link %q points nowhere", to)
+		}
+		if e.name == "select" || e.name == "style" || e.name == "iframe" || e.name == "img" {
+			t.Errorf("<%s> is not used here", e.name)
+		}
+		if e.name == "input" && e.attrs["type"] == "" {
+			t.Error("<input> without a type")
+		}
+	}
+	if counts["h1"] != 1 || counts["main"] != 1 || counts["script"] != 1 {
+		t.Errorf("h1 %d, main %d, script %d; want one each", counts["h1"], counts["main"], counts["script"])
+	}
+	if !ids["line"] {
+		t.Error("no sync line")
+	}
+}
+
+func TestEveryTemplateIsShown(t *testing.T) {
+	covered := map[string]bool{}
+	for _, c := range pageCases() {
+		covered[c.template] = true
+	}
+	names, err := fs.Glob(web.TemplateFiles, "templates/*.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		base := strings.TrimSuffix(filepath.Base(name), ".html")
+		if !strings.HasPrefix(base, "_") && !covered[base] {
+			t.Errorf("template %s is in no case", base)
+		}
+	}
+}
+
+func TestEveryPageCarriesItsHeaders(t *testing.T) {
+	want := map[string]string{
+		"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+		"Content-Type": "text/html; charset=utf-8", "X-Frame-Options": "DENY",
+	}
+	inEachPage(t, func(t *testing.T, _ pageCase, _ string, a answer) {
+		for name, value := range want {
+			if got := a.header.Get(name); got != value {
+				t.Errorf("%s %q, want %q", name, got, value)
+			}
+		}
+		policy := a.header.Get("Content-Security-Policy")
+		for _, part := range []string{"default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'"} {
+			if !strings.Contains(policy, part) {
+				t.Errorf("policy %q lacks %q", policy, part)
+			}
+		}
+		if strings.Contains(policy, "unsafe") {
+			t.Errorf("policy %q allows what it should not", policy)
+		}
+	})
+}
+
+// zipped is a body's size on the wire.
+func zipped(t *testing.T, body []byte) int {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if _, err := z.Write(body); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Len()
+}
+
+// Budgets in bytes on the wire, compressed.
+const (
+	styleMax, scriptMax = 8 << 10, 4 << 10
+	firstMax, laterMax  = 40 << 10, 6 << 10
+)
+
+func TestBudgets(t *testing.T) {
+	sizes := map[string]int{}
+	for _, name := range []string{"style.css", "page.js", "icon.svg", "console.js"} {
+		raw, err := fs.ReadFile(web.AssetFiles, "assets/"+name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sizes[name] = zipped(t, raw)
+	}
+	if sizes["style.css"] > styleMax || sizes["page.js"] > scriptMax || sizes["console.js"] > scriptMax {
+		t.Errorf("assets %v, want style at most %d, scripts %d", sizes, styleMax, scriptMax)
+	}
+	files := sizes["style.css"] + sizes["page.js"] + sizes["icon.svg"]
+	largest := 0
+	inEachPage(t, func(t *testing.T, _ pageCase, _ string, a answer) {
+		size := zipped(t, []byte(a.body))
+		largest = max(largest, size)
+		if size > laterMax || size+files > firstMax {
+			t.Errorf("page %d bytes, with files %d; want at most %d and %d", size, size+files, laterMax, firstMax)
+		}
+		if nodes := strings.Count(a.body, "<"); nodes > 2*800 {
+			t.Errorf("%d tags, want at most 800 elements", nodes)
+		}
+	})
+	t.Logf("style %d, script %d, icon %d, largest page %d, first load at most %d", sizes["style.css"], sizes["page.js"], sizes["icon.svg"], largest, files+largest)
+}
+
+func TestCompressedAndPlainAreTheSame(t *testing.T) {
+	x := newFixture(t)
+	x.signIn()
+	plain, err := http.NewRequest(http.MethodGet, x.server.URL+"/patient/"+x.people.child, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain.Header.Set("Accept-Encoding", "identity")
+	a, b := x.do(plain), x.get("/patient/"+x.people.child)
+	if a.body != b.body {
+		t.Error("compressed page differs from the plain one")
+	}
+	if a.header.Get("Content-Encoding") != "" {
+		t.Errorf("encoding %q for a browser that takes none", a.header.Get("Content-Encoding"))
+	}
+}
+
+var changing = regexp.MustCompile(`-[0-9a-f]{8}\.(css|js|svg)|value="[0-9a-f]{32}"`)
+
+func TestGolden(t *testing.T) {
+	for _, name := range []string{"today", "patient", "check", "conflict", "links", "visit-errors"} {
+		for _, language := range []string{"en", "fr"} {
+			t.Run(name+"/"+language, func(t *testing.T) {
+				x := newFixture(t)
+				x.fake.box.Languages = []string{language}
+				var got string
+				for _, c := range pageCases() {
+					if c.name == name {
+						_, main, _ := strings.Cut(c.show(x).body, `<div class="line`)
+						got = strings.ReplaceAll(changing.ReplaceAllString(main, ""), "\r", "")
+					}
+				}
+				path := filepath.Join("testdata", name+"."+language+".golden")
+				if *update {
+					if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+						t.Fatal(err)
+					}
+					return
+				}
+				want, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got != string(want) {
+					t.Errorf("page differs from %s; run with -update and look at the change", path)
+				}
+			})
+		}
+	}
+}
