@@ -18,9 +18,6 @@ var (
 	ErrTooLarge = errors.New("more than one batch holds")
 	// ErrClosed: the node was closed.
 	ErrClosed = errors.New("closed")
-	// ErrReopen ends Run when the raft state on disk was repaired in a way that
-	// the running raft cannot notice. Open again; nothing is lost.
-	ErrReopen = errors.New("raft state was repaired on disk: open again")
 	// ErrDiverged ends Run: this hub's ledger has another root than the other
 	// hubs for the same size. Never continue; find out why.
 	ErrDiverged = errors.New("the ledger on this disk is not the ledger of the region")

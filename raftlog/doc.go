@@ -33,8 +33,8 @@
 //	l index(8)            log item: [version, type, term, appendedAt, extensions, data], see encodeLog
 //	v key                 raft's term and vote
 //	s index(8) term(8)    snapshot with its raft configuration, the newest two
-//	m incarnation         8 random bytes, made with the first raft state on this disk
-//	m device              whose raft state this is
+//	m i                   incarnation: 8 random bytes, made with the first raft state on this disk
+//	m d                   the device whose raft state this is
 //
 // # Names of hubs
 //

@@ -1,0 +1,260 @@
+package raftlog
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+const (
+	prefixLog      = 'l'
+	prefixStable   = 'v'
+	prefixSnapshot = 's'
+	prefixMeta     = 'm'
+)
+
+const (
+	recentItems = 32   // log items kept in memory for the replicators
+	deleteRows  = 1000 // rows in one delete
+)
+
+// logStore is a raft.LogStore on a KV. An item that was stored stays until it is
+// deleted or overwritten; items need not be contiguous, because a snapshot can
+// put a gap between old items and new ones. It does not claim to be monotonic:
+// the snapshot store has to write into the middle of it.
+type logStore struct {
+	kv KV
+
+	since atomic.Int64 // Unix nanoseconds of the write under way, 0 when idle
+
+	mu          sync.RWMutex // guards what follows; held over writes
+	first, last uint64       // 0 when empty
+	recent      [recentItems]raft.Log
+}
+
+func openLogStore(kv KV) (*logStore, error) {
+	s := &logStore{kv: kv}
+	if err := s.readBoundsLocked(); err != nil {
+		return nil, fmt.Errorf("opening raft log: %w", err)
+	}
+	return s, nil
+}
+
+func indexKey(prefix byte, index uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{prefix}, index)
+}
+
+func keyIndex(key []byte) (uint64, error) {
+	if len(key) < 9 {
+		return 0, fmt.Errorf("key of %d bytes", len(key))
+	}
+	return binary.BigEndian.Uint64(key[1:9]), nil
+}
+
+func (s *logStore) readBoundsLocked() error {
+	s.first, s.last = 0, 0
+	for _, end := range []struct {
+		read func([]byte) ([]byte, bool, error)
+		into *uint64
+	}{{s.kv.First, &s.first}, {s.kv.Last, &s.last}} {
+		key, ok, err := end.read([]byte{prefixLog})
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		if *end.into, err = keyIndex(key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// FirstIndex is the index of the first item, 0 for none.
+func (s *logStore) FirstIndex() (uint64, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.first, nil
+}
+
+// LastIndex is the index of the last item, 0 for none.
+func (s *logStore) LastIndex() (uint64, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.last, nil
+}
+
+// GetLog reads an item, or returns raft.ErrLogNotFound.
+func (s *logStore) GetLog(index uint64, out *raft.Log) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.getLocked(index, out)
+}
+
+func (s *logStore) getLocked(index uint64, out *raft.Log) error {
+	if l := &s.recent[index%recentItems]; l.Index == index && index != 0 {
+		*out = *l
+		return nil
+	}
+	value, ok, err := s.kv.Get(indexKey(prefixLog, index))
+	if err != nil {
+		return fmt.Errorf("reading raft item %d: %w", index, err)
+	}
+	if !ok {
+		return raft.ErrLogNotFound
+	}
+	return decodeLog(index, value, out)
+}
+
+// StoreLog stores one item.
+func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs returns when all items are durable. It writes them in order, in as
+// few updates as fit; after a crash a prefix of them is there, which is a valid
+// log.
+func (s *logStore) StoreLogs(logs []*raft.Log) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(logs) > 0 {
+		rows, n := takeRows(logs)
+		if err := s.updateLocked(rows); err != nil {
+			return fmt.Errorf("storing raft items from %d: %w", logs[0].Index, err)
+		}
+		for _, l := range logs[:n] {
+			s.rememberLocked(l)
+		}
+		logs = logs[n:]
+	}
+	return nil
+}
+
+// takeRows encodes as many items as fit one update, at least one.
+func takeRows(logs []*raft.Log) (rows []Row, n int) {
+	bytes := 0
+	for _, l := range logs {
+		row := Row{Key: indexKey(prefixLog, l.Index), Value: encodeLog(l)}
+		bytes += len(row.Key) + len(row.Value)
+		if n > 0 && bytes > UpdateBytesMax {
+			break
+		}
+		rows = append(rows, row)
+		n++
+	}
+	return rows, n
+}
+
+func (s *logStore) rememberLocked(l *raft.Log) {
+	s.recent[l.Index%recentItems] = *l
+	if s.first == 0 || l.Index < s.first {
+		s.first = l.Index
+	}
+	s.last = max(s.last, l.Index)
+}
+
+func (s *logStore) updateLocked(rows []Row) error {
+	s.since.Store(time.Now().UnixNano())
+	defer s.since.Store(0)
+	return s.kv.Update(rows)
+}
+
+// stalled is how long the write under way has taken.
+func (s *logStore) stalled() time.Duration {
+	since := s.since.Load()
+	if since == 0 {
+		return 0
+	}
+	return time.Since(time.Unix(0, since))
+}
+
+// DeleteRange deletes the items from lo to hi, both included. It works from the
+// outer end inwards, so that what is left after a crash has no hole.
+func (s *logStore) DeleteRange(lo, hi uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.deleteLocked(lo, hi)
+	if again := s.readBoundsLocked(); err == nil {
+		err = again
+	}
+	if err != nil {
+		return fmt.Errorf("deleting raft items %d to %d: %w", lo, hi, err)
+	}
+	return nil
+}
+
+func (s *logStore) deleteLocked(lo, hi uint64) error {
+	lo, hi = max(lo, s.first), min(hi, s.last)
+	tail := hi == s.last && lo != s.first
+	for s.last != 0 && lo <= hi {
+		from, to := lo, min(hi, lo+deleteRows-1)
+		if tail {
+			from, to = max(lo, hi-min(hi, deleteRows-1)), hi
+		}
+		rows := make([]Row, 0, to-from+1)
+		for i := from; i <= to; i++ {
+			rows = append(rows, Row{Key: indexKey(prefixLog, i)})
+			s.recent[i%recentItems] = raft.Log{}
+		}
+		if err := s.updateLocked(rows); err != nil {
+			return err
+		}
+		if tail {
+			hi = from - 1
+		} else {
+			lo = to + 1
+		}
+		if err := s.skipGapLocked(&lo, &hi, tail); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// skipGapLocked moves the end that deletion works from to the next stored item.
+func (s *logStore) skipGapLocked(lo, hi *uint64, tail bool) error {
+	if err := s.readBoundsLocked(); err != nil {
+		return err
+	}
+	if tail {
+		*hi = min(*hi, s.last)
+	} else if s.first > *lo {
+		*lo = s.first
+	}
+	return nil
+}
+
+// agree makes the log agree with a snapshot at index and term, in one update
+// with the rows of the snapshot. If an item of another term stands at index it
+// is replaced by an empty one of the snapshot's term. last says that this was
+// the last item.
+//
+// Without this a follower with items of a lost leader would answer every later
+// append with "previous term differs", because raft keeps those items and looks
+// at them before it looks at the snapshot; the leader would send the snapshot
+// again, for ever.
+func (s *logStore) agree(index, term uint64, rows []Row) (replaced, last bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var here raft.Log
+	switch err := s.getLocked(index, &here); {
+	case err == nil && here.Term != term:
+		replaced = true
+	case err != nil && err != raft.ErrLogNotFound:
+		return false, false, err
+	}
+	empty := raft.Log{Index: index, Term: term, Type: raft.LogNoop}
+	if replaced {
+		rows = append(rows, Row{Key: indexKey(prefixLog, index), Value: encodeLog(&empty)})
+	}
+	if err := s.updateLocked(rows); err != nil {
+		return false, false, err
+	}
+	if replaced {
+		s.rememberLocked(&empty)
+	}
+	return replaced, replaced && index == s.last, nil
+}
