@@ -232,7 +232,7 @@ func keyringAnswer(t *testing.T) keyringVector {
 
 func staffAnswer(t *testing.T) staffVector {
 	t.Helper()
-	k, err := seal.NewStaffKey(reproducible(80), goodPIN, quick)
+	k, err := seal.NewStaffKey(reproducible(80), goodPIN, seal.PINParams{MemoryKiB: 128, Passes: 2, Threads: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
