@@ -95,11 +95,11 @@ func checkText(field, s string, sizeMax int, lines bool) []FieldError {
 
 // Resources is the Patient resource of a new person, its id drawn from rand. It fails on what Validate refuses.
 func (r Registration) Resources(rand io.Reader) ([]Resource, error) {
-	id, err := newID(rand)
+	ids, err := newIDRun(rand)
 	if err != nil {
 		return nil, err
 	}
-	p, err := r.patient(id)
+	p, err := r.patient(ids.next())
 	if err != nil {
 		return nil, err
 	}

@@ -193,7 +193,11 @@ func (v Visit) Resources(rand io.Reader, patientID, author string) ([]Resource, 
 	if err := firstHard(v.Validate()); err != nil {
 		return nil, err
 	}
-	w := visitWriter{visit: &v, rand: rand, at: v.At.Format(time.RFC3339), author: strings.TrimSpace(author), patient: patientID}
+	ids, err := newIDRun(rand)
+	if err != nil {
+		return nil, err
+	}
+	w := visitWriter{visit: &v, ids: ids, at: v.At.Format(time.RFC3339), author: strings.TrimSpace(author), patient: patientID}
 	style := "Encounter/"
 	if strings.HasPrefix(patientID, "urn:uuid:") {
 		style = "urn:uuid:"

@@ -1,7 +1,6 @@
 package fhir
 
 import (
-	"io"
 	"slices"
 	"strings"
 )
@@ -19,7 +18,7 @@ const (
 // visitWriter writes the resources of one visit; the first error stops it.
 type visitWriter struct {
 	visit   *Visit
-	rand    io.Reader
+	ids     idRun
 	at      string
 	author  string
 	patient string // reference text
@@ -33,11 +32,7 @@ func (w *visitWriter) add(typ string, o object) string {
 	if w.err != nil {
 		return ""
 	}
-	id, err := newID(w.rand)
-	if err != nil {
-		w.err = err
-		return ""
-	}
+	id := w.ids.next()
 	r, err := build(append(object{{"resourceType", typ}, {"id", id}}, o...))
 	if err != nil {
 		w.err = err
