@@ -32,6 +32,9 @@ func (s *Session) handleNote(note []byte) error {
 	if len(note) > noteBytesMax {
 		return misbehaved("checkpoint of %d bytes", len(note))
 	}
+	if s.fetch.only {
+		return nil
+	}
 	if s.o.Checkpoint != nil && s.hub {
 		if err := s.o.Checkpoint(s.peer, note); err != nil {
 			return s.noteError(err)

@@ -14,16 +14,16 @@ const (
 
 // Limits of what a message may hold.
 const (
-	epochsMax     = 1024 // of a frontier, and tracked for one peer
-	ackHeadsMax   = 1024
-	proofMax      = 64
-	nameBytesMax  = 64
-	noteBytesMax  = 8 << 10
-	reasonMax     = 200
-	rejectsMax    = 64
-	laneOpening   = 0x80 // in ACK: the epoch's opening record, n 0
-	windowMin     = 1 << 10
-	windowMax     = 1 << 20
+	epochsMax    = 1024 // of a frontier, and tracked for one peer
+	ackHeadsMax  = 1024
+	proofMax     = 64
+	nameBytesMax = 64
+	noteBytesMax = 8 << 10
+	reasonMax    = 200
+	rejectsMax   = 64
+	laneOpening  = 0x80 // in ACK: the epoch's opening record, n 0
+	windowMin    = 1 << 10
+	windowMax    = 1 << 20
 )
 
 // hello opens a session from each side.

@@ -33,7 +33,9 @@ type Progress struct {
 	Sent, Received    uint64 // records and entries
 	Size, Target      uint64 // peer's ledger; where this box's ledger is heading
 	Settled           bool   // nothing left to send, to wait for or to fetch
-	Role, Software    string // what the peer says of itself, empty before its hello
+	Greeted           bool   // the peer's HELLO came
+	Role, Software    string // what the peer says of itself
+	Looked            uint64 // wakes taken in
 }
 
 // Run exchanges frames with the peer over rw until the context ends, the peer
@@ -72,6 +74,7 @@ type link struct {
 	idle   chan struct{} // the writer wants a frame
 	broken chan error    // from read and write
 	ready  bool          // loop's: the writer wants a frame
+	looked uint64
 
 	bytesIn, bytesOut atomic.Uint64
 }
@@ -169,6 +172,7 @@ func (l *link) loop(ctx context.Context, changed <-chan struct{}) error {
 		case <-changed:
 			l.s.Changed()
 		case <-l.o.Wake:
+			l.looked++
 			l.s.Changed()
 		case <-stall.C:
 			now := l.bytesIn.Load() + l.bytesOut.Load()
@@ -194,7 +198,8 @@ func (l *link) report() {
 	}
 	s := l.s
 	l.o.Progress(Progress{BytesIn: l.bytesIn.Load(), BytesOut: l.bytesOut.Load(), Sent: s.stats.sent.Load(), Received: s.stats.received.Load(),
-		Size: s.stats.size.Load(), Target: s.stats.target.Load(), Settled: s.stats.settled.Load(), Role: s.theirs.Role, Software: s.theirs.Software})
+		Size: s.stats.size.Load(), Target: s.stats.target.Load(), Settled: s.stats.settled.Load(), Greeted: s.helloSeen,
+		Role: s.theirs.Role, Software: s.theirs.Software, Looked: l.looked})
 }
 
 // bye tells the peer why the session ends, when the peer did not end it and the

@@ -172,7 +172,10 @@ func (s *Session) Handle(ctx context.Context, f Frame) error {
 }
 
 // Changed tells the session that the replica or what Options answer changed.
-func (s *Session) Changed() { s.dirty = true }
+func (s *Session) Changed() {
+	s.dirty = true
+	s.stats.settled.Store(false)
+}
 
 // Next gives the next frame to send, most urgent first; ok false when there is
 // none until something arrives or changes.
@@ -213,7 +216,9 @@ func (s *Session) Waiting() bool {
 
 // full reports that so many answers wait to be sent that nothing more should be
 // read.
-func (s *Session) full() bool { return len(s.acks.heads)+len(s.acks.openings) >= ackHeadsMax-1 || len(s.push.rejects) >= rejectsMax }
+func (s *Session) full() bool {
+	return len(s.acks.heads)+len(s.acks.openings) >= ackHeadsMax-1 || len(s.push.rejects) >= rejectsMax
+}
 
 // done reports that a fetch has what it wanted.
 func (s *Session) done() bool { return s.fetch.only && s.r.Head().Size >= s.fetch.target.Size }

@@ -1,0 +1,271 @@
+package peersync
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/libp2p/go-libp2p/x/rate"
+	yx "github.com/libp2p/go-yamux/v5"
+	ma "github.com/multiformats/go-multiaddr"
+	"github.com/multiformats/go-multistream"
+
+	"github.com/healthpost/healthpost/record"
+)
+
+// Protocols of this package.
+const (
+	SyncProtocol  protocol.ID = "/healthpost/sync/1"
+	FetchProtocol protocol.ID = "/healthpost/fetch/1" // SyncProtocol's frames, for one ordered range between hubs
+	JoinProtocol  protocol.ID = "/healthpost/join/1"
+)
+
+// Times that fit links with a round trip of 800 ms.
+const (
+	dialTimeout      = 60 * time.Second
+	tcpTimeout       = 20 * time.Second
+	writeTimeout     = 180 * time.Second // of the multiplexer, per frame of at most 8 KiB
+	keepAlive        = 2 * time.Minute
+	strangerLifetime = 2 * time.Minute
+)
+
+// HostOptions say how this box is reached. Key is the device's.
+type HostOptions struct {
+	Key    ed25519.PrivateKey
+	Listen []string // multiaddrs; none for a box that only dials
+	// Hub raises the limits for many boxes, also behind one address.
+	Hub bool
+	// Metered leaves out keep-alives, so that an idle connection costs nothing.
+	Metered bool
+	// Allow admits members. AllowStrangers, while it answers true, lets others in
+	// for the join protocol alone, for two minutes each.
+	Allow          func(record.DeviceID) bool
+	AllowStrangers func() bool
+}
+
+// Host is this box on the network: libp2p with TCP and QUIC, Noise and a
+// multiplexer that survives slow links; nothing else of libp2p runs.
+type Host struct {
+	h      host.Host
+	gate   *gater
+	device record.DeviceID
+
+	mu     sync.Mutex
+	timers map[network.Conn]*time.Timer // strangers' lifetimes
+}
+
+// NewHost listens. Close it.
+func NewHost(o HostOptions) (*Host, error) {
+	key, err := privateKey(o.Key)
+	if err != nil {
+		return nil, err
+	}
+	limits, err := resources(o.Hub)
+	if err != nil {
+		return nil, fmt.Errorf("setting limits: %w", err)
+	}
+	g := newGater(o.Allow, o.AllowStrangers)
+	h, err := libp2p.New(libp2p.Identity(key), libp2p.ListenAddrStrings(o.Listen...),
+		libp2p.Transport(tcp.NewTCPTransport, tcp.WithConnectionTimeout(tcpTimeout)), libp2p.Transport(quic.NewTransport),
+		libp2p.Security(noise.ID, noise.New), muxer(o.Metered), libp2p.ConnectionGater(g), libp2p.ResourceManager(limits),
+		libp2p.ConnectionManager(connmgr.NullConnMgr{}), libp2p.WithDialTimeout(dialTimeout), libp2p.UserAgent("healthpost"),
+		libp2p.AddrsFactory(func([]ma.Multiaddr) []ma.Multiaddr { return nil }),
+		libp2p.DisableRelay(), libp2p.ForceReachabilityPrivate(), libp2p.DisableIdentifyAddressDiscovery(), libp2p.Ping(false), libp2p.DisableMetrics())
+	if err != nil {
+		limits.Close()
+		return nil, fmt.Errorf("starting the network: %w", err)
+	}
+	b := &Host{h: h, gate: g, device: record.DeviceID(o.Key.Public().(ed25519.PublicKey)), timers: map[network.Conn]*time.Timer{}}
+	h.Network().Notify(&network.NotifyBundle{
+		ConnectedF:    func(_ network.Network, c network.Conn) { b.connected(c) },
+		DisconnectedF: func(_ network.Network, c network.Conn) { b.disconnected(c) },
+	})
+	return b, nil
+}
+
+func muxer(metered bool) libp2p.Option {
+	c := yx.DefaultConfig()
+	c.LogOutput, c.ReadBufSize = io.Discard, 0
+	c.MaxStreamWindowSize, c.MaxMessageSize, c.MaxIncomingStreams = 1<<20, 8<<10, 256
+	c.EnableKeepAlive, c.KeepAliveInterval, c.MeasureRTTInterval, c.ConnectionWriteTimeout = !metered, keepAlive, 10*time.Minute, writeTimeout
+	return libp2p.Muxer(yamux.ID, (*yamux.Transport)(c))
+}
+
+// resources raises what libp2p would allow one address and one peer; a hub
+// serves many clinics behind one address of a mobile network.
+func resources(hub bool) (network.ResourceManager, error) {
+	lim := rcmgr.DefaultLimits
+	libp2p.SetDefaultServiceLimits(&lim)
+	mem, fd, perAddress := int64(48<<20), 256, 64
+	if hub {
+		mem, fd, perAddress = 256<<20, 2048, 512
+		lim.SystemBaseLimit.Conns, lim.SystemBaseLimit.ConnsInbound, lim.SystemBaseLimit.ConnsOutbound = 1024, 1024, 1024
+		lim.TransientBaseLimit.Conns, lim.TransientBaseLimit.ConnsInbound = 256, 256
+	}
+	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(lim.Scale(mem, fd)), rcmgr.WithMetricsDisabled(),
+		rcmgr.WithLimitPerSubnet([]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: perAddress}}, []rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: perAddress}}),
+		rcmgr.WithConnRateLimiters(&rate.Limiter{GlobalLimit: rate.Limit{RPS: 20, Burst: 200}}))
+}
+
+// Libp2p is the host itself, for the other protocols of this box.
+func (b *Host) Libp2p() host.Host { return b.h }
+
+// Device is this box.
+func (b *Host) Device() record.DeviceID { return b.device }
+
+// Addresses are the multiaddrs this box listens on, with /p2p/ at the end.
+func (b *Host) Addresses() ([]string, error) {
+	listen, err := b.h.Network().InterfaceListenAddresses()
+	if err != nil {
+		return nil, fmt.Errorf("reading listen addresses: %w", err)
+	}
+	list := make([]string, 0, len(listen))
+	for _, a := range listen {
+		list = append(list, a.String()+"/p2p/"+b.h.ID().String())
+	}
+	return list, nil
+}
+
+// Close ends all connections.
+func (b *Host) Close() error {
+	b.mu.Lock()
+	for c, t := range b.timers {
+		t.Stop()
+		delete(b.timers, c)
+	}
+	b.mu.Unlock()
+	return b.h.Close()
+}
+
+func (b *Host) connected(c network.Conn) {
+	if !b.gate.enter(c) {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.timers[c] = time.AfterFunc(strangerLifetime, func() {
+		if !b.gate.member(c.RemotePeer()) { // it may have joined meanwhile
+			_ = c.Close()
+		}
+	})
+}
+
+func (b *Host) disconnected(c network.Conn) {
+	b.gate.leave(c)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if t := b.timers[c]; t != nil {
+		t.Stop()
+		delete(b.timers, c)
+	}
+}
+
+// setLink cuts or mends this box's connection to all others.
+func (b *Host) setLink(on bool) {
+	b.gate.off.Store(!on)
+	if on {
+		return
+	}
+	for _, p := range b.h.Network().Peers() {
+		_ = b.h.Network().ClosePeer(p)
+	}
+}
+
+// connect dials a device: TCP first on links to hubs, QUIC first on the LAN. A
+// nil error does not mean that the other side admits this one.
+func (b *Host) connect(ctx context.Context, d record.DeviceID, addresses []ma.Multiaddr, quicFirst bool) (peer.ID, error) {
+	id, err := PeerID(d)
+	if err != nil {
+		return "", err
+	}
+	if b.h.Network().Connectedness(id) == network.Connected {
+		return id, nil
+	}
+	var stream, quics []ma.Multiaddr
+	for _, a := range addresses {
+		if _, err := a.ValueForProtocol(ma.P_UDP); err == nil {
+			quics = append(quics, a)
+		} else {
+			stream = append(stream, a)
+		}
+	}
+	groups := [][]ma.Multiaddr{stream, quics}
+	if quicFirst {
+		slices.Reverse(groups)
+	}
+	err = ErrNoPeer
+	for _, g := range groups {
+		if len(g) == 0 {
+			continue
+		}
+		b.h.Peerstore().ClearAddrs(id)
+		b.h.Peerstore().SetAddrs(id, g, peerstore.TempAddrTTL)
+		if _, err = b.h.Network().DialPeer(ctx, id); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	if err != nil && !errors.Is(err, ErrNoPeer) {
+		err = fmt.Errorf("dialling %s: %w", d.Short(), err)
+	}
+	return id, err
+}
+
+// stream opens a stream on a connection that stands, without waiting for
+// anything from the other side: the first bytes travel with the negotiation.
+func (b *Host) stream(ctx context.Context, id peer.ID, p protocol.ID) (*stream, error) {
+	s, err := b.h.Network().NewStream(network.WithNoDial(ctx, "connected already"), id)
+	if err != nil {
+		return nil, fmt.Errorf("opening stream: %w", err)
+	}
+	if err := s.SetProtocol(p); err != nil {
+		_ = s.Reset()
+		return nil, fmt.Errorf("opening stream: %w", err)
+	}
+	return &stream{Stream: s, lazy: multistream.NewMSSelect(s, p)}, nil
+}
+
+// stream is a libp2p stream whose protocol is settled on first use.
+type stream struct {
+	network.Stream
+	lazy multistream.LazyConn // nil on the accepting side
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	if s.lazy != nil {
+		return s.lazy.Read(p)
+	}
+	return s.Stream.Read(p)
+}
+
+func (s *stream) Write(p []byte) (int, error) {
+	if s.lazy != nil {
+		return s.lazy.Write(p)
+	}
+	return s.Stream.Write(p)
+}
+
+// Close ends both directions and lets go of a reader and a writer that wait.
+func (s *stream) Close() error {
+	_ = s.SetDeadline(time.Now())
+	if err := s.Stream.Close(); err != nil {
+		return s.Reset()
+	}
+	return nil
+}
