@@ -1,0 +1,174 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/healthpost/healthpost/record"
+)
+
+// Ingested is what became of records of another box.
+type Ingested struct {
+	New, Known int
+	Heads      []record.FeedHead // of the feeds touched: durable here up to n
+	Refused    []record.Outcome  // not stored; Gap says from which n on
+}
+
+const (
+	ingestRecordsMax = record.FrameRecordsMax
+	ingestBytesMax   = 768 << 10 // of bodies in one transaction
+)
+
+// Ingest verifies records of other boxes and keeps those that pass as pending,
+// durable on return. A record passes when its epoch is known (or it opens one for
+// a device that is a member), it continues its feed, and signature and body
+// match. Whatever does not pass is named in Refused and changes nothing. from is
+// for the log only: a peer is verified, not trusted.
+func (s *Store) Ingest(ctx context.Context, from record.DeviceID, recs []record.Record) (Ingested, error) {
+	var out Ingested
+	if len(recs) > ingestRecordsMax {
+		return out, fmt.Errorf("taking in records: %w: %d at once", ErrRefused, len(recs))
+	}
+	touched := map[record.Feed]bool{}
+	for len(recs) > 0 {
+		n, bytes := 0, 0
+		for n < len(recs) && (n == 0 || bytes+len(recs[n].Body) <= ingestBytesMax) && n < 1024 {
+			bytes += len(recs[n].Body) + record.HeaderBytesMax
+			n++
+		}
+		if err := s.ingestSome(ctx, recs[:n], touched, &out); err != nil {
+			return out, fmt.Errorf("taking in records from %s: %w", from.Short(), err)
+		}
+		recs = recs[n:]
+	}
+	return out, nil
+}
+
+func (s *Store) ingestSome(ctx context.Context, recs []record.Record, touched map[record.Feed]bool, out *Ingested) error {
+	var authors []*record.DeviceID
+	err := s.read(func(l lookup) (err error) {
+		authors, err = l.authors(recs)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	verdicts := s.checkRecords(recs, authors) // outside the write mutex
+	t, err := s.begin(ctx)
+	if err != nil {
+		return err
+	}
+	part := Ingested{}
+	feeds := []record.Feed{}
+	for i := range recs {
+		o, err := t.ingest(&recs[i], authors[i], verdicts[i])
+		if err != nil {
+			t.drop()
+			return err
+		}
+		switch o.Verdict {
+		case record.Ordered:
+			part.New++
+		case record.Duplicate:
+			part.Known++
+		default:
+			part.Refused = append(part.Refused, o)
+		}
+		if f := recs[i].Position().Feed(); !touched[f] {
+			touched[f] = true
+			feeds = append(feeds, f)
+		}
+	}
+	for _, f := range feeds {
+		if row, ok, err := t.lookup().feed(f); err != nil {
+			t.drop()
+			return err
+		} else if ok {
+			part.Heads = append(part.Heads, record.FeedHead{Feed: f, N: row.Held.N})
+		}
+	}
+	if err := t.commit(); err != nil {
+		return err
+	}
+	out.New, out.Known = out.New+part.New, out.Known+part.Known
+	out.Refused = append(out.Refused, part.Refused...)
+	out.mergeHeads(part.Heads)
+	return nil
+}
+
+func (i *Ingested) mergeHeads(heads []record.FeedHead) {
+	i.Heads = append(i.Heads, heads...)
+}
+
+// ingest judges one record: Ordered stands for stored, Duplicate for known.
+func (t *tx) ingest(r *record.Record, author *record.DeviceID, bytes record.Verdict) (record.Outcome, error) {
+	out := record.Outcome{RID: r.RID(), Verdict: record.Ordered}
+	refuse := func(v record.Verdict) (record.Outcome, error) {
+		out.Verdict = v
+		return out, nil
+	}
+	pos := r.Position()
+	l := t.lookup()
+	if r.Core.Kind == record.KindEpochOpen {
+		if e, ok, err := l.epoch(pos.Epoch); err != nil || ok {
+			if e.Opening != out.RID {
+				return refuse(record.Equivocation)
+			}
+			out.Verdict = record.Duplicate
+			return out, err
+		}
+		if author == nil {
+			return refuse(record.NotAllowed)
+		}
+		if _, ok := t.next.members.byDevice[*author]; !ok {
+			return refuse(record.UnknownDevice)
+		}
+	} else if v, want, err := l.continues(r); err != nil || v != record.Ordered {
+		out.Want = want
+		out.Verdict = v
+		return out, err
+	}
+	if author == nil {
+		return refuse(record.UnknownEpoch)
+	}
+	if bytes == 0 || r.Body == nil {
+		bytes = t.s.checkRecord(r, *author)
+	}
+	if r.Body == nil {
+		return refuse(record.BadBody) // pending goes on to others whole
+	}
+	if bytes != record.Ordered {
+		return refuse(bytes)
+	}
+	t.seen(r.Core.HLC)
+	return out, t.addPending(r, *author)
+}
+
+// continues says whether a record is the next of its feed as held here.
+func (l lookup) continues(r *record.Record) (v record.Verdict, want uint64, err error) {
+	pos := r.Position()
+	row, ok, err := l.feed(pos.Feed())
+	switch {
+	case err != nil:
+		return 0, 0, err
+	case !ok:
+		return record.UnknownEpoch, 0, nil
+	case pos.N > row.Held.N+1:
+		return record.Gap, row.Held.N + 1, nil
+	case pos.N == row.Held.N+1 && r.Core.Prev != row.Held.RID:
+		return record.BadPrev, 0, nil
+	case pos.N == row.Held.N+1:
+		return record.Ordered, 0, nil
+	}
+	have, _, _, ok, err := l.held(pos, false)
+	if err == nil && !ok {
+		err = &DamageError{What: fmt.Sprintf("record at n %d of a feed is missing", pos.N)}
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	if have.RID() == r.RID() {
+		return record.Duplicate, 0, nil
+	}
+	return record.Equivocation, 0, nil
+}

@@ -1,0 +1,179 @@
+package store
+
+import (
+	"context"
+	"fmt"
+)
+
+const (
+	rowKeyBytesMax   = 1 << 10
+	rowValueBytesMax = 1000 << 10
+)
+
+func checkRow(r *Row) error {
+	if len(r.Key) == 0 || len(r.Key) > rowKeyBytesMax || len(r.Value) > rowValueBytesMax {
+		return fmt.Errorf("%w: row with a key of %d and a value of %d bytes", ErrRefused, len(r.Key), len(r.Value))
+	}
+	return nil
+}
+
+func (t *tx) putUnder(prefix []byte, rows []Row) error {
+	for i := range rows {
+		if err := checkRow(&rows[i]); err != nil {
+			return err
+		}
+		key := append(prefix[:len(prefix):len(prefix)], rows[i].Key...)
+		if rows[i].Value == nil {
+			t.unset(key)
+		} else {
+			t.put(key, rows[i].Value)
+		}
+	}
+	return nil
+}
+
+func (t *tx) putRows(rows []Row) error { return t.putUnder([]byte{pRow}, rows) }
+
+// write commits opaque rows under a prefix.
+func (s *Store) write(ctx context.Context, prefix []byte, rows []Row) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	t, err := s.begin(ctx)
+	if err != nil {
+		return fmt.Errorf("writing rows: %w", err)
+	}
+	if err := t.putUnder(prefix, rows); err != nil {
+		t.drop()
+		return fmt.Errorf("writing rows: %w", err)
+	}
+	if err := t.commit(); err != nil {
+		return fmt.Errorf("writing rows: %w", err)
+	}
+	return nil
+}
+
+// PutRows writes projection rows, all or none, durable on return.
+func (s *Store) PutRows(ctx context.Context, rows []Row) error {
+	return s.write(ctx, []byte{pRow}, rows)
+}
+
+// GetRow gives a projection row. ErrNotFound when there is none.
+func (s *Store) GetRow(key []byte) (value []byte, err error) {
+	err = s.read(func(l lookup) error {
+		b, ok, err := l.get(append([]byte{pRow}, key...))
+		if err == nil && !ok {
+			err = ErrNotFound
+		}
+		value = b
+		return err
+	})
+	return value, err
+}
+
+// ScanRows calls f for projection rows under a prefix in key order, at most max,
+// until f returns false.
+func (s *Store) ScanRows(prefix []byte, max int, f func(key, value []byte) bool) error {
+	return s.scanUnder(pRow, 1, prefix, max, f)
+}
+
+func (s *Store) scanUnder(first byte, strip int, prefix []byte, max int, f func(key, value []byte) bool) error {
+	n := 0
+	err := s.read(func(l lookup) error {
+		if max <= 0 {
+			return nil
+		}
+		return l.rows.(*view).scan(append([]byte{first}, prefix...), nil, false, func(key, value []byte) (bool, error) {
+			n++
+			return f(key[strip:], value) && n < max, nil
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("scanning rows: %w", err)
+	}
+	return nil
+}
+
+const dropBatch = 2000
+
+// DropRows deletes the projection rows under a prefix, some at a time: they can
+// be computed again. A crash in between leaves the rest.
+func (s *Store) DropRows(prefix []byte) error {
+	for {
+		var rows []Row
+		err := s.ScanRows(prefix, dropBatch, func(key, _ []byte) bool {
+			rows = append(rows, Row{Key: key})
+			return true
+		})
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		if err := s.PutRows(context.Background(), rows); err != nil {
+			return err
+		}
+	}
+}
+
+// KV is a part of the store for raft's log and stable rows.
+type KV struct {
+	s      *Store
+	prefix []byte
+}
+
+// KV gives the rows under a name. Different names never overlap.
+func (s *Store) KV(name string) *KV {
+	return &KV{s, append(append([]byte{pKV}, name...), 0)}
+}
+
+func (k *KV) key(key []byte) []byte { return append(k.prefix[:len(k.prefix):len(k.prefix)], key...) }
+
+// Get gives a copy of a value; ok is false for a missing key.
+func (k *KV) Get(key []byte) (value []byte, ok bool, err error) {
+	err = k.s.read(func(l lookup) error {
+		value, ok, err = l.get(k.key(key))
+		return err
+	})
+	return value, ok, err
+}
+
+// Update writes all rows or none, durable on return. A nil Value deletes.
+func (k *KV) Update(rows []Row) error { return k.s.write(context.Background(), k.prefix, rows) }
+
+// First gives the smallest key with a prefix.
+func (k *KV) First(prefix []byte) (key []byte, ok bool, err error) { return k.end(prefix, false) }
+
+// Last gives the largest key with a prefix.
+func (k *KV) Last(prefix []byte) (key []byte, ok bool, err error) { return k.end(prefix, true) }
+
+func (k *KV) end(prefix []byte, backwards bool) (out []byte, ok bool, err error) {
+	err = k.s.read(func(l lookup) error {
+		return l.rows.(*view).scan(k.key(prefix), nil, backwards, func(key, _ []byte) (bool, error) {
+			out, ok = key[len(k.prefix):], true
+			return false, nil
+		})
+	})
+	return out, ok, err
+}
+
+// Scan calls f for rows under a prefix from a key on (nil is the first), at most
+// max, until f returns false.
+func (k *KV) Scan(prefix, from []byte, max int, f func(key, value []byte) bool) error {
+	n := 0
+	err := k.s.read(func(l lookup) error {
+		start := []byte(nil)
+		if from != nil {
+			start = k.key(from)
+		}
+		if max <= 0 {
+			return nil
+		}
+		return l.rows.(*view).scan(k.key(prefix), start, false, func(key, value []byte) (bool, error) {
+			n++
+			return f(key[len(k.prefix):], value) && n < max, nil
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("scanning rows: %w", err)
+	}
+	return nil
+}

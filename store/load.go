@@ -1,0 +1,186 @@
+package store
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/healthpost/healthpost/record"
+)
+
+// load reads the state into memory and checks what the store promised before.
+func (s *Store) load() error {
+	v := &view{txn: s.db.NewTransaction(false)}
+	defer v.txn.Discard()
+	st := &state{members: newMembers(nil)}
+	l := lookup{v, st}
+	for _, step := range []func(lookup) error{loadLedger, loadMembers, loadMeta, s.loadAcks, checkHeld} {
+		if err := step(l); err != nil {
+			return fmt.Errorf("reading state: %w", err)
+		}
+	}
+	first := &shown{state: st}
+	s.accepted.Store(first)
+	s.shown.Store(first)
+	return nil
+}
+
+// loadLedger reads the ledger's end, computes the tiles that are not full from
+// leaves and full tiles, and compares the root of both.
+func loadLedger(l lookup) error {
+	st := l.st
+	b, ok, err := l.get(keyLedger)
+	if err != nil {
+		return err
+	}
+	if ok {
+		if st.ledger, err = decodeLedgerRow(b); err != nil {
+			return damagedRow(keyLedger, err.Error())
+		}
+	}
+	size := st.ledger.Edge.Size
+	for seq := size &^ (tileHashes - 1); seq < size; seq++ {
+		leaf, ok, err := l.get(keySeq(pEntry, seq))
+		if err == nil && !ok {
+			err = damagedEntry(seq, "entry is missing")
+		}
+		if err != nil {
+			return err
+		}
+		st.partial.grow(0, record.LeafHash(leaf))
+	}
+	for level := 1; size>>(tileHeight*level) > 0; level++ {
+		n := size >> (tileHeight * level)
+		for i := n &^ (tileHashes - 1); i < n; i++ {
+			hashes, err := l.tile(level-1, i)
+			if err != nil {
+				return err
+			}
+			st.partial.grow(level, subtree(hashes))
+		}
+	}
+	root, err := l.rootAt(size)
+	if err != nil {
+		return err
+	}
+	if root != st.ledger.Edge.Root() {
+		return &DamageError{What: fmt.Sprintf("tree of size %d has another root than its entries", size)}
+	}
+	return nil
+}
+
+func (t *tiles) grow(level int, h record.Hash) {
+	for len(*t) <= level {
+		*t = append(*t, nil)
+	}
+	if (*t)[level] == nil {
+		(*t)[level] = make([]record.Hash, 0, tileHashes)
+	}
+	(*t)[level] = append((*t)[level], h)
+}
+
+func loadMembers(l lookup) error {
+	byDevice := map[record.DeviceID]record.Member{}
+	err := l.rows.(*view).scan([]byte{pMember}, nil, false, func(key, value []byte) (bool, error) {
+		m, err := decodeMember(value)
+		if err != nil {
+			return false, damagedRow(key, err.Error())
+		}
+		byDevice[m.Device] = m
+		return true, nil
+	})
+	l.st.members = newMembers(byDevice)
+	return err
+}
+
+func loadMeta(l lookup) error {
+	st := l.st
+	if b, ok, err := l.get(keyClock); err != nil {
+		return err
+	} else if ok && len(b) == 8 {
+		st.clock = binary.BigEndian.Uint64(b)
+	}
+	if b, ok, err := l.get(keyRegion); err != nil {
+		return err
+	} else if ok {
+		var a regionArray
+		if err := record.Unmarshal(b, &a); err != nil || len(a.ID) != 32 {
+			return damagedRow(keyRegion, "region row")
+		}
+		st.region = region{record.RegionID(a.ID), a.Name, true}
+	}
+	if err := loadHeads(l); err != nil {
+		return err
+	}
+	return l.rows.(*view).scan([]byte{pArrival}, nil, true, func(key, _ []byte) (bool, error) {
+		if len(key) != 9 {
+			return false, damagedRow(key, "arrival")
+		}
+		st.arrived = binary.BigEndian.Uint64(key[1:])
+		return false, nil
+	})
+}
+
+// loadHeads reads the checkpoints and checks that the ledger still reaches them.
+func loadHeads(l lookup) error {
+	st := l.st
+	b, ok, err := l.get(keyFinal)
+	if err != nil {
+		return err
+	}
+	if ok {
+		head, note, err := decodeHead(b)
+		if err != nil {
+			return damagedRow(keyFinal, err.Error())
+		}
+		st.final = final{note, head, true}
+	}
+	if b, ok, err = l.get(keySigned); err != nil {
+		return err
+	}
+	if ok {
+		if st.signed, _, err = decodeHead(b); err != nil {
+			return damagedRow(keySigned, err.Error())
+		}
+	}
+	for _, h := range []record.TreeHead{st.final.head, st.signed} {
+		if h == (record.TreeHead{}) {
+			continue
+		}
+		if h.Size > st.ledger.Edge.Size {
+			return &DamageError{What: fmt.Sprintf("checkpoint of size %d, ledger of size %d: entries are lost", h.Size, st.ledger.Edge.Size)}
+		}
+		root, err := l.rootAt(h.Size)
+		if err != nil {
+			return err
+		}
+		if root != h.Root {
+			return &DamageError{What: fmt.Sprintf("ledger has another root than the checkpoint of size %d", h.Size)}
+		}
+	}
+	return nil
+}
+
+// checkHeld checks the end of every feed that holds something pending.
+func checkHeld(l lookup) error {
+	return l.rows.(*view).scan([]byte{pWork}, nil, false, func(key, _ []byte) (bool, error) {
+		if len(key) != 18 {
+			return false, damagedRow(key, "work list")
+		}
+		f := feedFrom(key[1:])
+		row, ok, err := l.feed(f)
+		if err == nil && !ok {
+			err = damagedRow(key, "feed of a pending record is missing")
+		}
+		if err != nil {
+			return false, err
+		}
+		if row.Held.N == row.Ordered.N {
+			return true, nil
+		}
+		p, ok, err := l.pending(record.Position{Epoch: f.Epoch, Lane: f.Lane, N: row.Held.N})
+		if err == nil && (!ok || p.Record.RID() != row.Held.RID) {
+			err = &DamageError{Key: fmt.Sprintf("%q", key), What: fmt.Sprintf("pending record at n %d is missing", row.Held.N), RID: row.Held.RID}
+		}
+		return err == nil, err
+	})
+}

@@ -1,0 +1,126 @@
+package store
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+	"github.com/rs/zerolog"
+
+	"github.com/healthpost/healthpost/store/journal"
+)
+
+// Options of a store. Take NewOptions and change what is needed.
+type Options struct {
+	Log zerolog.Logger
+	// Now is the wall clock; it only ever feeds hybrid clocks and displays.
+	Now func() time.Time
+	// FreeBytesMin is the free space under which every write is refused with ErrFull.
+	FreeBytesMin int64
+	// BallastBytes is the file that Open releases, so that a full disk can be
+	// opened, and makes again. 0 keeps none.
+	BallastBytes int64
+	// JournalFS replaces the journal's directory in tests.
+	JournalFS journal.FS
+	// SegmentBytes and ChunkBytes size the journal's segments and preallocation.
+	SegmentBytes, ChunkBytes int64
+	// LazyMax is how long a transaction that nobody waits for stays off the disk.
+	LazyMax time.Duration
+}
+
+// NewOptions gives the defaults of a box.
+func NewOptions() Options {
+	return Options{Log: zerolog.Nop(), Now: time.Now, FreeBytesMin: 64 << 20, BallastBytes: 64 << 20,
+		SegmentBytes: 32 << 20, ChunkBytes: 1 << 20, LazyMax: 200 * time.Millisecond}
+}
+
+// memTableBytes is pinned in the FORMAT file: Badger cannot reopen a memtable
+// that was written under a larger value.
+const (
+	memTableBytes  = 8 << 20
+	valueThreshold = 1 << 20 // the largest that Badger takes; rows are smaller
+	format         = 1
+)
+
+// badgerOptions is the only place where the index is configured. SyncWrites is
+// off because the journal is the commit point. Nothing goes to the value log:
+// the threshold is the largest that one transaction can hold.
+func badgerOptions(dir string, memTable int64, log zerolog.Logger) badger.Options {
+	return badger.DefaultOptions(dir).WithSyncWrites(false).WithDetectConflicts(false).
+		WithChecksumVerificationMode(options.OnBlockRead).WithVerifyValueChecksum(true).
+		WithMemTableSize(memTable).WithNumMemtables(2).WithValueThreshold(valueThreshold).WithValueLogFileSize(16 << 20).
+		WithBaseTableSize(8 << 20).WithNumLevelZeroTables(3).WithNumLevelZeroTablesStall(10).WithNumCompactors(2).
+		WithBlockCacheSize(8 << 20).WithIndexCacheSize(8 << 20).WithBlockSize(8 << 10).WithCompression(options.None).
+		WithMetricsEnabled(false).WithNumGoroutines(2).WithNumVersionsToKeep(1).WithLogger(badgerLog{log})
+}
+
+type badgerLog struct{ log zerolog.Logger }
+
+func (l badgerLog) line(e *zerolog.Event, format string, args []any) {
+	e.Str("text", strings.TrimSpace(fmt.Sprintf(format, args...))).Msg("index")
+}
+
+func (l badgerLog) Errorf(f string, a ...any)   { l.line(l.log.Error(), f, a) }
+func (l badgerLog) Warningf(f string, a ...any) { l.line(l.log.Warn(), f, a) }
+func (l badgerLog) Infof(f string, a ...any)    { l.line(l.log.Debug(), f, a) }
+func (l badgerLog) Debugf(string, ...any)       {}
+
+const formatFile = "FORMAT"
+
+// pinFormat reads the format of an existing directory or writes that of a new
+// one. The memtable size of a directory never becomes smaller.
+func pinFormat(dir string) (memTable int64, err error) {
+	name := filepath.Join(dir, formatFile)
+	b, err := os.ReadFile(name)
+	if os.IsNotExist(err) {
+		return memTableBytes, writeFormat(dir, memTableBytes)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("reading store format: %w", err)
+	}
+	var version int
+	if n, err := fmt.Sscanf(string(b), "healthpost store %d\nmemtable %d\n", &version, &memTable); err != nil || n != 2 || memTable < 1<<20 || memTable > 1<<30 {
+		return 0, &DamageError{Key: formatFile, What: "store format is not readable"}
+	}
+	if version != format {
+		return 0, fmt.Errorf("opening store: format %d, this program knows %d", version, format)
+	}
+	if memTable < memTableBytes {
+		return memTableBytes, writeFormat(dir, memTableBytes)
+	}
+	return memTable, nil
+}
+
+func writeFormat(dir string, memTable int64) error {
+	text := fmt.Sprintf("healthpost store %d\nmemtable %d\n", format, memTable)
+	if err := writeFileSynced(dir, formatFile, []byte(text)); err != nil {
+		return fmt.Errorf("writing store format: %w", err)
+	}
+	return nil
+}
+
+// writeFileSynced replaces a small file so that a crash leaves the old or the new one.
+func writeFileSynced(dir, name string, b []byte) error {
+	tmp := filepath.Join(dir, name+".tmp")
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(b); err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	return journal.Dir(dir).SyncDir()
+}

@@ -1,0 +1,336 @@
+package store
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"github.com/healthpost/healthpost/record"
+)
+
+// A checkpoint of the journal says: the index holds every frame up to a
+// sequence, on the device. The index's own tables are synced and checksummed by
+// Badger; its memtable logs are neither, and Badger drops a log's tail without a
+// word. So the note of a checkpoint lists each log with how much of it counted
+// and a hash of that, and Open compares before Badger sees the files. After a
+// clean Close the note lists all small files of the index that way.
+
+// digest is one file of the index as a checkpoint saw it.
+type digest struct {
+	_      struct{} `cbor:",toarray"`
+	Name   string
+	Length int64
+	Sum    []byte
+}
+
+// checkpointNote is the note in the journal's checkpoint.
+type checkpointNote struct {
+	_     struct{} `cbor:",toarray"`
+	Clean bool     // written by Close: the lengths are whole files
+	Files []digest
+}
+
+const digestsMax = 64
+
+// checkpointing is a checkpoint whose files are being synced in the background.
+type checkpointing struct {
+	seq  uint64
+	note []byte
+	done chan error
+}
+
+// checkpointWhenDue starts a checkpoint when a journal segment is full, and ends
+// one that is ready. Called by the committer after a group was applied.
+func (s *Store) checkpointWhenDue(seq uint64) error {
+	if s.ckpt != nil {
+		select {
+		case err := <-s.ckpt.done:
+			return s.finishCheckpoint(err)
+		default:
+			if s.journal.Live() <= 4*s.o.SegmentBytes {
+				return nil
+			}
+			return s.endCheckpoint() // the disk does not keep up: wait for it
+		}
+	}
+	if s.journal.Live() == 0 {
+		return nil
+	}
+	note, err := indexNote(filepath.Join(s.dir, indexDir), false)
+	if err != nil {
+		return fmt.Errorf("checkpointing: %w", err)
+	}
+	c := &checkpointing{seq: seq, note: note, done: make(chan error, 1)}
+	s.ckpt = c
+	go func() { c.done <- syncIndexFiles(filepath.Join(s.dir, indexDir)) }()
+	return nil
+}
+
+// endCheckpoint waits for a checkpoint in progress.
+func (s *Store) endCheckpoint() error {
+	if s.ckpt == nil {
+		return nil
+	}
+	return s.finishCheckpoint(<-s.ckpt.done)
+}
+
+func (s *Store) finishCheckpoint(err error) error {
+	c := s.ckpt
+	s.ckpt = nil
+	if err != nil {
+		return fmt.Errorf("checkpointing: %w", err)
+	}
+	return s.journal.Checkpoint(c.seq, c.note)
+}
+
+// writeCheckpoint syncs the index and writes a checkpoint at seq, to which
+// everything was applied.
+func (s *Store) writeCheckpoint(seq uint64, clean bool) error {
+	dir := filepath.Join(s.dir, indexDir)
+	note, err := indexNote(dir, clean)
+	if err != nil {
+		return fmt.Errorf("checkpointing: %w", err)
+	}
+	if err := syncIndexFiles(dir); err != nil {
+		return fmt.Errorf("checkpointing: %w", err)
+	}
+	return s.journal.Checkpoint(seq, note)
+}
+
+func indexFiles(dir string, want func(name string) bool) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if want(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	sort.Strings(names)
+	return names, nil
+}
+
+func isLog(name string) bool { return strings.HasSuffix(name, ".mem") }
+
+// isSmall are the files of the index other than tables and its lock.
+func isSmall(name string) bool { return !strings.HasSuffix(name, ".sst") && name != "LOCK" }
+
+// indexNote hashes the memtable logs, of a closed index all small files.
+func indexNote(dir string, clean bool) ([]byte, error) {
+	want := isLog
+	if clean {
+		want = isSmall
+	}
+	names, err := indexFiles(dir, want)
+	if err != nil {
+		return nil, err
+	}
+	n := checkpointNote{Clean: clean, Files: []digest{}}
+	for _, name := range names {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) { // flushed to a table meanwhile
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !clean {
+			b = bytes.TrimRight(b, "\x00")
+		}
+		sum := sha256.Sum256(b)
+		n.Files = append(n.Files, digest{Name: name, Length: int64(len(b)), Sum: sum[:]})
+	}
+	if len(n.Files) > digestsMax {
+		return nil, fmt.Errorf("%d memtable logs", len(n.Files))
+	}
+	return record.Marshal(n)
+}
+
+// syncIndexFiles makes the memtable logs and all names durable.
+func syncIndexFiles(dir string) error {
+	names, err := indexFiles(dir, isLog)
+	if err != nil {
+		return err
+	}
+	for _, name := range append(names, ".") {
+		f, err := os.Open(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkIndexFiles compares the index's files with the last checkpoint, and looks
+// at the end of each table, before Badger opens them: it ends the process on
+// some kinds of damage.
+func (s *Store) checkIndexFiles() error {
+	dir := filepath.Join(s.dir, indexDir)
+	_, raw := s.journal.Last()
+	var note checkpointNote
+	if raw != nil {
+		if err := record.Unmarshal(raw, &note); err != nil || len(note.Files) > digestsMax {
+			return &DamageError{Key: "checkpoint", What: "note of the checkpoint is not readable"}
+		}
+	}
+	present := note.Files[:0:0]
+	for _, d := range note.Files {
+		ok, err := checkDigest(dir, d, note.Clean)
+		if err != nil {
+			return err
+		}
+		if ok {
+			present = append(present, d)
+		}
+	}
+	if err := checkTables(dir); err != nil {
+		return err
+	}
+	if raw == nil || !note.Clean && len(present) == len(note.Files) {
+		return nil
+	}
+	return s.forget(present)
+}
+
+// forget takes files out of the note that may change from now on, or whose name
+// may be used again.
+func (s *Store) forget(present []digest) error {
+	logs := []digest{}
+	for _, d := range present {
+		if isLog(d.Name) {
+			d := d
+			logs = append(logs, d)
+		}
+	}
+	raw, err := record.Marshal(checkpointNote{Files: logs})
+	if err != nil {
+		return err
+	}
+	seq, _ := s.journal.Last()
+	return s.journal.Amend(seq, raw)
+}
+
+// checkDigest says whether a file is there; a difference is damage.
+func checkDigest(dir string, d digest, clean bool) (bool, error) {
+	if filepath.Base(d.Name) != d.Name {
+		return false, &DamageError{Key: "checkpoint", What: "name in the checkpoint"}
+	}
+	b, err := os.ReadFile(filepath.Join(dir, d.Name))
+	if errors.Is(err, fs.ErrNotExist) && !clean {
+		return false, nil // flushed to a table
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, &DamageError{Key: indexDir + "/" + d.Name, What: "file is missing"}
+	}
+	if err != nil {
+		return false, err
+	}
+	if d.Length < 0 || int64(len(b)) < d.Length || clean && int64(len(b)) != d.Length {
+		return false, &DamageError{Key: indexDir + "/" + d.Name, What: "file is shorter than it was"}
+	}
+	if sum := sha256.Sum256(b[:d.Length]); !bytes.Equal(sum[:], d.Sum) {
+		return false, &DamageError{Key: indexDir + "/" + d.Name, What: "file does not match its hash"}
+	}
+	return true, nil
+}
+
+// checkTables bounds the lengths at the end of each table file.
+func checkTables(dir string) error {
+	names, err := indexFiles(dir, func(n string) bool { return strings.HasSuffix(n, ".sst") })
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := checkTable(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkTable reads the footer: index, index length (4), checksum, its length (4).
+func checkTable(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	bad := func() error {
+		return &DamageError{Key: indexDir + "/" + filepath.Base(path), What: "end of the table does not verify"}
+	}
+	tail := make([]byte, min(st.Size(), 256))
+	if _, err := f.ReadAt(tail, st.Size()-int64(len(tail))); err != nil {
+		return err
+	}
+	if len(tail) < 8 {
+		return bad()
+	}
+	sumLen := int64(binary.BigEndian.Uint32(tail[len(tail)-4:]))
+	if sumLen > int64(len(tail))-8 {
+		return bad()
+	}
+	at := int64(len(tail)) - 4 - sumLen - 4
+	if n := int64(binary.BigEndian.Uint32(tail[at:])); n > st.Size()-sumLen-8 || n < 8 {
+		return bad()
+	}
+	return nil
+}
+
+// recover brings the index up to the journal's last frame.
+func (s *Store) recover() error {
+	from, _ := s.journal.Last()
+	indexed, err := s.indexedSeq()
+	if err != nil {
+		return err
+	}
+	if indexed < from {
+		return &DamageError{Key: indexDir, What: fmt.Sprintf("index is at frame %d, the checkpoint at %d", indexed, from)}
+	}
+	a := applier{db: s.db}
+	err = s.journal.Replay(func(seq uint64, payload []byte) error {
+		if err := decodeGroup(payload, func(key, row []byte) error { return a.set(bytes.Clone(key), bytes.Clone(row)) }); err != nil {
+			return err
+		}
+		return a.finish(seq)
+	})
+	if err != nil {
+		return damagedJournal(err)
+	}
+	last := s.journal.Next() - 1
+	if indexed > last {
+		return &DamageError{Key: journalDir, What: fmt.Sprintf("index is at frame %d, the journal ends at %d", indexed, last)}
+	}
+	return s.writeCheckpoint(last, false)
+}
+
+func (s *Store) indexedSeq() (uint64, error) {
+	txn := s.db.NewTransaction(false)
+	defer txn.Discard()
+	b, ok, err := getIndexed(txn, keyJournal)
+	if err != nil || !ok {
+		return 0, err
+	}
+	if len(b) != 8 {
+		return 0, damagedRow(keyJournal, "journal row")
+	}
+	return binary.BigEndian.Uint64(b), nil
+}

@@ -1,0 +1,162 @@
+package store
+
+import (
+	"fmt"
+
+	"github.com/healthpost/healthpost/record"
+)
+
+// Refusal is a final verdict on a record held here. The record stays on disk and
+// on screen.
+type Refusal struct {
+	record.Outcome
+	Position record.Position
+	By       record.DeviceID // whose answer it is; zero for this box's own ordering
+	Record   record.Record   // with its body
+}
+
+// refusedArray is a refusal at rest. Header and body are set when the record gave
+// up its place to the one that was ordered there.
+type refusedArray struct {
+	_       struct{} `cbor:",toarray"`
+	Epoch   []byte
+	Lane    uint8
+	N       uint64
+	Verdict uint8
+	Seq     uint64
+	Want    uint64
+	By      []byte
+	Header  []byte
+	Body    []byte
+}
+
+func (l lookup) refusal(rid record.RID) (Refusal, bool, error) {
+	key := keyRID(pRefused, rid)
+	b, ok, err := l.get(key)
+	if err != nil || !ok {
+		return Refusal{}, false, err
+	}
+	r, err := l.decodeRefusal(key, rid, b)
+	return r, err == nil, err
+}
+
+func (l lookup) decodeRefusal(key []byte, rid record.RID, b []byte) (Refusal, error) {
+	var a refusedArray
+	if err := record.Unmarshal(b, &a); err != nil || len(a.Epoch) != 16 || len(a.By) != 32 || a.Lane >= record.LaneCount {
+		return Refusal{}, damagedRow(key, "refusal")
+	}
+	r := Refusal{Outcome: record.Outcome{RID: rid, Verdict: record.Verdict(a.Verdict), Seq: a.Seq, Want: a.Want},
+		Position: record.Position{Epoch: record.EpochID(a.Epoch), Lane: record.Lane(a.Lane), N: a.N}, By: record.DeviceID(a.By)}
+	if len(a.Header) > 0 {
+		rec, err := record.DecodeHeader(a.Header)
+		if err != nil || rec.RID() != rid {
+			return r, damagedRow(key, "record of a refusal")
+		}
+		r.Record = rec.WithBody(a.Body)
+		return r, nil
+	}
+	p, ok, err := l.pending(r.Position)
+	if err == nil && (!ok || p.Record.RID() != rid) {
+		err = &DamageError{What: "refused record is missing", RID: rid}
+	}
+	r.Record = p.Record
+	return r, err
+}
+
+func (t *tx) putRefusal(out record.Outcome, pos record.Position, by record.DeviceID, moved *record.Record) error {
+	a := refusedArray{Epoch: pos.Epoch[:], Lane: uint8(pos.Lane), N: pos.N, Verdict: uint8(out.Verdict), Seq: out.Seq, Want: out.Want, By: by[:], Header: []byte{}, Body: []byte{}}
+	if moved != nil {
+		a.Header, a.Body = moved.EncodeHeader(), moved.Body
+	}
+	b, err := record.Marshal(a)
+	if err != nil {
+		return err
+	}
+	t.put(keyRID(pRefused, out.RID), b)
+	return nil
+}
+
+// moveRefused keeps a pending record as refused, with its bytes, and frees its place.
+func (t *tx) moveRefused(p pendingRow, v record.Verdict) error {
+	rid, pos := p.Record.RID(), p.Record.Position()
+	if err := t.putRefusal(record.Outcome{RID: rid, Verdict: v}, pos, record.DeviceID{}, &p.Record); err != nil {
+		return err
+	}
+	t.unset(keyIndexRID(rid))
+	return t.removePending(&p)
+}
+
+// refuse notes this box's own final verdict on a record that it holds pending.
+func (t *tx) refuse(out record.Outcome, pos record.Position) error {
+	p, ok, err := t.lookup().pending(pos)
+	if err != nil || !ok || p.Record.RID() != out.RID {
+		return err
+	}
+	if err := t.putRefusal(out, pos, record.DeviceID{}, nil); err != nil {
+		return err
+	}
+	if pos.N == 0 {
+		e, _, err := t.lookup().epoch(pos.Epoch)
+		e.Refused = true
+		t.put(keyEpoch(pos.Epoch), e.encode())
+		return err
+	}
+	f, _, err := t.lookup().feed(pos.Feed())
+	if err == nil && (f.Refused == 0 || pos.N < f.Refused || f.Refused <= f.Ordered.N) {
+		f.Refused = pos.N
+		t.put(keyFeed(pFeed, pos.Feed()), f.encode())
+	}
+	return err
+}
+
+// PutRefused keeps another box's final verdict on a record held pending here,
+// durable on return. It goes away when the record is ordered after all. A record
+// that is not pending here changes nothing.
+func (s *Store) PutRefused(out record.Outcome, by record.DeviceID) error {
+	if !out.Verdict.Final() {
+		return fmt.Errorf("keeping a refusal: %w: verdict %q is not final", ErrRefused, out.Verdict)
+	}
+	t, err := s.begin(nil)
+	if err != nil {
+		return fmt.Errorf("keeping a refusal: %w", err)
+	}
+	row, ok, err := t.lookup().locate(out.RID)
+	var p pendingRow
+	if err == nil && ok && row.Pending {
+		p, ok, err = t.lookup().pending(row.Position)
+	}
+	have := false
+	if err == nil {
+		have, err = t.has(keyRID(pRefused, out.RID))
+	}
+	if err != nil || !ok || !row.Pending || have || p.Record.RID() != out.RID {
+		t.drop()
+		return err
+	}
+	if err := t.putRefusal(out, row.Position, by, nil); err != nil {
+		t.drop()
+		return err
+	}
+	return t.commit()
+}
+
+const refusedMax = 10_000
+
+// Refused lists the records held here that were refused for good, at most 10,000.
+func (s *Store) Refused() ([]Refusal, error) {
+	var out []Refusal
+	err := s.read(func(l lookup) error {
+		return l.rows.(*view).scan([]byte{pRefused}, nil, false, func(key, value []byte) (bool, error) {
+			if len(key) != 33 {
+				return false, damagedRow(key, "refusal")
+			}
+			r, err := l.decodeRefusal(key, record.RID(key[1:]), value)
+			out = append(out, r)
+			return len(out) < refusedMax, err
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing refused records: %w", err)
+	}
+	return out, nil
+}

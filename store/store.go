@@ -1,0 +1,234 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/store/journal"
+)
+
+// Store is an open replica. All methods may be called concurrently.
+type Store struct {
+	o       Options
+	dir     string
+	lock    *os.File
+	db      *badger.DB
+	journal *journal.Journal
+
+	// life is read-locked while the index is in use; Close takes it.
+	life   sync.RWMutex
+	closed bool // guarded by life
+
+	// mu is the write mutex: one transaction is built at a time.
+	mu       sync.Mutex
+	own      *ownEpoch // guarded by mu
+	acks     ackTable  // guarded by mu
+	verified *verifiedCache
+
+	// qmu guards the queue. It is held for moments only, never across I/O.
+	qmu         sync.Mutex
+	queue       []*layer // accepted, in no frame yet
+	draining    bool     // nothing more is accepted
+	flushLazy   bool     // Barrier asks for a frame
+	subscribers map[chan struct{}]struct{}
+	accepted    atomic.Pointer[shown] // written under qmu: every layer that the index does not hold
+	shown       atomic.Pointer[shown] // written under qmu: the visible ones of them
+
+	wake        chan struct{} // one slot: the queue changed
+	committed   chan struct{} // closed when the committer ended
+	lastWaiters int           // owned by the committer
+	ckpt        *checkpointing
+
+	fault   atomic.Pointer[error]
+	faulted chan struct{}
+}
+
+const (
+	indexDir   = "index"
+	journalDir = "journal"
+	lockFile   = "LOCK"
+)
+
+// Open opens or makes the store in a directory. It replays what the journal
+// holds and the index may not, and checks that what the store promised is there:
+// ErrDamaged says what is not. ErrLocked when another process has it.
+func Open(dir string, o Options) (*Store, error) {
+	s := &Store{o: o, dir: dir, wake: make(chan struct{}, 1), committed: make(chan struct{}), faulted: make(chan struct{}),
+		subscribers: map[chan struct{}]struct{}{}, verified: newVerifiedCache(verifiedMax)}
+	if err := s.open(); err != nil {
+		s.release()
+		return nil, fmt.Errorf("opening store: %w", err)
+	}
+	go s.commits()
+	return s, nil
+}
+
+func (s *Store) open() error {
+	for _, d := range []string{s.dir, filepath.Join(s.dir, indexDir), filepath.Join(s.dir, journalDir)} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return err
+		}
+	}
+	if err := s.takeLock(); err != nil {
+		return err
+	}
+	if err := releaseBallast(s.dir); err != nil {
+		return err
+	}
+	memTable, err := pinFormat(s.dir)
+	if err != nil {
+		return err
+	}
+	if s.o.JournalFS == nil {
+		s.o.JournalFS = journal.Dir(filepath.Join(s.dir, journalDir))
+	}
+	s.journal, err = journal.Open(journal.Options{FS: s.o.JournalFS, SegmentBytes: s.o.SegmentBytes, ChunkBytes: s.o.ChunkBytes})
+	if err != nil {
+		return damagedJournal(err)
+	}
+	if err := s.checkIndexFiles(); err != nil {
+		return err
+	}
+	if err := s.openIndex(memTable); err != nil {
+		return err
+	}
+	if err := s.recover(); err != nil {
+		return err
+	}
+	if err := s.load(); err != nil {
+		return err
+	}
+	return makeBallast(s.dir, s.o.BallastBytes, s.o.FreeBytesMin)
+}
+
+func damagedJournal(err error) error {
+	var d *journal.DamageError
+	if errors.As(err, &d) {
+		return &DamageError{Key: d.File, What: d.Error()}
+	}
+	return err
+}
+
+func (s *Store) takeLock() error {
+	f, err := os.OpenFile(filepath.Join(s.dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return errors.Join(ErrLocked, f.Close())
+	}
+	s.lock = f
+	return nil
+}
+
+// openIndex opens Badger. Damage in its files can make it panic.
+func (s *Store) openIndex(memTable int64) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &DamageError{Key: indexDir, What: fmt.Sprintf("index cannot be opened: %v", p)}
+		}
+	}()
+	s.db, err = badger.Open(badgerOptions(filepath.Join(s.dir, indexDir), memTable, s.o.Log))
+	if err != nil {
+		return fmt.Errorf("%w: %w", &DamageError{Key: indexDir, What: "index cannot be opened"}, err)
+	}
+	return nil
+}
+
+// release closes what open got hold of.
+func (s *Store) release() error {
+	var err error
+	if s.db != nil {
+		err = s.db.Close()
+	}
+	if s.journal != nil {
+		err = errors.Join(err, s.journal.Close())
+	}
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.Close())
+	}
+	return err
+}
+
+// Close writes what is queued, waits for readers, and leaves a store that opens
+// without replay. After a fault it only closes: the journal holds the truth.
+func (s *Store) Close() error {
+	s.qmu.Lock()
+	s.draining = true
+	s.qmu.Unlock()
+	s.wakeCommitter()
+	<-s.committed
+	s.life.Lock()
+	defer s.life.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	err := s.closeIndex()
+	s.db = nil
+	if err == nil && s.Err() == nil {
+		err = s.writeCheckpoint(s.journal.Stats().SyncedLast, true)
+	}
+	if err := errors.Join(err, s.release()); err != nil {
+		return fmt.Errorf("closing store: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) closeIndex() error {
+	cerr := s.endCheckpoint()
+	return errors.Join(cerr, s.db.Close())
+}
+
+// Dir is the directory of the store.
+func (s *Store) Dir() string { return s.dir }
+
+// Stats are counters since Open.
+type Stats struct {
+	Frames       uint64 // journal frames, one flush each
+	Flushes      uint64 // of the journal, segment changes included
+	JournalBytes uint64
+}
+
+// Stats may be called at any time.
+func (s *Store) Stats() Stats {
+	j := s.journal.Stats()
+	return Stats{Frames: j.Frames, Flushes: j.Syncs, JournalBytes: j.Bytes}
+}
+
+// Subscribe gives a channel of one slot that is filled after something became
+// visible, until ctx ends.
+func (s *Store) Subscribe(ctx context.Context) <-chan struct{} {
+	c := make(chan struct{}, 1)
+	s.qmu.Lock()
+	s.subscribers[c] = struct{}{}
+	s.qmu.Unlock()
+	context.AfterFunc(ctx, func() {
+		s.qmu.Lock()
+		delete(s.subscribers, c)
+		s.qmu.Unlock()
+	})
+	return c
+}
+
+// signal fills the subscribers' slots. The caller holds qmu.
+func (s *Store) signal() {
+	for c := range s.subscribers {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+var _ record.State = State{}
+var _ record.Holder = State{}

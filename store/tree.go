@@ -1,0 +1,179 @@
+package store
+
+import (
+	"fmt"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/healthpost/healthpost/record"
+)
+
+const (
+	tileHeight = 8
+	tileHashes = 1 << tileHeight
+)
+
+// tiles are the hashes of the tiles that are not full, one list for each tile
+// level. A list only grows at its end, so older states share it; a full one is
+// replaced.
+type tiles [][]record.Hash
+
+// tileRow is a tile that became full.
+type tileRow struct {
+	level int
+	index uint64
+	data  []byte
+}
+
+// add appends the leaf of an entry. size is the number of leaves before it.
+func (t *tiles) add(size uint64, leaf record.Hash) []tileRow {
+	next := append(tiles(nil), *t...)
+	var full []tileRow
+	h := leaf
+	for level := 0; ; level++ {
+		if level == len(next) {
+			next = append(next, nil)
+		}
+		list := next[level]
+		if list == nil {
+			list = make([]record.Hash, 0, tileHashes)
+		}
+		list = append(list, h)
+		next[level] = list
+		if len(list) < tileHashes {
+			break
+		}
+		data := make([]byte, 0, tileHashes*32)
+		for _, x := range list {
+			data = append(data, x[:]...)
+		}
+		full = append(full, tileRow{level, size >> (tileHeight * (level + 1)), data})
+		h = subtree(list)
+		next[level] = nil
+	}
+	*t = next
+	return full
+}
+
+// subtree is the root over a power of two of hashes.
+func subtree(hashes []record.Hash) record.Hash {
+	var r record.Range
+	for _, h := range hashes {
+		r.Append(h)
+	}
+	return r.Root()
+}
+
+// hash gives the stored hash at a level of the tree and its index there.
+func (l lookup) hash(level int, index uint64) (record.Hash, error) {
+	tileLevel, inner := level/tileHeight, level%tileHeight
+	first := index << inner // in hashes of the tile level
+	tile, at := first/tileHashes, first%tileHashes
+	n := uint64(1) << inner
+	hashes, err := l.tile(tileLevel, tile)
+	if err != nil {
+		return record.Hash{}, err
+	}
+	if at+n > uint64(len(hashes)) {
+		return record.Hash{}, fmt.Errorf("reading tree: %w: level %d index %d is past the end", ErrRefused, level, index)
+	}
+	return subtree(hashes[at : at+n]), nil
+}
+
+// tile gives the hashes of a tile, full or not.
+func (l lookup) tile(level int, index uint64) ([]record.Hash, error) {
+	if l.st.ledger.Edge.Size>>(tileHeight*(level+1)) <= index {
+		if level < len(l.st.partial) {
+			return l.st.partial[level], nil
+		}
+		return nil, nil
+	}
+	key := keyTile(level, index)
+	b, ok, err := l.get(key)
+	if err != nil {
+		return nil, fmt.Errorf("reading tree: %w", err)
+	}
+	if !ok || len(b) != tileHashes*32 {
+		return nil, damagedRow(key, "tile of the tree is missing")
+	}
+	hashes := make([]record.Hash, tileHashes)
+	for i := range hashes {
+		hashes[i] = record.Hash(b[32*i:])
+	}
+	return hashes, nil
+}
+
+// ReadHashes implements tlog.HashReader.
+func (l lookup) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
+	out := make([]tlog.Hash, 0, len(indexes))
+	for _, i := range indexes {
+		level, n := tlog.SplitStoredHashIndex(i)
+		h, err := l.hash(level, uint64(n))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, tlog.Hash(h))
+	}
+	return out, nil
+}
+
+func (l lookup) rootAt(size uint64) (record.Hash, error) {
+	switch {
+	case size > l.st.ledger.Edge.Size:
+		return record.Hash{}, fmt.Errorf("computing root: %w: size %d of %d", ErrRefused, size, l.st.ledger.Edge.Size)
+	case size == 0:
+		return record.EmptyRoot, nil
+	}
+	h, err := tlog.TreeHash(int64(size), l)
+	if err != nil {
+		return record.Hash{}, fmt.Errorf("computing root of size %d: %w", size, err)
+	}
+	return record.Hash(h), nil
+}
+
+// Head is size and root of the ledger held here.
+func (s *Store) Head() record.TreeHead { return s.shown.Load().state.ledger.Edge.Head() }
+
+// RootAt is the root of the first size entries. ErrRefused past the end.
+func (s *Store) RootAt(size uint64) (root record.Hash, err error) {
+	err = State{s}.read(func(l lookup) error { root, err = l.rootAt(size); return err })
+	return root, err
+}
+
+// InclusionProof proves entry seq in the tree of a size (RFC 6962 section 2.1.1).
+func (s *Store) InclusionProof(seq, size uint64) (proof []record.Hash, err error) {
+	err = State{s}.read(func(l lookup) error {
+		if size > l.st.ledger.Edge.Size || seq >= size {
+			return fmt.Errorf("proving entry %d in size %d: %w", seq, size, ErrRefused)
+		}
+		p, err := tlog.ProveRecord(int64(size), int64(seq), l)
+		proof = hashes(p)
+		return err
+	})
+	return proof, err
+}
+
+// ConsistencyProof proves the tree of size old a prefix of that of size new (RFC
+// 6962 section 2.1.2). It is empty for equal sizes and from size 0.
+func (s *Store) ConsistencyProof(old, new uint64) (proof []record.Hash, err error) {
+	err = State{s}.read(func(l lookup) error {
+		if new > l.st.ledger.Edge.Size || old > new {
+			return fmt.Errorf("proving size %d a prefix of %d: %w", old, new, ErrRefused)
+		}
+		if old == 0 || old == new {
+			return nil
+		}
+		p, err := tlog.ProveTree(int64(new), int64(old), l)
+		proof = hashes(p)
+		return err
+	})
+	return proof, err
+}
+
+func hashes[T ~[]tlog.Hash](p T) []record.Hash {
+	out := make([]record.Hash, len(p))
+	for i, h := range p {
+		out[i] = record.Hash(h)
+	}
+	return out
+}
