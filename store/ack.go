@@ -115,3 +115,21 @@ func (s *Store) Acked(peer record.DeviceID) ([]record.FeedHead, error) {
 	sort.Slice(out, func(a, b int) bool { return string(keyFeed(0, out[a].Feed)) < string(keyFeed(0, out[b].Feed)) })
 	return out, nil
 }
+
+// AckedUpTo is the highest n of a feed that some other box acknowledged to hold,
+// 0 when none did or all of it is ordered.
+func (s *Store) AckedUpTo(f record.Feed) (n uint64, err error) {
+	err = s.read(func(l lookup) error {
+		return l.rows.(*view).scan(keyFeed(pAck, f), nil, false, func(key, value []byte) (bool, error) {
+			if len(value) != 8 {
+				return false, damagedRow(key, "acknowledgement")
+			}
+			n = max(n, binary.BigEndian.Uint64(value))
+			return true, nil
+		})
+	})
+	if err != nil {
+		return 0, fmt.Errorf("reading acknowledgements: %w", err)
+	}
+	return n, nil
+}

@@ -127,13 +127,17 @@ func (s *Store) KV(name string) *KV {
 
 func (k *KV) key(key []byte) []byte { return append(k.prefix[:len(k.prefix):len(k.prefix)], key...) }
 
-// Get gives a copy of a value; ok is false for a missing key.
-func (k *KV) Get(key []byte) (value []byte, ok bool, err error) {
+// Get gives a copy of a value. ErrNotFound for a missing key.
+func (k *KV) Get(key []byte) (value []byte, err error) {
 	err = k.s.read(func(l lookup) error {
-		value, ok, err = l.get(k.key(key))
+		b, ok, err := l.get(k.key(key))
+		if err == nil && !ok {
+			err = ErrNotFound
+		}
+		value = b
 		return err
 	})
-	return value, ok, err
+	return value, err
 }
 
 // Update writes all rows or none, durable on return. A nil Value deletes.

@@ -145,6 +145,43 @@ func (s *Store) Compartment(id record.CompartmentID) ([]Placed, error) {
 	return out, nil
 }
 
+// Compartments lists the compartments that records held here belong to.
+func (s *Store) Compartments() ([]record.CompartmentID, error) {
+	var out []record.CompartmentID
+	seen := map[record.CompartmentID]bool{}
+	add := func(key, _ []byte) (bool, error) {
+		if len(key) < 17 {
+			return false, damagedRow(key, "compartment index")
+		}
+		if c := record.CompartmentID(key[1:17]); !seen[c] {
+			seen[c] = true
+			out = append(out, c)
+		}
+		return true, nil
+	}
+	err := s.read(func(l lookup) error {
+		v := l.rows.(*view)
+		if err := v.scan([]byte{pScopeLast}, nil, false, add); err != nil {
+			return err
+		}
+		return v.scan([]byte{pScopeOpen}, nil, false, add)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing compartments: %w", err)
+	}
+	return out, nil
+}
+
+// EpochAuthor is the device that an epoch belongs to, ordered or pending.
+func (s *Store) EpochAuthor(id record.EpochID) (d record.DeviceID, ok bool, err error) {
+	err = s.read(func(l lookup) error {
+		e, found, err := l.epoch(id)
+		d, ok = e.Device, found
+		return err
+	})
+	return d, ok, err
+}
+
 // Members lists the member table, by admission.
 func (s *Store) Members() ([]record.Member, error) {
 	return append([]record.Member(nil), s.shown.Load().state.members.list...), nil

@@ -25,6 +25,12 @@ func (s *Store) Free() (int64, error) {
 	return n - s.o.FreeBytesMin, err
 }
 
+// Full says whether writes are refused for want of space.
+func (s *Store) Full() bool {
+	n, err := s.Free()
+	return err == nil && n < 0
+}
+
 // guard refuses a write before it is built. The index maps sparse files: a page
 // fault on a full disk would kill the process, so it must never come to that.
 func (s *Store) guard() error {
