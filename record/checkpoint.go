@@ -137,7 +137,7 @@ func parseCheckpointText(r RegionID, text string) (TreeHead, error) {
 		return bad("another ledger's origin")
 	}
 	size, err := strconv.ParseUint(lines[1], 10, 63)
-	if err != nil || strconv.FormatUint(size, 10) != lines[1] {
+	if err != nil || size > treeSizeMax || strconv.FormatUint(size, 10) != lines[1] {
 		return bad("size")
 	}
 	root, err := base64.StdEncoding.Strict().DecodeString(lines[2])

@@ -16,6 +16,10 @@ type TreeHead struct {
 	Root Hash
 }
 
+// treeSizeMax bounds what a peer may claim: past it the search for a power of
+// two in package tlog overflows and never ends.
+const treeSizeMax = 1 << 62
+
 // EmptyRoot is the root of the tree of size 0: SHA-256 of nothing.
 var EmptyRoot = Hash{0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
 	0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55}
@@ -29,7 +33,7 @@ type Range struct {
 
 // NewRange copies the hashes and checks that they fit the size.
 func NewRange(size uint64, hashes []Hash) (Range, error) {
-	if len(hashes) != bits.OnesCount64(size) {
+	if size > treeSizeMax || len(hashes) != bits.OnesCount64(size) {
 		return Range{}, fmt.Errorf("reading tree edge: %w: %d hashes for size %d", ErrMalformed, len(hashes), size)
 	}
 	return Range{size, append([]Hash(nil), hashes...)}, nil
@@ -77,6 +81,8 @@ func nodeHash(left, right Hash) Hash { return Hash(tlog.NodeHash(tlog.Hash(left)
 // (RFC 6962 section 2.1.2). Any tree is consistent with size 0.
 func VerifyConsistency(old, new TreeHead, proof []Hash) error {
 	switch {
+	case new.Size > treeSizeMax:
+		return fmt.Errorf("verifying consistency: %w: size %d", ErrMalformed, new.Size)
 	case old.Size > new.Size:
 		return fmt.Errorf("verifying consistency: size %d is past size %d", old.Size, new.Size)
 	case old.Size == new.Size:
@@ -102,6 +108,9 @@ func VerifyConsistency(old, new TreeHead, proof []Hash) error {
 
 // VerifyInclusion checks that a leaf hash stands at seq in the tree of head.
 func VerifyInclusion(head TreeHead, seq uint64, leaf Hash, proof []Hash) error {
+	if head.Size > treeSizeMax {
+		return fmt.Errorf("verifying inclusion: %w: size %d", ErrMalformed, head.Size)
+	}
 	if seq >= head.Size {
 		return fmt.Errorf("verifying inclusion: seq %d is not in a tree of size %d", seq, head.Size)
 	}

@@ -384,7 +384,7 @@ func ReadSegment(b []byte, h Holder) (start uint64, entries []Entry, err error) 
 	start = r.uvarint()
 	count := r.uvarint()
 	t := r.varint()
-	if r.err == nil && (count == 0 || count > FrameRecordsMax || start > 1<<62) {
+	if r.err == nil && (count == 0 || count > FrameRecordsMax || start > treeSizeMax) {
 		r.fail("count")
 	}
 	s := segmentReader{r: r, w: newWireContext(), holder: h, heads: map[Feed]Head{}}

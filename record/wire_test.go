@@ -170,7 +170,7 @@ func TestSegmentErrors(t *testing.T) {
 	all := func(record.Position) bool { return true }
 	none := func(record.Position) bool { return false }
 	empty := replica{newLedger(), nil}
-	behind := replica{g.prefix(t, size - 2), map[record.Position]record.Record{}}
+	behind := replica{g.prefix(t, size-2), map[record.Position]record.Record{}}
 
 	if _, _, err := record.ReadSegment(record.AppendSegment(nil, entries, none), empty); !errors.Is(err, record.ErrGap) {
 		t.Errorf("an epoch that the receiver does not know: got %v, want ErrGap", err)
@@ -262,7 +262,7 @@ func TestHostileFramesAllocateLittle(t *testing.T) {
 	for _, b := range batches {
 		g.order(t, b.millis, b.records...)
 	}
-	rx := replica{g.prefix(t, g.Size() / 2), nil}
+	rx := replica{g.prefix(t, g.Size()/2), nil}
 	good := record.AppendSegment(nil, g.entries[g.Size()/2:], func(record.Position) bool { return false })
 	run := record.AppendRun(nil, []record.Record{g.clinics[0].visit("a", "1"), g.clinics[0].visit("b", "2")})
 	batch := (&record.Batch{LeaderMillis: 1, Records: []record.Record{g.clinics[0].visit("a", "1")}}).Encode()
