@@ -11,24 +11,40 @@ const (
 	elsewhere   = 1  // matched in village, mother, card or phone and not in the name
 )
 
+// Query is what was typed to find a person, folded once.
+type Query struct {
+	words []string
+	exact string // all of it as a card or phone number
+}
+
+// ParseQuery folds what was typed.
+func ParseQuery(text string) Query { return Query{Words(text), exactKey(text)} }
+
+// Rank is ParseQuery(query).Rank(row).
+func Rank(query string, row Row) (cost int, ok bool) { return ParseQuery(query).Rank(row) }
+
 // Rank says how well a row answers a query: 0 is the very words, more is worse. ok is false when no word of the query is near any of
 // the row's. Rows of equal rank are told apart by their caller (last visit, village).
-func Rank(query string, row Row) (cost int, ok bool) {
-	words := Words(query)
-	if len(words) == 0 {
+func (q Query) Rank(row Row) (cost int, ok bool) {
+	if len(q.words) == 0 {
 		return 0, false
 	}
-	if k := exactKey(query); len(k) >= 3 && (k == exactKey(row.Card) || k == exactKey(row.Phone)) {
+	if len(q.exact) >= exactMin && q.exact[len(q.exact)-1] <= '9' && (q.exact == exactKey(row.Card) || q.exact == exactKey(row.Phone)) {
 		return 0, true
 	}
 	names := Words(row.Given, row.Family)
-	others := Words(row.Village, row.Mother, row.Card, row.Phone)
+	var others []string
 	used := make([]bool, len(names))
-	for i, w := range words {
-		best, at := bestMatch(w, names, used, i == len(words)-1)
-		other, _ := bestMatch(w, others, nil, i == len(words)-1)
-		if other+elsewhere < best {
-			best, at = other+elsewhere, -1
+	for i, w := range q.words {
+		last := i == len(q.words)-1
+		best, at := bestMatch(w, names, used, last)
+		if best > elsewhere {
+			if others == nil {
+				others = Words(row.Village, row.Mother, row.Card, row.Phone)
+			}
+			if other, _ := bestMatch(w, others, nil, last); other+elsewhere < best {
+				best, at = other+elsewhere, -1
+			}
 		}
 		if best < noMatchCost {
 			ok = true

@@ -22,7 +22,10 @@ func Words(text ...string) []string {
 		if len(t) > 4096 {
 			t = t[:4096]
 		}
-		for _, w := range strings.FieldsFunc(norm.NFKD.String(t), notInWord) {
+		if !ascii(t) {
+			t = norm.NFKD.String(t)
+		}
+		for _, w := range strings.FieldsFunc(t, notInWord) {
 			if w = foldWord(w); w != "" && len(out) < wordsMax {
 				out = append(out, w)
 			}
@@ -31,9 +34,21 @@ func Words(text ...string) []string {
 	return out
 }
 
+func ascii(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
 // notInWord parts words at white space and marks; an apostrophe does not part ("N'Golo" is one word), nor does an accent.
 func notInWord(c rune) bool {
-	return !unicode.IsLetter(c) && !unicode.IsDigit(c) && !unicode.Is(unicode.Mn, c) && c != '\'' && c != '’' && c != 'ʼ'
+	if c < 0x80 {
+		return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '\'')
+	}
+	return !unicode.IsLetter(c) && !unicode.IsDigit(c) && !unicode.Is(unicode.Mn, c) && c != '’' && c != 'ʼ'
 }
 
 func foldWord(w string) string {
@@ -48,8 +63,8 @@ func foldWord(w string) string {
 	return b.String()
 }
 
-// Tokens are the search tokens under which a person with these names is kept: each word, the beginnings of each word, and the sound of
-// each word whole and with any one consonant left out, so that a word heard or typed a little differently still meets it.
+// Tokens are the search tokens under which a person with these names is kept: each word, its beginnings, its sound, and what is left of
+// a short word, or of the sound of a long one, when any one letter is left out. A word heard or typed a little differently meets it there.
 func Tokens(name ...string) []string {
 	var out []string
 	for _, w := range Words(name...) {
@@ -57,8 +72,7 @@ func Tokens(name ...string) []string {
 		for n := 2; n <= min(len(letters), prefixMax); n++ {
 			out = append(out, "p:"+string(letters[:n]))
 		}
-		out = append(out, "w:"+w)
-		out = append(out, soundTokens(w)...)
+		out = append(out, nearTokens(w)...)
 	}
 	return unique(out)
 }
@@ -74,52 +88,70 @@ func RowTokens(r Row) []string {
 	return unique(out)
 }
 
-// QueryTokens are the tokens to look up for what was typed. Whoever has none of them is not meant; whoever has some must be ranked.
-func QueryTokens(query string) []string {
+// Tokens are the tokens to look up for the query. Whoever has none of them is not meant; whoever has some must be ranked.
+func (q Query) Tokens() []string {
 	var out []string
-	words := Words(query)
-	for _, w := range words {
+	for _, w := range q.words {
 		letters := []rune(w)
 		if len(letters) == 1 {
 			continue
 		}
-		out = append(out, "p:"+string(letters[:min(len(letters), prefixMax)]), "w:"+w)
-		out = append(out, soundTokens(w)...)
-	}
-	if k := exactKey(query); len(k) >= 3 {
-		out = append(out, "x:"+k)
-	}
-	for _, w := range words {
-		if k := exactKey(w); len(k) >= 3 && strings.ContainsFunc(w, unicode.IsDigit) {
-			out = append(out, "x:"+k)
+		out = append(out, "p:"+string(letters[:min(len(letters), prefixMax)]))
+		out = append(out, nearTokens(w)...)
+		if len(w) >= exactMin && strings.ContainsFunc(w, unicode.IsDigit) {
+			out = append(out, "x:"+w)
 		}
+	}
+	if len(q.exact) >= exactMin {
+		out = append(out, "x:"+q.exact)
 	}
 	return unique(out)
 }
+
+// QueryTokens are the tokens of ParseQuery(query).
+func QueryTokens(query string) []string { return ParseQuery(query).Tokens() }
+
+const exactMin = 3 // letters of a card or phone number that is looked up
 
 // exactKey is a card or phone number without spaces and marks.
 func exactKey(s string) string {
 	return strings.Join(Words(s), "")
 }
 
-// soundTokens are the sound of a word, and the sound less any one of its parts.
-func soundTokens(w string) []string {
-	s := []rune(Sound(w))
-	if len(s) == 0 {
-		return nil
+const (
+	shortWord = 6 // letters up to which the letters themselves are left out one by one
+	longSound = 4 // parts from which those of the sound are
+)
+
+// nearTokens are the tokens that a word shares with those one slip away from it, and with those that sound like it.
+func nearTokens(w string) []string {
+	out := []string{"w:" + w}
+	if letters := []rune(w); len(letters) <= shortWord {
+		out = append(out, "d:"+w)
+		if len(letters) > 2 {
+			out = appendLess(out, "d:", letters)
+		}
 	}
-	out := []string{"s:" + string(s)}
-	if len(s) < 3 {
-		return out
+	sound := []rune(Sound(w))
+	if len(sound) > 1 {
+		out = append(out, "s:"+string(sound))
 	}
-	for i := range s {
-		out = append(out, "s:"+string(s[:i])+string(s[i+1:]))
+	if len(sound) >= longSound {
+		out = appendLess(out, "s:", sound)
 	}
 	return out
 }
 
-// Sound is what is left of a folded word when letters that are mixed up in speech and writing are made one: l and r, b, v, p and f, k, c,
-// g and q, d and t, m and n, s, z, j and x; vowels, h, w and y fall away except in front, where all are "a"; and no letter stands twice.
+// appendLess adds s less any one of its letters.
+func appendLess(out []string, kind string, s []rune) []string {
+	for i := range s {
+		out = append(out, kind+string(s[:i])+string(s[i+1:]))
+	}
+	return out
+}
+
+// Sound is what is left of a folded word when letters that are mixed up in speech and writing are made one: l and r, b and v, p and f, k,
+// c and q, m and n, s, z and x; vowels, h, w and y fall away except in front, where all are "a"; and no letter stands twice.
 // Letters of scripts without such a table stand for themselves.
 func Sound(w string) string {
 	var b strings.Builder
@@ -141,17 +173,19 @@ func soundOf(c rune) rune {
 	switch c {
 	case 'a', 'e', 'i', 'o', 'u', 'h', 'w', 'y', 'ɛ', 'ɔ', 'ı':
 		return 'a'
-	case 'b', 'v', 'p', 'f', 'ɓ':
+	case 'b', 'v', 'ɓ':
 		return 'b'
-	case 'k', 'c', 'g', 'q', 'ƙ':
+	case 'p', 'f':
+		return 'p'
+	case 'k', 'c', 'q', 'ƙ':
 		return 'k'
-	case 'd', 't', 'ɗ':
-		return 't'
+	case 'd', 'ɗ':
+		return 'd'
 	case 'l', 'r':
 		return 'l'
 	case 'm', 'n', 'ŋ', 'ɲ':
 		return 'n'
-	case 's', 'z', 'j', 'x':
+	case 's', 'z', 'x':
 		return 's'
 	}
 	return c
