@@ -1,0 +1,233 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/skip2/go-qrcode"
+	"github.com/spf13/cobra"
+
+	"github.com/healthpost/healthpost/node"
+	"github.com/healthpost/healthpost/record"
+)
+
+func isNoBox(err error) bool            { return errors.Is(err, node.ErrNoBox) }
+func minutesOf(m minutes) time.Duration { return time.Duration(m) * time.Minute }
+
+func parseRole(s string, standalone bool) (record.Role, error) {
+	switch r := record.Role(s); r {
+	case record.RoleHub, record.RoleClinic, record.RoleField:
+		return r, nil
+	case record.RoleStandalone:
+		if standalone {
+			return r, nil
+		}
+	}
+	if standalone {
+		return "", usagef("role %q: choose clinic, hub, field or standalone", s)
+	}
+	return "", usagef("role %q: choose clinic, hub or field", s)
+}
+
+func defaultName() string {
+	if h, err := os.Hostname(); err == nil && h != "" {
+		return h
+	}
+	return "box"
+}
+
+func initCommand(g *global) *cobra.Command {
+	var role, name string
+	c := &cobra.Command{
+		Use: "init", Short: "Make a box in a new or empty folder", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			dir, err := g.dataDir()
+			if err != nil {
+				return err
+			}
+			r, err := parseRole(role, true)
+			if err != nil {
+				return err
+			}
+			if _, err := node.Init(dir, r, name); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.OutOrStdout(), "Made %q, a %s, in %s.\n", name, r, dir)
+			switch r {
+			case record.RoleStandalone:
+				fmt.Fprintf(c.OutOrStdout(), "Start it with: healthpost run --data %s\n", dir)
+			case record.RoleHub:
+				fmt.Fprintf(c.OutOrStdout(), "First hub of a region: healthpost region create NAME --data %s\nOtherwise: healthpost join INVITATION --data %s\n", dir, dir)
+			default:
+				fmt.Fprintf(c.OutOrStdout(), "Next: healthpost join INVITATION --data %s\n", dir)
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&role, "role", "standalone", "clinic, hub, field or standalone")
+	c.Flags().StringVar(&name, "name", defaultName(), "name of the box, as staff know it")
+	return c
+}
+
+func runCommand(g *global) *cobra.Command {
+	var page, name string
+	c := &cobra.Command{
+		Use: "run", Short: "Run the box until it is stopped", Args: cobra.NoArgs,
+		Long: "Run the box until it is stopped. In an empty folder it first makes a standalone box: a region of one.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			o, err := g.options()
+			if err != nil {
+				return err
+			}
+			if c.Flags().Changed("page") {
+				o.Page = page
+			}
+			if _, err := node.LoadBox(o.Data); isNoBox(err) && g.data == "" {
+				if _, err := node.Init(o.Data, record.RoleStandalone, name); err != nil {
+					return err
+				}
+			} else if isNoBox(err) {
+				return hint(o.Data, err)
+			}
+			n, err := node.Open(o)
+			if err != nil {
+				return err
+			}
+			err = n.Run(c.Context(), func(page string) {
+				fmt.Fprintf(c.OutOrStdout(), "Page: %s\n", page)
+				daemon.SdNotify(false, daemon.SdNotifyReady) // nobody listens outside systemd
+			})
+			return errors.Join(err, n.Close())
+		},
+	}
+	c.Flags().StringVar(&page, "page", "", "address of the page (default localhost:8080)")
+	c.Flags().StringVar(&name, "name", defaultName(), "name of the box when it is made now")
+	return c
+}
+
+func joinCommand(g *global) *cobra.Command {
+	return &cobra.Command{
+		Use: "join INVITATION", Short: "Join the region that an invitation names", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			o, err := g.options()
+			if err != nil {
+				return err
+			}
+			if _, err := node.LoadBox(o.Data); err != nil {
+				return hint(o.Data, err)
+			}
+			region, err := node.Join(c.Context(), o, args[0])
+			if err != nil {
+				return err
+			}
+			return g.print(c, map[string]string{"region": region}, func(w io.Writer) {
+				fmt.Fprintf(w, "Joined %q. Start the box with: healthpost run --data %s\n", region, o.Data)
+			})
+		},
+	}
+}
+
+func regionCommand(g *global) *cobra.Command {
+	c := &cobra.Command{Use: "region", Short: "Make a region, invite boxes, see who belongs to it"}
+	c.AddCommand(regionCreate(g), regionInvite(g), regionMembers(g), regionRevoke(g))
+	return c
+}
+
+func regionCreate(g *global) *cobra.Command {
+	return &cobra.Command{
+		Use: "create NAME", Short: "Make a region with this hub as its first member", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			o, err := g.options()
+			if err != nil {
+				return err
+			}
+			id, err := node.CreateRegion(c.Context(), o, args[0])
+			if err != nil {
+				return hint(o.Data, err)
+			}
+			return g.print(c, map[string]string{"region": id.String(), "name": args[0]}, func(w io.Writer) {
+				fmt.Fprintf(w, "Made region %q (%s). Start this hub with: healthpost run --data %s\n", args[0], id.String()[:12], o.Data)
+			})
+		},
+	}
+}
+
+func regionInvite(g *global) *cobra.Command {
+	var role string
+	c := &cobra.Command{
+		Use: "invite", Short: "Print an invitation for one new box, as text and QR", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			r, err := parseRole(role, false)
+			if err != nil {
+				return err
+			}
+			cl, err := g.client(c)
+			if err != nil {
+				return err
+			}
+			defer cl.Close()
+			inv, err := cl.Invite(c.Context(), node.InviteRequest{Role: r})
+			if err != nil {
+				return err
+			}
+			return g.print(c, inv, func(w io.Writer) {
+				if q, err := qrcode.New(inv.Text, qrcode.Low); err == nil {
+					fmt.Fprint(w, q.ToSmallString(false))
+				}
+				fmt.Fprintf(w, "\nFor one %s, once, until %s. Whoever has it can join: show it only to them.\n\n  healthpost join %s\n", inv.Role, inv.Expires.Local().Format("2 January 15:04"), inv.Text)
+			})
+		},
+	}
+	c.Flags().StringVar(&role, "role", "clinic", "clinic, hub or field")
+	return c
+}
+
+func regionMembers(g *global) *cobra.Command {
+	return &cobra.Command{
+		Use: "members", Short: "List the boxes of the region", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cl, err := g.client(c)
+			if err != nil {
+				return err
+			}
+			defer cl.Close()
+			list, err := cl.Members(c.Context())
+			if err != nil {
+				return err
+			}
+			return g.print(c, list, func(w io.Writer) {
+				for _, m := range list {
+					note := ""
+					if m.Self {
+						note = "  (this box)"
+					}
+					if m.Revoked {
+						note += "  revoked"
+					}
+					fmt.Fprintf(w, "%-10s %-24s %s%s\n", m.Role, m.Name, m.Device[:12], note)
+				}
+			})
+		},
+	}
+}
+
+func regionRevoke(g *global) *cobra.Command {
+	var reason string
+	c := &cobra.Command{
+		Use: "revoke DEVICE", Short: "End a box's membership (DEVICE as 'region members --json' shows it)", Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			cl, err := g.client(c)
+			if err != nil {
+				return err
+			}
+			defer cl.Close()
+			return cl.Revoke(c.Context(), args[0], reason)
+		},
+	}
+	c.Flags().StringVar(&reason, "reason", "", "why, kept in the ledger for all members")
+	return c
+}

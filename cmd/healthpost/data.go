@@ -1,0 +1,273 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+
+	"github.com/healthpost/healthpost/node"
+	"github.com/healthpost/healthpost/store"
+)
+
+func statusCommand(g *global) *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Say how the box is: records, peers, disk, clock", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cl, err := g.client(c)
+			if err != nil {
+				return err
+			}
+			defer cl.Close()
+			s, err := cl.Status(c.Context())
+			if err != nil {
+				return err
+			}
+			return g.print(c, s, func(w io.Writer) { writeStatus(w, s) })
+		},
+	}
+}
+
+func writeStatus(w io.Writer, s node.Status) {
+	state := "stopped"
+	if s.Running {
+		state = "running since " + s.Started.Local().Format("2 Jan 15:04")
+	}
+	fmt.Fprintf(w, "%s, %s, %s\n", s.Name, s.Role, state)
+	if s.Region == "" {
+		fmt.Fprintln(w, node.ErrNoRegion)
+		return
+	}
+	if s.Page != "" {
+		fmt.Fprintf(w, "page      %s\n", s.Page)
+	}
+	fmt.Fprintf(w, "region    %s (%s)\n", s.RegionName, s.Region[:12])
+	fmt.Fprintf(w, "ledger    %d entries, root %s; final up to %d\n", s.Size, s.Root[:12], s.Confirmed)
+	fmt.Fprintf(w, "records   %d saved here only, %d copied, %d refused\n", s.Pending, s.Shared, s.Refused)
+	if s.Ordering != "" {
+		fmt.Fprintf(w, "ordering  %s\n", s.Ordering)
+	}
+	for _, p := range s.Peers {
+		last := "never"
+		if !p.LastContact.IsZero() {
+			last = time.Since(p.LastContact).Round(time.Second).String() + " ago"
+		}
+		fmt.Fprintf(w, "peer      %-20s %-8s %-12s last contact %s, %d B out, %d B in %s\n", p.Name, p.Role, p.Link, last, p.BytesOut, p.BytesIn, p.Trouble)
+	}
+	fmt.Fprintf(w, "disk      %d MB free of %d MB\n", s.DiskFree>>20, s.DiskTotal>>20)
+	fmt.Fprintf(w, "clock     %s (%s)\n", s.Clock.Local().Format("2 Jan 2006 15:04"), s.ClockTrust)
+	for _, f := range s.Faults {
+		fmt.Fprintf(w, "trouble   %s\n", f)
+	}
+}
+
+func syncCommand(g *global) *cobra.Command {
+	return &cobra.Command{
+		Use: "sync [PEER]", Short: "Exchange with peers now", Args: cobra.MaximumNArgs(1),
+		Long: "Exchange with peers now: with PEER (a name from 'healthpost status') or with all. The box must be running.",
+		RunE: func(c *cobra.Command, args []string) error {
+			cl, err := g.client(c)
+			if err != nil {
+				return err
+			}
+			defer cl.Close()
+			peer := ""
+			if len(args) > 0 {
+				peer = args[0]
+			}
+			list, err := cl.Sync(c.Context(), peer)
+			if err != nil {
+				return err
+			}
+			return g.print(c, list, func(w io.Writer) {
+				if len(list) == 0 {
+					fmt.Fprintln(w, "No peer is known yet.")
+				}
+				for _, p := range list {
+					fmt.Fprintf(w, "%-20s %-8s waiting %d %s\n", p.Name, p.Link, p.Waiting, p.Trouble)
+				}
+			})
+		},
+	}
+}
+
+func importCommand(g *global) *cobra.Command {
+	var dry bool
+	var report string
+	c := &cobra.Command{
+		Use: "import FILE|DIR...", Short: "Take in FHIR R4 JSON bundles or NDJSON", Args: cobra.MinimumNArgs(1),
+		Long: "Take in FHIR R4 JSON bundles or NDJSON. What is readable is kept as it came; what is refused is listed with file,\nresource and reason. The same file twice adds nothing.",
+		RunE: func(c *cobra.Command, args []string) error {
+			files, err := importFiles(args)
+			if err != nil {
+				return err
+			}
+			cl, err := g.client(c)
+			if err != nil {
+				return err
+			}
+			defer cl.Close()
+			total, err := importAll(c, g, cl, files, dry)
+			if report != "" {
+				err = errors.Join(err, writeReport(report, total))
+			}
+			return errors.Join(err, g.print(c, total, func(w io.Writer) { writeImport(w, total, dry) }))
+		},
+	}
+	c.Flags().BoolVar(&dry, "dry-run", false, "check and report, store nothing")
+	c.Flags().StringVar(&report, "report", "", "write the full list of what was refused to this file")
+	return c
+}
+
+// importFiles lists regular files, folders walked, sorted: shared batch files
+// (places and people) first, so that what points to them finds them.
+func importFiles(args []string) ([]string, error) {
+	var files []string
+	for _, a := range args {
+		err := filepath.WalkDir(a, func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			ext := strings.ToLower(filepath.Ext(path))
+			if d.Type().IsRegular() && (path == a || ext == ".json" || ext == ".ndjson") {
+				files = append(files, path)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("finding files: %w", err)
+		}
+	}
+	if len(files) == 0 {
+		return nil, usagef("import: no .json or .ndjson file in %s", strings.Join(args, ", "))
+	}
+	shared := func(p string) bool {
+		b := strings.ToLower(filepath.Base(p))
+		return strings.HasPrefix(b, "hospitalinformation") || strings.HasPrefix(b, "practitionerinformation")
+	}
+	sort.SliceStable(files, func(i, j int) bool { return shared(files[i]) && !shared(files[j]) })
+	return files, nil
+}
+
+func importAll(c *cobra.Command, g *global, cl *node.Client, files []string, dry bool) (node.ImportReport, error) {
+	var total node.ImportReport
+	bar := progressbar.NewOptions(len(files), progressbar.OptionSetWriter(c.ErrOrStderr()), progressbar.OptionShowCount(), progressbar.OptionSetDescription("importing"),
+		progressbar.OptionSetVisibility(!g.json), progressbar.OptionClearOnFinish())
+	for _, f := range files {
+		rep, err := cl.Import(c.Context(), f, dry, func(node.Progress) {})
+		total.Add(rep)
+		if err != nil {
+			bar.Finish()
+			return total, fmt.Errorf("importing %s: %w", f, err)
+		}
+		bar.Add(1)
+	}
+	return total, bar.Finish()
+}
+
+func writeImport(w io.Writer, r node.ImportReport, dry bool) {
+	verb := "Took in"
+	if dry {
+		verb = "Would take in"
+	}
+	fmt.Fprintf(w, "%s %d resources in %d records from %d files; %d were known; %d refused.\n", verb, r.Added, r.Records, r.Files, r.Known, r.RefusedCount)
+	for _, x := range r.Refused {
+		fmt.Fprintf(w, "  refused: %s: %s: %s\n", x.File, x.Resource, x.Reason)
+	}
+	if more := r.RefusedCount - len(r.Refused); more > 0 {
+		fmt.Fprintf(w, "  and %d more\n", more)
+	}
+}
+
+func writeReport(path string, r node.ImportReport) error {
+	var b strings.Builder
+	for _, x := range r.Refused {
+		fmt.Fprintf(&b, "%s\t%s\t%s\n", x.File, x.Resource, x.Reason)
+	}
+	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		return fmt.Errorf("writing the report: %w", err)
+	}
+	return nil
+}
+
+func exportCommand(g *global) *cobra.Command {
+	var format, out string
+	c := &cobra.Command{
+		Use: "export", Short: "Write every resource this box holds", Args: cobra.NoArgs,
+		Long: "Write every resource this box holds, one JSON object a line, just as it was taken in. The export is on record.",
+		RunE: func(c *cobra.Command, _ []string) (err error) {
+			if format != "ndjson" {
+				return usagef("export: format %q: ndjson is the one there is", format)
+			}
+			cl, err := g.client(c)
+			if err != nil {
+				return err
+			}
+			defer cl.Close()
+			if out == "" {
+				return cl.Export(c.Context(), c.OutOrStdout())
+			}
+			f, err := os.OpenFile(out, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
+			if err != nil {
+				return fmt.Errorf("making the export file: %w", err)
+			}
+			err = cl.Export(c.Context(), f)
+			return errors.Join(err, f.Sync(), f.Close())
+		},
+	}
+	c.Flags().StringVar(&format, "format", "ndjson", "ndjson")
+	c.Flags().StringVar(&out, "out", "", "file to make (default: standard output)")
+	return c
+}
+
+func verifyCommand(g *global) *cobra.Command {
+	return &cobra.Command{
+		Use: "verify", Short: "Check everything on disk: hashes, signatures, order, tree", Args: cobra.NoArgs,
+		Long: "Check everything on disk: hashes, signatures, order, tree, checkpoint. Names every record that fails. Exit code 3 when one does.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			cl, err := g.client(c)
+			if err != nil {
+				return err
+			}
+			defer cl.Close()
+			bar := progressbar.NewOptions64(-1, progressbar.OptionSetWriter(c.ErrOrStderr()), progressbar.OptionSetDescription("verifying"),
+				progressbar.OptionSetVisibility(!g.json), progressbar.OptionClearOnFinish(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("records"))
+			rep, err := cl.Verify(c.Context(), func(p node.Progress) {
+				bar.ChangeMax64(int64(p.Total))
+				bar.Set64(int64(p.Done))
+			})
+			bar.Finish()
+			if err != nil {
+				return err
+			}
+			if err := g.print(c, rep, func(w io.Writer) { writeVerify(w, rep) }); err != nil {
+				return err
+			}
+			if len(rep.Damage) > 0 {
+				return fmt.Errorf("%d records or rows fail: %w", len(rep.Damage), store.ErrDamaged)
+			}
+			return nil
+		},
+	}
+}
+
+func writeVerify(w io.Writer, r node.VerifyReport) {
+	fmt.Fprintf(w, "Checked %d entries and %d pending records in %s.\n", r.Entries, r.Pending, r.Took.Round(time.Millisecond))
+	for _, d := range r.Damage {
+		fmt.Fprintf(w, "  DAMAGE %s: %s\n", d.Where, d.What)
+		if d.Box != "" {
+			fmt.Fprintf(w, "         written by %s around %s\n", d.Box, d.When)
+		}
+	}
+	if len(r.Damage) == 0 {
+		fmt.Fprintf(w, "Everything matches. Ledger size %d, root %s.\n", r.Size, r.Root)
+	}
+}

@@ -1,0 +1,54 @@
+// Command healthpost is the box: it keeps health records where power and
+// network fail, shows the page, and reconciles with its peers.
+//
+// Exit codes: 0 done, 1 it did not work, 2 used wrongly, 3 verification found damage.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/healthpost/healthpost/store"
+)
+
+const (
+	exitFailed = 1
+	exitUsage  = 2
+	exitDamage = 3
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:]))
+}
+
+func run(ctx context.Context, args []string) int {
+	root := newRoot()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, "healthpost:", err)
+	var u usageError
+	switch {
+	case errors.As(err, &u):
+		fmt.Fprintln(os.Stderr, "Try 'healthpost --help'.")
+		return exitUsage
+	case errors.Is(err, store.ErrDamaged):
+		return exitDamage
+	}
+	return exitFailed
+}
+
+// usageError is a mistake in the command line, not in the world.
+type usageError struct{ error }
+
+func (u usageError) Unwrap() error { return u.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }

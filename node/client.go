@@ -1,0 +1,282 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"sync"
+
+	"github.com/healthpost/healthpost/store"
+	"github.com/healthpost/healthpost/web"
+)
+
+// Client talks to a box: to the running one over its control socket, or to a
+// stopped one that it opens itself for as long as the client lives.
+type Client struct {
+	Running bool
+
+	http  http.Client
+	close func() error
+}
+
+// Dial finds the box in o.Data. Close gives a stopped box back.
+func Dial(ctx context.Context, o Options) (*Client, error) {
+	if _, err := LoadBox(o.Data); err != nil {
+		return nil, err
+	}
+	if c, err := dialRunning(ctx, o.Data); err == nil {
+		return c, nil
+	}
+	n, err := Open(o)
+	if err != nil {
+		return nil, err
+	}
+	l := newMemoryListener()
+	srv := &http.Server{Handler: n.controlHandler()}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	c := &Client{close: func() error {
+		err := srv.Close()
+		<-done
+		return errors.Join(err, n.Close())
+	}}
+	c.http.Transport = &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return l.dial() }}
+	return c, nil
+}
+
+func dialRunning(ctx context.Context, dir string) (*Client, error) {
+	dial := func(ctx context.Context, _, _ string) (c net.Conn, err error) {
+		err = inFolder(dir, func(short string) (err error) {
+			c, err = (&net.Dialer{}).DialContext(ctx, "unix", short)
+			return err
+		})
+		return c, err
+	}
+	probe, err := dial(ctx, "", "")
+	if err != nil {
+		return nil, err
+	}
+	probe.Close()
+	c := &Client{Running: true, close: func() error { return nil }}
+	c.http.Transport = &http.Transport{DialContext: dial}
+	return c, nil
+}
+
+// Close ends the client and closes a box that it opened.
+func (c *Client) Close() error {
+	c.http.CloseIdleConnections()
+	return c.close()
+}
+
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(b)
+	}
+	resp, err := c.do(ctx, method, path, body, 0)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		var e wireError
+		if err := json.NewDecoder(resp.Body).Decode(&e); err != nil {
+			return fmt.Errorf("asking the box: %s", resp.Status)
+		}
+		return e.err()
+	}
+	return json.NewDecoder(resp.Body).Decode(out)
+}
+
+func (e *wireError) err() error {
+	switch {
+	case e.Damage:
+		return remoteError{e.Error, store.ErrDamaged}
+	case e.Error == ErrNotRunning.Error():
+		return ErrNotRunning
+	}
+	return errors.New(e.Error)
+}
+
+// remoteError is an error of the box with the family it had there.
+type remoteError struct {
+	text   string
+	family error
+}
+
+func (e remoteError) Error() string { return e.text }
+func (e remoteError) Unwrap() error { return e.family }
+
+func (c *Client) do(ctx context.Context, method, path string, body io.Reader, size int64) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://box"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	if size > 0 {
+		req.ContentLength = size
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("asking the box: %w", err)
+	}
+	return resp, nil
+}
+
+// stream reads JSON lines until the result or the failure.
+func (c *Client) stream(ctx context.Context, path string, body io.Reader, size int64, progress func(Progress), result any) error {
+	resp, err := c.do(ctx, http.MethodPost, path, body, size)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	dec := json.NewDecoder(resp.Body)
+	for {
+		var line struct {
+			Progress *Progress       `json:"progress"`
+			Result   json.RawMessage `json:"result"`
+			Failure  *wireError      `json:"failure"`
+		}
+		if err := dec.Decode(&line); err != nil {
+			return fmt.Errorf("the box ended before the answer: %w", err)
+		}
+		switch {
+		case line.Failure != nil:
+			return line.Failure.err()
+		case line.Progress != nil:
+			progress(*line.Progress)
+		default:
+			return json.Unmarshal(line.Result, result)
+		}
+	}
+}
+
+// Status, Members, Invite, Revoke, Sync, Import, Verify and Export do on the box
+// what the methods of the same name on Node say.
+func (c *Client) Status(ctx context.Context) (s Status, err error) {
+	return s, c.call(ctx, http.MethodGet, "/status", nil, &s)
+}
+
+func (c *Client) Members(ctx context.Context) (m []MemberInfo, err error) {
+	return m, c.call(ctx, http.MethodGet, "/members", nil, &m)
+}
+
+func (c *Client) Invite(ctx context.Context, q InviteRequest) (i Invited, err error) {
+	return i, c.call(ctx, http.MethodPost, "/invite", q, &i)
+}
+
+func (c *Client) Revoke(ctx context.Context, device, reason string) error {
+	return c.call(ctx, http.MethodPost, "/revoke?"+url.Values{"device": {device}, "reason": {reason}}.Encode(), nil, &struct{}{})
+}
+
+func (c *Client) Sync(ctx context.Context, peer string) (s []PeerStatus, err error) {
+	return s, c.call(ctx, http.MethodPost, "/sync?"+url.Values{"peer": {peer}}.Encode(), nil, &s)
+}
+
+func (c *Client) SetLink(ctx context.Context, up bool) error {
+	return c.call(ctx, http.MethodPost, "/link?up="+strconv.FormatBool(up), nil, &struct{}{})
+}
+
+func (c *Client) Record(ctx context.Context, rid string) (s RecordState, err error) {
+	return s, c.call(ctx, http.MethodGet, "/record?"+url.Values{"rid": {rid}}.Encode(), nil, &s)
+}
+
+func (c *Client) Import(ctx context.Context, path string, dryRun bool, progress func(Progress)) (ImportReport, error) {
+	var rep ImportReport
+	f, err := os.Open(path)
+	if err != nil {
+		return rep, fmt.Errorf("opening the file: %w", err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return rep, fmt.Errorf("opening the file: %w", err)
+	}
+	q := url.Values{"name": {path}, "dry": {strconv.FormatBool(dryRun)}}
+	return rep, c.stream(ctx, "/import?"+q.Encode(), f, st.Size(), progress, &rep)
+}
+
+func (c *Client) Verify(ctx context.Context, progress func(Progress)) (rep VerifyReport, err error) {
+	return rep, c.stream(ctx, "/verify", nil, 0, progress, &rep)
+}
+
+// Export writes NDJSON to w.
+func (c *Client) Export(ctx context.Context, w io.Writer) error {
+	resp, err := c.do(ctx, http.MethodGet, "/export", nil, 0)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		var e wireError
+		if err := json.NewDecoder(resp.Body).Decode(&e); err != nil {
+			return fmt.Errorf("asking the box: %s", resp.Status)
+		}
+		return e.err()
+	}
+	if _, err := io.Copy(w, resp.Body); err != nil {
+		return fmt.Errorf("exporting: %w", err)
+	}
+	if msg := resp.Trailer.Get(exportErrorTrailer); msg != "" {
+		return fmt.Errorf("exporting: the box stopped half-way: %s", msg)
+	}
+	return nil
+}
+
+// memoryListener connects a client with a handler of the same process.
+type memoryListener struct {
+	conns chan net.Conn
+	once  sync.Once
+	done  chan struct{}
+}
+
+func newMemoryListener() *memoryListener {
+	return &memoryListener{conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+func (l *memoryListener) dial() (net.Conn, error) {
+	a, b := net.Pipe()
+	select {
+	case l.conns <- b:
+		return a, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *memoryListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *memoryListener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
+func (l *memoryListener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }
+
+// Staff and AddStaff are the accounts of this box; whoever reaches the control
+// socket may act as its administrator.
+func (c *Client) Staff(ctx context.Context) (t []web.StaffTile, err error) {
+	return t, c.call(ctx, http.MethodGet, "/staff", nil, &t)
+}
+
+func (c *Client) AddStaff(ctx context.Context, s web.NewStaff) error {
+	return c.call(ctx, http.MethodPost, "/staff", s, &struct{}{})
+}

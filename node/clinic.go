@@ -1,0 +1,366 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"time"
+
+	"github.com/healthpost/healthpost/chart"
+	"github.com/healthpost/healthpost/fhir"
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal"
+	"github.com/healthpost/healthpost/store"
+	"github.com/healthpost/healthpost/web"
+)
+
+// What staff do: web.Clinic.
+
+var _ web.Clinic = (*Node)(nil)
+
+// formRow remembers what a form id saved, so that three taps are one record.
+type formRow struct {
+	_       struct{} `cbor:",toarray"`
+	Content []byte   // SHA-256 of what was sent
+	RID     []byte
+	Patient []byte
+}
+
+const formIDMax = 64
+
+func formKey(id string) []byte {
+	h := sha256.Sum256([]byte(id))
+	return append([]byte("form/"), h[:16]...)
+}
+
+// once runs save at most once for a form id and content, and gives every caller
+// the first answer.
+func (n *Node) once(formID string, content any, save func(row func(record.RID, record.CompartmentID) (store.Row, error)) error) (formRow, error) {
+	var r formRow
+	if formID == "" || len(formID) > formIDMax {
+		return r, fmt.Errorf("saving a form: %w", web.ErrNotFound)
+	}
+	raw, err := record.Marshal(content)
+	if err != nil {
+		return r, err
+	}
+	sum := sha256.Sum256(raw)
+	unlock := n.forms.lock(formID)
+	defer unlock()
+	key := formKey(formID)
+	found, err := n.readRow(key, &r)
+	if err != nil {
+		return r, explain(err)
+	}
+	if found {
+		if [32]byte(r.Content) != sum {
+			return r, web.ErrFormUsed
+		}
+		return r, nil
+	}
+	err = save(func(rid record.RID, c record.CompartmentID) (store.Row, error) {
+		r = formRow{Content: sum[:], RID: rid[:], Patient: c[:]}
+		plain, err := record.Marshal(r)
+		if err != nil {
+			return store.Row{}, err
+		}
+		return n.sealedRow(key, plain)
+	})
+	return r, explain(err)
+}
+
+// Register makes a patient: a compartment, its key handed to the region, and the
+// registration, in one transaction.
+func (n *Node) Register(ctx context.Context, s web.Session, formID string, reg fhir.Registration) (string, error) {
+	in, err := n.staff.get(s.Token, true)
+	if err != nil {
+		return "", err
+	}
+	if err := fieldsError(reg.Validate()); err != nil {
+		return "", err
+	}
+	r, err := n.once(formID, []any{"register", reg}, func(row func(record.RID, record.CompartmentID) (store.Row, error)) error {
+		res, err := reg.Resources(rand.Reader)
+		if err != nil {
+			return err
+		}
+		_, err = n.saveNewPatient(ctx, in.n, record.LaneClinical, chart.Body{Items: chart.PutItems(res)}, row)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return record.CompartmentID(r.Patient).String(), nil
+}
+
+func (n *Node) saveNewPatient(ctx context.Context, session uint64, lane record.Lane, body chart.Body, row func(record.RID, record.CompartmentID) (store.Row, error)) (record.CompartmentID, error) {
+	c, key, wrap, err := n.vault.newCompartment(session)
+	if err != nil {
+		return c, err
+	}
+	draft, err := n.bodyDraft(lane, record.KindRegistration, c, key, session, body)
+	if err != nil {
+		return c, err
+	}
+	_, err = n.append(ctx, []store.Draft{wrap, draft}, func(placed []record.Record) ([]store.Row, error) {
+		r, err := row(placed[1].RID(), c)
+		return []store.Row{r}, err
+	})
+	return c, err
+}
+
+func (n *Node) bodyDraft(lane record.Lane, kind record.Kind, c record.CompartmentID, k seal.Key, session uint64, body chart.Body) (store.Draft, error) {
+	plain, err := chart.EncodeBody(body)
+	if err != nil {
+		return store.Draft{}, err
+	}
+	packed, err := seal.Pack(plain)
+	if err != nil {
+		return store.Draft{}, err
+	}
+	if packed.SealedLen(firstGen) > record.BodyBytesMax {
+		return store.Draft{}, fmt.Errorf("sealing a body of %d bytes: %w", packed.SealedLen(firstGen), seal.ErrTooLarge)
+	}
+	return n.vault.draft(lane, kind, c, k, session, packed), nil
+}
+
+func fieldsError(fields []fhir.FieldError) error {
+	var hard []fhir.FieldError
+	for _, f := range fields {
+		if !f.Soft {
+			hard = append(hard, f)
+		}
+	}
+	if len(hard) > 0 {
+		return &web.FieldsError{Fields: hard}
+	}
+	return nil
+}
+
+// patient reads a patient id and gives the chart as this box holds it.
+func (n *Node) patient(id string) (record.CompartmentID, chart.Chart, error) {
+	c, err := record.ParseCompartmentID(id)
+	region, _ := n.box.RegionID()
+	if err != nil || c == directory(region) {
+		return c, chart.Chart{}, web.ErrNotFound
+	}
+	ch, err := n.fold(c)
+	if err == nil && ch.Patient == nil {
+		err = web.ErrNotFound
+	}
+	return c, ch, explain(err)
+}
+
+// fold opens and folds one compartment with names and states.
+func (n *Node) fold(c record.CompartmentID) (chart.Chart, error) {
+	opened, err := n.openCompartment(c)
+	if err != nil {
+		return chart.Chart{}, err
+	}
+	st, err := n.newStates()
+	if err != nil {
+		return chart.Chart{}, err
+	}
+	for i := range opened {
+		o := &opened[i]
+		o.Author = n.authorName(&o.Record)
+		if o.State, err = st.of(o.RID); err != nil {
+			return chart.Chart{}, err
+		}
+	}
+	return chart.Fold(opened), nil
+}
+
+// Open shows a chart. The line that says so is durable before it returns.
+func (n *Node) Open(ctx context.Context, s web.Session, id string) (web.PatientView, error) {
+	in, err := n.staff.get(s.Token, true)
+	if err != nil {
+		return web.PatientView{}, err
+	}
+	c, ch, err := n.patient(id)
+	if err != nil {
+		return web.PatientView{}, err
+	}
+	if err := n.noteAccess(ctx, in, c, accessView); err != nil {
+		return web.PatientView{}, explain(err)
+	}
+	return web.PatientView{ID: id, Row: ch.Row(), Chart: ch}, nil
+}
+
+// SaveVisit stores one visit as one record, in the urgent lane when it is urgent.
+func (n *Node) SaveVisit(ctx context.Context, s web.Session, patientID, formID string, v fhir.Visit) (web.Saved, error) {
+	in, err := n.staff.get(s.Token, true)
+	if err != nil {
+		return web.Saved{}, err
+	}
+	if err := fieldsError(v.Validate()); err != nil {
+		return web.Saved{}, err
+	}
+	content := v
+	content.At = time.Time{} // the moment of a tap is not what was typed
+	r, err := n.once(formID, []any{"visit", patientID, content}, func(row func(record.RID, record.CompartmentID) (store.Row, error)) error {
+		c, ch, err := n.patient(patientID)
+		if err != nil {
+			return err
+		}
+		res, err := v.Resources(rand.Reader, patientReference(&ch), s.StaffName)
+		if err != nil {
+			return err
+		}
+		lane := record.LaneClinical
+		if v.Urgent {
+			lane = record.LaneControl
+		}
+		return n.saveInto(ctx, in.n, lane, record.KindClinical, c, chart.Body{Items: chart.PutItems(res)}, row)
+	})
+	if err != nil {
+		return web.Saved{}, err
+	}
+	rid := record.RID(r.RID)
+	st, err := n.newStates()
+	if err != nil {
+		return web.Saved{}, explain(err)
+	}
+	state, err := st.of(rid)
+	return web.Saved{RID: rid.String(), State: state}, explain(err)
+}
+
+func patientReference(ch *chart.Chart) string {
+	r := ch.Patient.Resource()
+	if r.ID != "" {
+		return r.ID
+	}
+	return r.FullURL
+}
+
+// saveInto writes one record into a patient's compartment.
+func (n *Node) saveInto(ctx context.Context, session uint64, lane record.Lane, kind record.Kind, c record.CompartmentID, body chart.Body, row func(record.RID, record.CompartmentID) (store.Row, error)) error {
+	key, err := n.vault.key(c, firstGen)
+	if err != nil {
+		return err
+	}
+	draft, err := n.bodyDraft(lane, kind, c, key, session, body)
+	if err != nil {
+		return err
+	}
+	_, err = n.append(ctx, []store.Draft{draft}, func(placed []record.Record) ([]store.Row, error) {
+		r, err := row(placed[0].RID(), c)
+		return []store.Row{r}, err
+	})
+	return err
+}
+
+// AmendPatient replaces the versions in base by new details.
+func (n *Node) AmendPatient(ctx context.Context, s web.Session, patientID, formID string, reg fhir.Registration, base []chart.Ref) error {
+	in, err := n.staff.get(s.Token, true)
+	if err != nil {
+		return err
+	}
+	if err := fieldsError(reg.Validate()); err != nil {
+		return err
+	}
+	refs := []string{}
+	for _, b := range base {
+		refs = append(refs, b.String())
+	}
+	_, err = n.once(formID, []any{"amend", patientID, reg, refs}, func(row func(record.RID, record.CompartmentID) (store.Row, error)) error {
+		c, ch, err := n.patient(patientID)
+		if err != nil {
+			return err
+		}
+		current, err := versionOf(&ch, base)
+		if err != nil {
+			return err
+		}
+		amended, err := reg.Amend(current)
+		if err != nil {
+			return err
+		}
+		return n.saveInto(ctx, in.n, record.LaneClinical, record.KindRegistration, c, chart.Body{Items: []chart.Item{chart.PutItem(amended, base...)}}, row)
+	})
+	return err
+}
+
+// versionOf is the version of the patient's own resource that an amendment
+// starts from: the first of base that is known.
+func versionOf(ch *chart.Chart, base []chart.Ref) (fhir.Resource, error) {
+	for _, v := range append(append([]chart.Version(nil), ch.Patient.Heads...), ch.Patient.Past...) {
+		for _, b := range base {
+			if v.Ref == b && v.Op == chart.OpPut {
+				return v.Resource, nil
+			}
+		}
+	}
+	return fhir.Resource{}, fmt.Errorf("amending a patient: no version named is here: %w", web.ErrNotFound)
+}
+
+// Retract withdraws an item, or a whole visit when ref names its encounter.
+func (n *Node) Retract(ctx context.Context, s web.Session, patientID, formID string, ref chart.Ref, reason string) error {
+	in, err := n.staff.get(s.Token, true)
+	if err != nil {
+		return err
+	}
+	_, err = n.once(formID, []any{"retract", patientID, ref.String(), reason}, func(row func(record.RID, record.CompartmentID) (store.Row, error)) error {
+		c, ch, err := n.patient(patientID)
+		if err != nil {
+			return err
+		}
+		items := ch.Retraction(ref)
+		if len(items) == 0 {
+			return web.ErrNotFound
+		}
+		return n.saveInto(ctx, in.n, record.LaneClinical, record.KindClinical, c, chart.Body{Reason: reason, Items: items}, row)
+	})
+	return err
+}
+
+// States tells how far each record has come, of those in compartments that may be opened.
+func (n *Node) States(_ context.Context, s web.Session, rids []string) (map[string]chart.State, error) {
+	if _, err := n.staff.get(s.Token, false); err != nil {
+		return nil, err
+	}
+	st, err := n.newStates()
+	if err != nil {
+		return nil, explain(err)
+	}
+	out := map[string]chart.State{}
+	for _, text := range rids {
+		rid, err := record.ParseRID(text)
+		if err != nil {
+			continue
+		}
+		if state, ok, err := st.find(rid); err != nil {
+			return nil, explain(err)
+		} else if ok {
+			out[text] = state
+		}
+	}
+	return out, nil
+}
+
+// Watch signals that something a page shows may have changed.
+func (n *Node) Watch(ctx context.Context) <-chan struct{} { return n.dirty.subscribe(ctx) }
+
+// SyncNow wakes the exchange with every peer.
+func (n *Node) SyncNow(_ context.Context, s web.Session) error {
+	if _, err := n.staff.get(s.Token, true); err != nil {
+		return err
+	}
+	if r := n.up.Load(); r != nil {
+		r.links.syncNow()
+	}
+	return nil
+}
+
+// Box describes this box.
+func (n *Node) Box(context.Context) web.Box {
+	_, name, _ := n.store.Region()
+	b := web.Box{Name: n.box.Name, Role: string(n.box.Role), Region: name, Version: Version, Languages: n.o.Language}
+	staff := false
+	err := n.store.ScanRows([]byte("staff/"), 1, func(_, _ []byte) bool { staff = true; return false })
+	b.NeedsFirstStaff = err == nil && !staff
+	b.ReadOnly = n.store.Full()
+	b.Faulted = n.store.Err() != nil
+	return b
+}

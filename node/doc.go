@@ -1,0 +1,19 @@
+// Package node is the running box: it opens, wires, supervises and closes
+// everything else, and holds the use cases that staff and operators ask for.
+//
+// # A box on disk
+//
+//	DATA/box.toml      what this box is: role, name, region
+//	DATA/keys          its keys, readable by its owner alone (package seal)
+//	DATA/db/           the replica (package store)
+//	DATA/raft/         snapshots by reference, on boxes that order
+//	DATA/control.sock  where commands reach a running box
+//
+// # Who starts what
+//
+// Open takes a box from disk; Run starts, in this order: the host, ordering (on
+// boxes that order), the exchange with peers, the projector, the page and the
+// control socket. Each is a goroutine that Run waits for; the first one that
+// ends with an error ends the box. A fault of the disk is such an error: the
+// box says so and stops, because it could only guess from there on.
+package node

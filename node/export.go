@@ -1,0 +1,85 @@
+package node
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/healthpost/healthpost/chart"
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal"
+)
+
+const exportErrorTrailer = "X-Export-Error"
+
+// Export writes every resource this box can read, one a line, as it was taken in;
+// of a resource with several versions those that stand. The export is on record
+// before the first byte is written.
+func (n *Node) Export(ctx context.Context, w io.Writer) error {
+	if err := n.accessLine(ctx, "", nil, accessExport); err != nil {
+		return err
+	}
+	out := bufio.NewWriterSize(w, 64<<10)
+	comps, err := n.store.Compartments()
+	if err != nil {
+		return err
+	}
+	for _, c := range comps {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := n.exportCompartment(out, c); err != nil {
+			return err
+		}
+	}
+	return out.Flush()
+}
+
+func (n *Node) exportCompartment(out *bufio.Writer, c record.CompartmentID) error {
+	opened, err := n.openCompartment(c)
+	if err != nil {
+		return err
+	}
+	ch := chart.Fold(opened)
+	for _, line := range ch.Lines {
+		for _, v := range line.Heads {
+			if v.Op != chart.OpPut {
+				continue
+			}
+			if err := writeJSONLine(out, v.Resource.JSON); err != nil {
+				return fmt.Errorf("exporting: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// writeJSONLine writes one JSON value without the line ends it may have between
+// its parts; inside of strings JSON has none.
+func writeJSONLine(out *bufio.Writer, raw []byte) error {
+	for _, b := range raw {
+		if b == '\n' || b == '\r' {
+			continue
+		}
+		if err := out.WriteByte(b); err != nil {
+			return err
+		}
+	}
+	return out.WriteByte('\n')
+}
+
+func (n *Node) exportHandler(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Trailer", exportErrorTrailer)
+	w.Header().Set("Content-Type", "application/fhir+ndjson")
+	err := n.Export(r.Context(), w)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		n.log.Error().Err(err).Msg("exporting")
+		w.Header().Set(exportErrorTrailer, "see the box's log")
+		if errors.Is(err, seal.ErrDamaged) {
+			w.Header().Set(exportErrorTrailer, "a record is damaged: run 'healthpost verify'")
+		}
+	}
+}

@@ -1,0 +1,305 @@
+package node
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/healthpost/healthpost/chart"
+	"github.com/healthpost/healthpost/fhir"
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal"
+	"github.com/healthpost/healthpost/store"
+)
+
+// ImportRequest is one file to take in.
+type ImportRequest struct {
+	Name   string // for the report
+	Size   int64
+	DryRun bool
+}
+
+// ImportRefusal is one thing that was not taken in, and why.
+type ImportRefusal struct {
+	File     string `json:"file"`
+	Resource string `json:"resource"`
+	Reason   string `json:"reason"`
+}
+
+// ImportReport is what became of a file or of several.
+type ImportReport struct {
+	Files        int             `json:"files"`
+	Added        int             `json:"added"`   // resources stored now, amendments of known ones among them
+	Known        int             `json:"known"`   // resources that are here already, word for word
+	Records      int             `json:"records"` // records written
+	RefusedCount int             `json:"refusedCount"`
+	Refused      []ImportRefusal `json:"refused"` // at most importRefusalsMax
+}
+
+const (
+	importRefusalsMax  = 1000
+	importAppendBytes  = 400 << 10 // sealed bytes in one transaction
+	importAppendDrafts = 64
+)
+
+// Add joins two reports.
+func (r *ImportReport) Add(o ImportReport) {
+	r.Files += o.Files
+	r.Added += o.Added
+	r.Known += o.Known
+	r.Records += o.Records
+	r.RefusedCount += o.RefusedCount
+	r.Refused = append(r.Refused, o.Refused...)
+	if len(r.Refused) > importRefusalsMax {
+		r.Refused = r.Refused[:importRefusalsMax]
+	}
+}
+
+func (r *ImportReport) refuse(file, resource, reason string) {
+	r.Add(ImportReport{RefusedCount: 1, Refused: []ImportRefusal{{file, resource, reason}}})
+}
+
+func contentName(json []byte) string {
+	h := sha256.Sum256(json)
+	return hex.EncodeToString(h[:])
+}
+
+// Import takes in one Bundle, or NDJSON when the name ends so. Each resource
+// stays byte for byte as it came. A resource that is here already, word for word,
+// is not stored again; another version of a known one is an amendment. Nothing is
+// changed by a dry run.
+func (n *Node) Import(ctx context.Context, q ImportRequest, r io.Reader, progress func(Progress)) (ImportReport, error) {
+	rep := ImportReport{Files: 1, Refused: []ImportRefusal{}}
+	if _, ok := n.box.RegionID(); !ok {
+		return rep, ErrNoRegion
+	}
+	n.importMu.Lock()
+	defer n.importMu.Unlock()
+	if err := n.projectNow(); err != nil {
+		return rep, err
+	}
+	var b fhir.Bundle
+	var err error
+	if strings.EqualFold(filepath.Ext(q.Name), ".ndjson") {
+		b, err = fhir.ReadNDJSON(bufio.NewReaderSize(r, 64<<10), controlBodyMax)
+	} else {
+		b, err = fhir.ReadBundle(bufio.NewReaderSize(r, 64<<10), controlBodyMax)
+	}
+	if err != nil {
+		rep.refuse(q.Name, "the whole file", err.Error())
+		return rep, nil
+	}
+	plan := fhir.Plan(b, n.resolvePatient)
+	for _, x := range plan.Refused {
+		rep.refuse(q.Name, x.Resource, x.Reason)
+	}
+	i := &importer{n: n, ctx: ctx, file: q.Name, dry: q.DryRun, plan: &plan, rep: &rep, patients: make([]importPatient, len(plan.Patients))}
+	for k, s := range plan.Saves {
+		if err := i.save(s); err != nil {
+			return rep, err
+		}
+		progress(Progress{Done: uint64(k + 1), Total: uint64(len(plan.Saves))})
+	}
+	if err := i.flush(); err != nil {
+		return rep, err
+	}
+	return rep, n.projectNow()
+}
+
+// resolvePatient finds the patient of this box that a reference text means.
+func (n *Node) resolvePatient(reference string) (string, bool) {
+	r, ok, err := n.resource("p " + reference)
+	if err != nil || !ok {
+		return "", false
+	}
+	return record.CompartmentID(r.Compartment).String(), true
+}
+
+func (n *Node) resource(name string) (resourceRow, bool, error) {
+	var r resourceRow
+	ok, err := n.readRow(n.resourceKey(name), &r)
+	return r, ok, err
+}
+
+// importer writes the saves of one plan.
+type importer struct {
+	n        *Node
+	ctx      context.Context
+	file     string
+	dry      bool
+	plan     *fhir.Import
+	rep      *ImportReport
+	patients []importPatient
+
+	drafts []store.Draft
+	bytes  int
+	added  int
+	batch  map[string]bool // names of what waits in drafts or was written from this file
+}
+
+type importPatient struct {
+	ready bool
+	c     record.CompartmentID
+	key   seal.Key
+}
+
+func (i *importer) save(s fhir.Save) error {
+	var items []chart.Item
+	for _, r := range s.Resources {
+		item, fresh, err := i.item(s, r)
+		if err != nil {
+			return err
+		}
+		if !fresh {
+			i.rep.Known++
+			continue
+		}
+		items = append(items, item)
+	}
+	if len(items) == 0 {
+		return nil
+	}
+	if i.dry {
+		i.rep.Added += len(items)
+		i.rep.Records++
+		return nil
+	}
+	return i.draft(s, items)
+}
+
+// item decides what a resource is here: known, new, or another version.
+func (i *importer) item(s fhir.Save, r fhir.Resource) (chart.Item, bool, error) {
+	item := chart.PutItem(r)
+	name := resourceNames(item)[0]
+	if i.batch == nil {
+		i.batch = map[string]bool{}
+	}
+	same := name + " " + contentName(r.JSON)
+	if i.batch[same] {
+		return item, false, nil
+	}
+	i.batch[same] = true
+	have, ok, err := i.n.resource(name)
+	if err != nil || !ok {
+		return item, true, err
+	}
+	h := sha256.Sum256(r.JSON)
+	if bytes.Equal(have.Hash, h[:]) {
+		return item, false, nil
+	}
+	if c := i.known(s); bytes.Equal(have.Compartment, c[:]) {
+		item.Base = []chart.Ref{{RID: [8]byte(have.RID), Index: have.Index}}
+	}
+	return item, true, nil
+}
+
+// known is the compartment that a save goes to when it exists already.
+func (i *importer) known(s fhir.Save) record.CompartmentID {
+	if s.Patient == fhir.NoPatient {
+		region, _ := i.n.box.RegionID()
+		return directory(region)
+	}
+	c, err := record.ParseCompartmentID(i.plan.Patients[s.Patient].Known)
+	if err != nil {
+		return i.patients[s.Patient].c
+	}
+	return c
+}
+
+// draft seals items as one record, or as several when they are too large for one.
+func (i *importer) draft(s fhir.Save, items []chart.Item) error {
+	p, err := i.compartment(s)
+	if err != nil {
+		return err
+	}
+	kind := record.KindClinical
+	switch {
+	case s.Patient == fhir.NoPatient:
+		kind = record.KindDirectory
+	case s.Encounter == "":
+		kind = record.KindRegistration
+	}
+	d, err := i.n.bodyDraft(record.LaneBulk, kind, p.c, p.key, 0, chart.Body{Items: items})
+	if errors.Is(err, seal.ErrTooLarge) || errors.Is(err, chart.ErrBody) {
+		if len(items) == 1 {
+			i.rep.refuse(i.file, items[0].Resource().Name(), "too large for one record")
+			return nil
+		}
+		half := len(items) / 2
+		if err := i.draft(s, items[:half]); err != nil {
+			return err
+		}
+		return i.draft(s, items[half:])
+	}
+	if err != nil {
+		return err
+	}
+	i.drafts = append(i.drafts, d)
+	i.added += len(items)
+	for _, it := range items {
+		i.bytes += len(it.JSON) / 4 // about what compressing leaves, at most
+	}
+	if i.bytes > importAppendBytes || len(i.drafts) >= importAppendDrafts {
+		return i.flush()
+	}
+	return nil
+}
+
+func (i *importer) compartment(s fhir.Save) (importPatient, error) {
+	if s.Patient == fhir.NoPatient {
+		region, _ := i.n.box.RegionID()
+		k, err := i.n.vault.key(directory(region), firstGen)
+		if errors.Is(err, seal.ErrNoKey) {
+			err = fmt.Errorf("the region's directory is not on this box yet: let it reach a hub once, then import again: %w", err)
+		}
+		return importPatient{true, directory(region), k}, err
+	}
+	p := &i.patients[s.Patient]
+	if p.ready {
+		return *p, nil
+	}
+	if known := i.plan.Patients[s.Patient].Known; known != "" {
+		c, err := record.ParseCompartmentID(known)
+		if err != nil {
+			return *p, err
+		}
+		k, err := i.n.vault.key(c, firstGen)
+		if err != nil {
+			return *p, err
+		}
+		*p = importPatient{true, c, k}
+		return *p, nil
+	}
+	c, k, wrap, err := i.n.vault.newCompartment(0)
+	if err != nil {
+		return *p, err
+	}
+	i.drafts = append(i.drafts, wrap)
+	i.rep.Records--
+	*p = importPatient{true, c, k}
+	return *p, nil
+}
+
+// flush writes the drafts that wait in one transaction.
+func (i *importer) flush() error {
+	if len(i.drafts) == 0 {
+		return nil
+	}
+	if err := i.n.openEpoch(i.ctx); err != nil {
+		return err
+	}
+	if _, err := i.n.store.Append(i.ctx, i.drafts, nil); err != nil {
+		return err
+	}
+	i.rep.Added += i.added
+	i.rep.Records += len(i.drafts)
+	i.drafts, i.bytes, i.added = nil, 0, 0
+	return nil
+}

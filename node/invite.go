@@ -1,0 +1,307 @@
+package node
+
+import (
+	"context"
+	"crypto/ecdh"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal"
+	"github.com/healthpost/healthpost/store"
+	peersync "github.com/healthpost/healthpost/sync"
+)
+
+// An invitation is text that a person carries to the new box: where the hub is,
+// which region it must be, and a secret that works once until it expires. The
+// hub keeps only the secret's hash.
+
+const (
+	invitationPrefix   = "HP1-"
+	invitationTokenLen = 16
+	invitationTextMax  = 4 << 10
+)
+
+type invitation struct {
+	_         struct{} `cbor:",toarray"`
+	V         uint8
+	Region    []byte
+	Hub       []byte
+	Addresses []string
+	Role      record.Role
+	Token     []byte
+}
+
+// InviteRequest asks for an invitation for one box.
+type InviteRequest struct {
+	Role record.Role `json:"role"`
+}
+
+// Invited is an invitation as text, with where it ends.
+type Invited struct {
+	Text    string      `json:"invitation"`
+	Role    record.Role `json:"role"`
+	Expires time.Time   `json:"expires"`
+}
+
+// openInvite is what the hub keeps of an invitation.
+type openInvite struct {
+	_       struct{} `cbor:",toarray"`
+	Role    record.Role
+	Expires int64  // Unix seconds of this hub's clock
+	Device  []byte // who used it; empty while open
+}
+
+func inviteKey(token []byte) []byte {
+	h := sha256.Sum256(append([]byte("hp:invite:1\x00"), token...))
+	return append([]byte("invite/"), h[:16]...)
+}
+
+// Invite makes an invitation. Only a running box that orders can.
+func (n *Node) Invite(ctx context.Context, q InviteRequest) (Invited, error) {
+	region, ok := n.box.RegionID()
+	switch {
+	case !ok:
+		return Invited{}, ErrNoRegion
+	case !n.isRunning():
+		return Invited{}, ErrNotRunning
+	case !n.box.Role.Orders():
+		return Invited{}, fmt.Errorf("inviting: only a hub can admit a box; run this on a hub")
+	case q.Role != record.RoleHub && q.Role != record.RoleClinic && q.Role != record.RoleField:
+		return Invited{}, fmt.Errorf("inviting: role %q: choose hub, clinic or field", q.Role)
+	}
+	token := make([]byte, invitationTokenLen)
+	if _, err := rand.Read(token); err != nil {
+		return Invited{}, err
+	}
+	expires := n.o.Now().Add(inviteLife)
+	row, err := record.Marshal(openInvite{Role: q.Role, Expires: expires.Unix()})
+	if err != nil {
+		return Invited{}, err
+	}
+	if err := n.store.PutRows(ctx, []store.Row{{Key: inviteKey(token), Value: row}}); err != nil {
+		return Invited{}, err
+	}
+	text, err := record.Marshal(invitation{V: 1, Region: region[:], Hub: n.author.Device[:], Addresses: n.announced(), Role: q.Role, Token: token})
+	if err != nil {
+		return Invited{}, err
+	}
+	return Invited{Text: invitationPrefix + base64.RawURLEncoding.EncodeToString(text), Role: q.Role, Expires: expires}, nil
+}
+
+func parseInvitation(s string) (invitation, error) {
+	var i invitation
+	bad := func(why string) (invitation, error) {
+		return i, fmt.Errorf("reading the invitation: %s: copy all of it, from %s to the end", why, invitationPrefix)
+	}
+	s = strings.Join(strings.Fields(s), "")
+	rest, ok := strings.CutPrefix(s, invitationPrefix)
+	if !ok || len(s) > invitationTextMax {
+		return bad("it does not start as one does")
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(rest)
+	if err != nil {
+		return bad("a character is wrong")
+	}
+	if err := record.Unmarshal(raw, &i); err != nil || i.V != 1 || len(i.Region) != 32 || len(i.Hub) != 32 || len(i.Token) != invitationTokenLen || len(i.Addresses) == 0 {
+		return bad("part of it is missing")
+	}
+	return i, nil
+}
+
+type joinRequest struct {
+	_          struct{} `cbor:",toarray"`
+	Token      []byte
+	Encryption []byte
+	Role       record.Role
+	Name       string
+	Addresses  []string
+}
+
+type joinResponse struct {
+	_      struct{} `cbor:",toarray"`
+	Name   string   // of the region
+	Seed   hubSeed
+	Keys   [][]byte // HPKE to the new box, one reading key each, current first
+	Reason string   // why not, empty when admitted
+}
+
+const joinInfo = "hp:join:1"
+
+// openInvitations reports whether a stranger may knock at all.
+func (n *Node) openInvitations() bool {
+	open, now := false, n.o.Now()
+	err := n.store.ScanRows([]byte("invite/"), 1000, func(_, v []byte) bool {
+		var i openInvite
+		if record.Unmarshal(v, &i) == nil && len(i.Device) == 0 && !expired(time.Unix(i.Expires, 0), now) {
+			open = true
+		}
+		return !open
+	})
+	return err == nil && open
+}
+
+// handleJoin answers a box that knocks with an invitation. The device is the one
+// that the connection proved.
+func (n *Node) handleJoin(ctx context.Context, device record.DeviceID, request []byte) ([]byte, error) {
+	refuse := func(why string) ([]byte, error) { return record.Marshal(joinResponse{Reason: why}) }
+	var q joinRequest
+	if err := record.Unmarshal(request, &q); err != nil || len(q.Token) != invitationTokenLen {
+		return refuse("the request cannot be read")
+	}
+	n.joinMu.Lock()
+	defer n.joinMu.Unlock()
+	key := inviteKey(q.Token)
+	raw, err := n.store.GetRow(key)
+	if errors.Is(err, store.ErrNotFound) {
+		return refuse("this invitation is not known here: ask for a new one")
+	}
+	var inv openInvite
+	if err == nil {
+		err = record.Unmarshal(raw, &inv)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading an invitation: %w", err)
+	}
+	again := len(inv.Device) == 32 && record.DeviceID(inv.Device) == device
+	switch {
+	case len(inv.Device) != 0 && !again:
+		return refuse("this invitation was used already: ask for a new one")
+	case !again && expired(time.Unix(inv.Expires, 0), n.o.Now()):
+		return refuse("this invitation has expired: ask for a new one")
+	case inv.Role != q.Role:
+		return refuse(fmt.Sprintf("this invitation is for a box of role %s", inv.Role))
+	}
+	inv.Device = device[:]
+	used, err := record.Marshal(inv)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.store.PutRows(ctx, []store.Row{{Key: key, Value: used}}); err != nil {
+		return nil, err
+	}
+	if err := n.admit(ctx, record.MemberAdd{Device: device[:], Encryption: q.Encryption, Role: q.Role, Name: q.Name, Addresses: orEmpty(q.Addresses)}); err != nil {
+		return refuse("the hub could not write the admission into the ledger: try again")
+	}
+	return n.welcome(q.Encryption)
+}
+
+func orEmpty(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
+
+// welcome is what a new member needs: the hub set and the reading keys.
+func (n *Node) welcome(encryption []byte) ([]byte, error) {
+	_, name, _ := n.store.Region()
+	resp := joinResponse{Name: name, Seed: hubSeed{Size: n.store.Head().Size, Hubs: []seedHub{}}, Keys: [][]byte{}}
+	members, err := n.store.Members()
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range members {
+		if m.Active() && m.Role.Orders() {
+			resp.Seed.Hubs = append(resp.Seed.Hubs, seedHub{Device: m.Device[:], Addresses: orEmpty(m.Addresses)})
+		}
+	}
+	current, ok := n.keys.CurrentReading()
+	if !ok {
+		return nil, seal.ErrNoKey
+	}
+	pub, err := ecdh.X25519().NewPublicKey(encryption)
+	if err != nil {
+		return nil, fmt.Errorf("reading the new box's key: %w", err)
+	}
+	for _, k := range n.readingKeys(current) {
+		box, err := seal.SealTo(pub, []byte(joinInfo), k[:])
+		if err != nil {
+			return nil, err
+		}
+		resp.Keys = append(resp.Keys, box)
+	}
+	return record.Marshal(resp)
+}
+
+// readingKeys lists the region's reading keys, the current one first.
+func (n *Node) readingKeys(current seal.Key) []seal.Key {
+	keys := []seal.Key{current}
+	for id, k := range n.keys.Reading {
+		if id != n.keys.Current {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}
+
+// Join makes this stopped box a member of the region that the invitation names:
+// it knocks at the hub, proves the secret, and keeps the hub set and keys it is given.
+func Join(ctx context.Context, o Options, text string) (regionName string, err error) {
+	inv, err := parseInvitation(text)
+	if err != nil {
+		return "", err
+	}
+	n, err := Open(o)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, n.Close()) }()
+	if id, ok := n.box.RegionID(); ok {
+		return "", fmt.Errorf("joining: this box belongs to region %s already", id)
+	}
+	if n.box.Role != inv.Role {
+		return "", fmt.Errorf("joining: the invitation is for a %s, this box is a %s", inv.Role, n.box.Role)
+	}
+	q, err := record.Marshal(joinRequest{Token: inv.Token, Encryption: n.keys.ExchangeKey().PublicKey().Bytes(), Role: n.box.Role, Name: n.box.Name, Addresses: orEmpty(n.announced())})
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*joinTimeout)
+	defer cancel()
+	raw, err := peersync.RequestJoin(ctx, n.keys.Signer(), record.DeviceID(inv.Hub), inv.Addresses, q)
+	if err != nil {
+		return "", fmt.Errorf("joining: %w", err)
+	}
+	return n.accept(ctx, inv, raw)
+}
+
+func (n *Node) accept(ctx context.Context, inv invitation, raw []byte) (string, error) {
+	var resp joinResponse
+	if err := record.Unmarshal(raw, &resp); err != nil {
+		return "", fmt.Errorf("joining: reading the answer: %w", err)
+	}
+	if resp.Reason != "" {
+		return "", fmt.Errorf("joining: the hub refused: %s", resp.Reason)
+	}
+	if len(resp.Keys) == 0 || len(resp.Seed.Hubs) == 0 {
+		return "", fmt.Errorf("joining: the answer is incomplete")
+	}
+	for i := len(resp.Keys) - 1; i >= 0; i-- { // the current key last, so that it stays current
+		plain, err := seal.OpenWith(n.keys.ExchangeKey(), []byte(joinInfo), resp.Keys[i])
+		if err != nil || len(plain) != len(seal.Key{}) {
+			return "", fmt.Errorf("joining: opening the region's key: %w", errors.Join(seal.ErrDamaged, err))
+		}
+		if err := n.keepReadingKey(seal.Key(plain)); err != nil {
+			return "", fmt.Errorf("joining: keeping the region's key: %w", err)
+		}
+	}
+	for _, h := range resp.Seed.Hubs {
+		if len(h.Device) != 32 {
+			return "", fmt.Errorf("joining: a hub in the answer has no key")
+		}
+	}
+	seed, err := record.Marshal(resp.Seed)
+	if err != nil {
+		return "", err
+	}
+	if err := n.store.PutRows(ctx, []store.Row{{Key: hubSeedKey, Value: seed}}); err != nil {
+		return "", err
+	}
+	return resp.Name, n.box.belongTo(record.RegionID(inv.Region))
+}

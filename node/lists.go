@@ -1,0 +1,311 @@
+package node
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"math"
+	"sort"
+	"time"
+
+	"github.com/healthpost/healthpost/chart"
+	"github.com/healthpost/healthpost/fhir"
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/web"
+)
+
+const (
+	findMax       = 20
+	candidatesMax = 2000 // people looked at for one search
+	recentMax     = 20
+	waitingMax    = 50
+)
+
+// Find ranks the people who share a token with the query.
+func (n *Node) Find(_ context.Context, s web.Session, query string) ([]web.PatientRow, error) {
+	if _, err := n.staff.get(s.Token, true); err != nil {
+		return nil, err
+	}
+	type hit struct {
+		c    record.CompartmentID
+		row  chart.Row
+		cost int
+	}
+	seen := map[record.CompartmentID]bool{}
+	var hits []hit
+	for _, t := range chart.QueryTokens(query) {
+		prefix := n.tokenKey(t, record.CompartmentID{})
+		prefix = prefix[:len(prefix)-16]
+		var found []record.CompartmentID
+		err := n.store.ScanRows(prefix, candidatesMax, func(k, _ []byte) bool {
+			c := record.CompartmentID(k[len(k)-16:])
+			if !seen[c] {
+				seen[c] = true
+				found = append(found, c)
+			}
+			return len(seen) < candidatesMax
+		})
+		if err != nil {
+			return nil, explain(err)
+		}
+		for _, c := range found {
+			row, ok, err := n.row(c)
+			if err != nil {
+				return nil, explain(err)
+			}
+			if cost, near := chart.Rank(query, row); ok && near {
+				hits = append(hits, hit{c, row, cost})
+			}
+		}
+	}
+	sort.Slice(hits, func(i, j int) bool {
+		a, b := hits[i], hits[j]
+		if a.cost != b.cost {
+			return a.cost < b.cost
+		}
+		if a.row.LastVisit != b.row.LastVisit {
+			return a.row.LastVisit > b.row.LastVisit
+		}
+		return a.c.String() < b.c.String()
+	})
+	out := []web.PatientRow{}
+	for _, h := range hits[:min(findMax, len(hits))] {
+		st, err := n.patientState(h.c)
+		if err != nil {
+			return nil, explain(err)
+		}
+		out = append(out, web.PatientRow{ID: h.c.String(), Row: h.row, State: st})
+	}
+	return out, nil
+}
+
+func (n *Node) row(c record.CompartmentID) (chart.Row, bool, error) {
+	p, ok, err := n.personRow(c)
+	if err != nil || !ok {
+		return chart.Row{}, false, err
+	}
+	row, err := chart.DecodeRow(p.Row)
+	return row, err == nil, err
+}
+
+// patientState is that of the compartment's newest record.
+func (n *Node) patientState(c record.CompartmentID) (chart.State, error) {
+	recs, err := n.store.Compartment(c)
+	if err != nil || len(recs) == 0 {
+		return chart.State{}, err
+	}
+	st, err := n.newStates()
+	if err != nil {
+		return chart.State{}, err
+	}
+	return st.of(recs[len(recs)-1].Record.RID())
+}
+
+// registeredRow is one line of who came today: reg/ ^hlc compartment.
+func registeredKey(hlc uint64, c record.CompartmentID) []byte {
+	return append(binary.BigEndian.AppendUint64([]byte("reg/"), math.MaxUint64-hlc), c[:]...)
+}
+
+func hlcOfKey(k []byte, prefix string) uint64 {
+	return math.MaxUint64 - binary.BigEndian.Uint64(k[len(prefix):])
+}
+
+// Today lists who waits and what was done last.
+func (n *Node) Today(_ context.Context, s web.Session) (web.Today, error) {
+	if _, err := n.staff.get(s.Token, true); err != nil {
+		return web.Today{}, err
+	}
+	t := web.Today{Counts: n.Counts(context.Background())}
+	var err error
+	if t.Recent, err = n.recentVisits(); err != nil {
+		return t, explain(err)
+	}
+	t.Waiting, err = n.waiting(t.Recent)
+	return t, explain(err)
+}
+
+func (n *Node) recentVisits() ([]web.VisitRow, error) {
+	st, err := n.newStates()
+	if err != nil {
+		return nil, err
+	}
+	var keys [][]byte
+	if err := n.store.ScanRows([]byte("vis/"), recentMax, func(k, _ []byte) bool { keys = append(keys, append([]byte(nil), k...)); return true }); err != nil {
+		return nil, err
+	}
+	var out []web.VisitRow
+	for _, k := range keys {
+		var v visitRow
+		if ok, err := n.readRow(k, &v); err != nil || !ok {
+			return nil, err
+		}
+		row, ok, err := n.row(record.CompartmentID(v.Compartment))
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			continue
+		}
+		state, err := st.of(record.RID(v.RID))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, web.VisitRow{PatientID: record.CompartmentID(v.Compartment).String(), Row: row, RID: record.RID(v.RID).String(),
+			At: timeOfHLC(hlcOfKey(k, "vis/")), Problem: v.Problem, Urgent: v.Urgent, State: state})
+	}
+	return out, nil
+}
+
+// waiting are those registered in the last half day who have no visit since, and
+// those whose visit of the last half day is urgent; urgent first.
+func (n *Node) waiting(recent []web.VisitRow) ([]web.Waiting, error) {
+	since := n.o.Now().Add(-12 * time.Hour)
+	seen := map[string]bool{}
+	var urgent, plain []web.Waiting
+	for _, v := range recent {
+		if v.Urgent && v.At.After(since) && !seen[v.PatientID] {
+			urgent = append(urgent, web.Waiting{PatientID: v.PatientID, Row: v.Row, Urgent: true, Since: v.At})
+		}
+		if v.At.After(since) {
+			seen[v.PatientID] = true
+		}
+	}
+	var keys [][]byte
+	err := n.store.ScanRows([]byte("reg/"), 4*waitingMax, func(k, _ []byte) bool {
+		if timeOfHLC(hlcOfKey(k, "reg/")).Before(since) {
+			return false
+		}
+		keys = append(keys, append([]byte(nil), k...))
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range keys {
+		c := record.CompartmentID(k[len(k)-16:])
+		row, ok, err := n.row(c)
+		if err != nil {
+			return nil, err
+		}
+		at := timeOfHLC(hlcOfKey(k, "reg/"))
+		if !ok || seen[c.String()] || row.LastVisit >= at.Format(time.DateOnly) {
+			continue
+		}
+		plain = append(plain, web.Waiting{PatientID: c.String(), Row: row, Since: at})
+	}
+	sort.SliceStable(plain, func(i, j int) bool { return plain[i].Since.Before(plain[j].Since) })
+	all := append(urgent, plain...)
+	return all[:min(waitingMax, len(all))], nil
+}
+
+// visitProblem is the problem's code of our own forms, else its words.
+func visitProblem(v *chart.Visit) string {
+	if code := v.View.Reason.Code(fhir.SystemProblem); code != "" && code != "other" {
+		return code
+	}
+	if v.View.Reason.Text != "" {
+		return v.View.Reason.Text
+	}
+	return v.View.Type.Text
+}
+
+// resourceNames are the texts under which a resource is found again: its key,
+// and for a patient every way in which other resources may name it.
+func resourceNames(item chart.Item) []string {
+	var names []string
+	if k := item.Key(); k != "" {
+		names = append(names, "k "+k)
+	} else {
+		names = append(names, "h "+contentName(item.JSON))
+	}
+	if item.Type == "Patient" {
+		for _, name := range fhir.ReferenceNames(item.Resource()) {
+			names = append(names, "p "+name)
+		}
+	}
+	return names
+}
+
+// countsCache keeps the numbers of the sync line between changes.
+type countsCache struct {
+	at  time.Time
+	val web.Counts
+}
+
+const countsEvery = 300 * time.Millisecond
+
+// Counts are the numbers of the sync line. They are counted anew at most every
+// countsEvery, whoever asks.
+func (n *Node) Counts(context.Context) web.Counts {
+	n.countsMu.Lock()
+	defer n.countsMu.Unlock()
+	if now := time.Now(); now.Sub(n.counted.at) > countsEvery {
+		c, err := n.count()
+		if err != nil && n.store.Err() == nil && !errors.Is(err, context.Canceled) {
+			n.log.Error().Err(err).Msg("counting records")
+		}
+		if err == nil {
+			n.counted = countsCache{now, c}
+		}
+	}
+	return n.counted.val
+}
+
+func (n *Node) count() (web.Counts, error) {
+	var c web.Counts
+	feeds, err := n.store.PendingFeeds()
+	if err != nil {
+		return c, err
+	}
+	refused, err := n.store.Refused()
+	if err != nil {
+		return c, err
+	}
+	c.Refused = len(refused)
+	for _, f := range feeds {
+		if f.Author != n.author.Device {
+			continue
+		}
+		acked, err := n.ackedUpTo(f.Feed)
+		if err != nil {
+			return c, err
+		}
+		acked = max(acked, f.OrderedN)
+		c.Shared += int(acked - f.OrderedN)
+		c.Pending += int(f.HeldN - acked)
+		visits, err := n.visitsAfter(f.Feed, acked)
+		if err != nil {
+			return c, err
+		}
+		c.VisitsOnlyHere += visits
+	}
+	c.Pending = max(c.Pending-c.Refused, 0)
+	if _, head, ok := n.store.Final(); ok {
+		c.Confirmed = int(head.Size)
+	}
+	return c, nil
+}
+
+// ackedUpTo is the highest n of a feed that some other device holds durably.
+func (n *Node) ackedUpTo(f record.Feed) (uint64, error) {
+	return n.store.AckedUpTo(f)
+}
+
+func (n *Node) visitsAfter(f record.Feed, from uint64) (int, error) {
+	if f.Lane != record.LaneControl && f.Lane != record.LaneClinical {
+		return 0, nil
+	}
+	count := 0
+	for next := from + 1; ; {
+		recs, err := n.store.Pending(f, next, 256<<10)
+		if err != nil || len(recs) == 0 {
+			return count, err
+		}
+		for i := range recs {
+			if recs[i].Core.Kind == record.KindClinical {
+				count++
+			}
+		}
+		next = recs[len(recs)-1].Core.N + 1
+	}
+}

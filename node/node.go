@@ -1,0 +1,240 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal"
+	"github.com/healthpost/healthpost/store"
+	"github.com/healthpost/healthpost/web"
+)
+
+// Node is one box. Open takes it from disk; every use case works from then on,
+// with peers or without; Run connects it to the world.
+type Node struct {
+	o       Options
+	log     zerolog.Logger
+	box     *Box
+	keys    *seal.Keyring
+	author  store.Author
+	store   *store.Store
+	vault   *vault
+	seed    *hubSeed // hub set given on joining; set by Open only
+	started time.Time
+
+	epochMu   sync.Mutex
+	epochOpen bool // guarded by epochMu
+
+	projectMu sync.Mutex // held while projecting, so that rows follow arrivals in order
+	joinMu    sync.Mutex // one admission at a time
+	importMu  sync.Mutex // one import at a time, so that what is known stays known
+	forms     keyedMutex // one save per form id at a time
+
+	staff  staffRoom
+	access accessLog
+	names  names
+	dirty  fanout // told when anything a page shows may have changed
+	up     atomic.Pointer[running]
+
+	countsMu sync.Mutex
+	counted  countsCache // guarded by countsMu
+}
+
+// running is what exists only while Run runs.
+type running struct {
+	links    *links
+	ordering *ordering // nil on boxes that do not order
+	page     string    // URL of the page
+}
+
+// Open opens the box in o.Data. The folder stays locked until Close.
+func Open(o Options) (*Node, error) {
+	box, err := LoadBox(o.Data)
+	if err != nil {
+		return nil, err
+	}
+	keys, warning, err := seal.LoadKeyring(box.path("keys"))
+	if err != nil {
+		return nil, fmt.Errorf("reading the keys of this box: %w", err)
+	}
+	if warning != "" {
+		o.Log.Warn().Str("warning", warning).Msg("key file")
+	}
+	so := o.Store
+	so.Log = o.Log.With().Str("part", "store").Logger()
+	st, err := store.Open(box.path("db"), so)
+	if err != nil {
+		return nil, fmt.Errorf("opening the replica: %w", err)
+	}
+	n := &Node{o: o, log: o.Log, box: box, keys: keys, author: store.Author{Key: keys.Signer(), Device: keys.DeviceID()}, store: st, vault: newVault(keys, st), started: o.Now()}
+	n.staff.init(o.SessionIdle, o.Now)
+	if err := n.loadSeed(); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	if err := n.projectNow(); err != nil {
+		return nil, errors.Join(fmt.Errorf("bringing the lists up to date: %w", err), st.Close())
+	}
+	return n, nil
+}
+
+// Close writes what is still open of the access log and gives the folder back.
+func (n *Node) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	var err error
+	if n.store.Err() == nil {
+		err = n.flushAccess(ctx)
+	}
+	return errors.Join(err, n.store.Close())
+}
+
+func (n *Node) isRunning() bool { return n.up.Load() != nil }
+
+// Run connects the box and blocks until ctx ends or a part of it fails. ready is
+// called with the page's URL when everything answers.
+func (n *Node) Run(ctx context.Context, ready func(page string)) error {
+	if _, ok := n.box.RegionID(); !ok && n.box.Role != record.RoleStandalone {
+		return ErrNoRegion
+	}
+	page, err := n.listenPage()
+	if err != nil {
+		return err
+	}
+	control, err := n.listenControl()
+	if err != nil {
+		return errors.Join(err, closeAll(page))
+	}
+	defer os.Remove(n.box.path(controlSocket))
+	l, err := n.newLinks()
+	if err != nil {
+		return errors.Join(err, closeAll(page, control))
+	}
+	defer l.close()
+	r := &running{links: l}
+	if page != nil {
+		r.page = "http://" + page.Addr().String()
+	}
+	if n.box.Role.Orders() {
+		if r.ordering, err = n.newOrdering(l); err != nil {
+			return errors.Join(err, closeAll(page, control))
+		}
+	}
+	n.up.Store(r)
+	defer n.up.Store(nil)
+	return n.supervise(ctx, r, page, control, ready)
+}
+
+// supervise owns every goroutine of a running box and waits for all of them.
+func (n *Node) supervise(ctx context.Context, r *running, page, control net.Listener, ready func(string)) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.watchFault(ctx) })
+	if r.ordering != nil {
+		g.Go(func() error { return r.ordering.run(ctx) })
+	}
+	g.Go(func() error { return r.links.run(ctx) })
+	g.Go(func() error { return n.projectLoop(ctx) })
+	g.Go(func() error { return n.accessLoop(ctx) })
+	g.Go(func() error {
+		return serve(ctx, control, &http.Server{Handler: n.controlHandler(), ReadHeaderTimeout: 10 * time.Second})
+	})
+	g.Go(func() error {
+		if err := n.foundStandalone(ctx); err != nil {
+			return err
+		}
+		if page == nil {
+			ready("")
+			<-ctx.Done()
+			return nil
+		}
+		ready(r.page)
+		return serve(ctx, page, web.NewServer(n.pageHandler()))
+	})
+	err := g.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// watchFault ends the box at the first fault of the disk: what memory holds and
+// what the disk holds may differ from then on.
+func (n *Node) watchFault(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-n.store.Fault():
+	}
+	n.dirty.tell()
+	grace := time.NewTimer(faultGrace) // long enough for the page to say it
+	defer grace.Stop()
+	select {
+	case <-grace.C:
+	case <-ctx.Done():
+	}
+	return fmt.Errorf("the disk failed, nothing after that was saved: %w", n.store.Err())
+}
+
+const faultGrace = 20 * time.Second
+
+func (n *Node) foundStandalone(ctx context.Context) error {
+	if _, ok := n.box.RegionID(); ok || n.box.Role != record.RoleStandalone {
+		return nil
+	}
+	id, err := n.Found(ctx, n.box.Name)
+	if err != nil {
+		return err
+	}
+	return n.waitOrdered(ctx, record.RID(id))
+}
+
+func closeAll(ls ...net.Listener) error {
+	var err error
+	for _, l := range ls {
+		if l != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}
+	return err
+}
+
+// serve answers HTTP on l until ctx ends, then lets open requests finish.
+func serve(ctx context.Context, l net.Listener, srv *http.Server) error {
+	srv.BaseContext = func(net.Listener) context.Context { return ctx }
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	err := srv.Shutdown(end)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = srv.Close()
+	}
+	<-done
+	return err
+}
+
+func (n *Node) listenPage() (net.Listener, error) {
+	if n.o.Page == "" {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", n.o.Page)
+	if err != nil {
+		return nil, fmt.Errorf("opening the page on %s: %w: choose another address with --page", n.o.Page, err)
+	}
+	return l, nil
+}

@@ -1,0 +1,66 @@
+package node
+
+import (
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal"
+	"github.com/healthpost/healthpost/store"
+)
+
+// Version is the software version, set when a release is built.
+var Version = "0.1.0-dev"
+
+// Options is everything a box can be told. Make one with NewOptions.
+type Options struct {
+	Data     string   // folder of this box
+	Page     string   // address of the page, host:port; empty for none
+	Listen   []string // multiaddrs for peers
+	Announce []string // multiaddrs told to others where Listen is not reachable as it is
+	Dial     []string // multiaddrs with /p2p/ of boxes to reach; empty takes the hubs in the ledger
+	LAN      bool     // find neighbours on the local network by mDNS
+	Profile  string   // "lan" or "wan": timers of ordering
+	Language []string // the box's languages, first choice first
+
+	SessionIdle time.Duration  // sign-in ends after this long without use
+	PIN         seal.PINParams // cost of one guess of a PIN
+
+	Store store.Options
+	Log   zerolog.Logger
+	Now   func() time.Time
+}
+
+// NewOptions gives the defaults.
+func NewOptions(data string) Options {
+	return Options{
+		Data: data, Page: "localhost:8080",
+		Listen: []string{"/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"},
+		LAN:    true, Profile: "wan", Language: []string{"en", "fr"},
+		SessionIdle: 10 * time.Minute, PIN: seal.DefaultPINParams(),
+		Store: store.NewOptions(), Log: zerolog.Nop(), Now: time.Now,
+	}
+}
+
+// Timers, each with the reason for its length.
+const (
+	joinTimeout      = 60 * time.Second // one exchange and one ordered record on a slow link
+	inviteLife       = 24 * time.Hour   // long enough to carry a piece of paper to the next clinic
+	checkpointEvery  = 250 * time.Millisecond
+	closeTimeout     = 10 * time.Second
+	accessBatchLines = 50
+	accessBatchEvery = 15 * time.Minute
+)
+
+// clockTrust is what a box can claim about its clock: it has no source of its
+// own, so it claims only that the clock moves forward.
+const clockTrust = 1
+
+func hlcFrom(t time.Time) uint64 { return uint64(max(t.UnixMilli(), 0)) << 16 }
+
+func timeOfHLC(h uint64) time.Time { return time.UnixMilli(int64(h >> 16)) }
+
+// directory is the compartment of what belongs to no patient: places, people,
+// medicines, staff. Every member of the region knows its name.
+func directory(r record.RegionID) record.CompartmentID { return record.DirectoryCompartment(r) }

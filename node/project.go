@@ -1,0 +1,443 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/healthpost/healthpost/chart"
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal"
+	"github.com/healthpost/healthpost/store"
+)
+
+// The projection is what lists and searches read. It is made of rows that can
+// always be rebuilt from the records, and follows their arrival:
+//
+//	at/cursor                       arrival number up to which rows are made; 8 bytes
+//	wrap/ comp gen                  a compartment key wrapped for this box (vault)
+//	pat/ comp                       sealed: the person's row and its tokens
+//	tok/ blind(token) comp          empty: which people a token leads to
+//	res/ blind(key)                 sealed: where a resource is and a hash of its JSON
+//	vis/ ^hlc rid                   sealed: one line of the list of visits, newest first
+//	who/ staff key                  sealed: name and role of a staff key
+//
+// A name in a key is blinded with a key that never leaves the box.
+
+const (
+	projectBatch    = 256
+	rowsBytesBudget = 512 << 10
+)
+
+var cursorKey = []byte("at/cursor")
+
+// projectLoop follows arrivals from peers until ctx ends.
+func (n *Node) projectLoop(ctx context.Context) error {
+	changed := n.store.Subscribe(ctx)
+	for {
+		if err := n.projectNow(); err != nil {
+			if n.store.Err() != nil {
+				return nil // watchFault says it
+			}
+			if !errors.Is(err, store.ErrFull) {
+				return err
+			}
+		}
+		n.dirty.tell()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// projectNow brings the rows up to the last arrival. A full disk leaves them
+// behind; the next call goes on from there.
+func (n *Node) projectNow() error {
+	n.projectMu.Lock()
+	defer n.projectMu.Unlock()
+	for {
+		done, err := n.projectOnce(context.Background())
+		if err != nil || done {
+			return err
+		}
+	}
+}
+
+func (n *Node) cursor() (uint64, error) {
+	b, err := n.store.GetRow(cursorKey)
+	if errors.Is(err, store.ErrNotFound) {
+		return 0, nil
+	}
+	if err == nil && len(b) != 8 {
+		err = fmt.Errorf("reading the projection's place: %d bytes", len(b))
+	}
+	if err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(b), nil
+}
+
+func (n *Node) projectOnce(ctx context.Context) (done bool, err error) {
+	from, err := n.cursor()
+	if err != nil {
+		return false, err
+	}
+	arrivals, err := n.store.Arrivals(from+1, projectBatch)
+	if err != nil || len(arrivals) == 0 {
+		return true, err
+	}
+	p := &projection{n: n, ctx: ctx, dirty: map[record.CompartmentID]bool{}}
+	for _, a := range arrivals {
+		if err := p.arrived(a); err != nil {
+			return false, err
+		}
+	}
+	if err := p.flush(); err != nil { // keys first: what follows needs them
+		return false, err
+	}
+	for _, c := range p.order {
+		if err := p.compartment(c); err != nil {
+			return false, err
+		}
+	}
+	last := arrivals[len(arrivals)-1].N
+	p.put(store.Row{Key: cursorKey, Value: binary.BigEndian.AppendUint64(nil, last)})
+	return false, p.flush()
+}
+
+// projection collects the rows of one batch of arrivals.
+type projection struct {
+	n     *Node
+	ctx   context.Context
+	dirty map[record.CompartmentID]bool
+	order []record.CompartmentID
+	rows  []store.Row
+	size  int
+	err   error
+}
+
+func (p *projection) put(rows ...store.Row) {
+	for _, r := range rows {
+		p.rows = append(p.rows, r)
+		p.size += len(r.Key) + len(r.Value)
+		if p.size > rowsBytesBudget {
+			p.err = errors.Join(p.err, p.flush())
+		}
+	}
+}
+
+func (p *projection) flush() error {
+	rows := p.rows
+	p.rows, p.size = nil, 0
+	if p.err != nil || len(rows) == 0 {
+		return p.err
+	}
+	return p.n.store.PutRows(p.ctx, rows)
+}
+
+func (p *projection) arrived(a store.Arrival) error {
+	r, err := p.n.arrivedRecord(a)
+	if err != nil || r == nil {
+		return err
+	}
+	if r.Core.Kind == record.KindKeyWrap {
+		rows, err := p.n.vault.wrapRows(r.Body)
+		if errors.Is(err, seal.ErrDamaged) || errors.Is(err, record.ErrMalformed) || errors.Is(err, seal.ErrNewer) {
+			p.n.log.Warn().Str("rid", r.RID().Short()).Msg("key wraps cannot be read")
+		} else if err != nil {
+			return err
+		}
+		p.put(rows...)
+	}
+	if c := r.Core.Compartment; !c.IsZero() && !p.dirty[c] {
+		p.dirty[c] = true
+		p.order = append(p.order, c)
+	}
+	return nil
+}
+
+// arrivedRecord is the record of an arrival; nil when it has moved on since, in
+// which case a later arrival tells.
+func (n *Node) arrivedRecord(a store.Arrival) (*record.Record, error) {
+	r, ok, err := n.store.ByRID(a.RID)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return &r, nil
+}
+
+// compartment makes the rows of one compartment from all its records.
+func (p *projection) compartment(c record.CompartmentID) error {
+	region, _ := p.n.box.RegionID()
+	opened, err := p.n.openCompartment(c)
+	if err != nil {
+		return err
+	}
+	for i := range opened {
+		if err := p.resources(c, &opened[i]); err != nil {
+			return err
+		}
+	}
+	if c == directory(region) {
+		return p.directory(c)
+	}
+	ch := chart.Fold(opened)
+	if err := p.person(c, &ch); err != nil {
+		return err
+	}
+	p.registered(c, opened)
+	if err := p.visits(c, &ch); err != nil {
+		return err
+	}
+	return p.err
+}
+
+// openCompartment opens what this box can of a compartment, without names and
+// states, which lists do not show.
+func (n *Node) openCompartment(c record.CompartmentID) ([]chart.Opened, error) {
+	recs, err := n.store.Compartment(c)
+	if err != nil {
+		return nil, err
+	}
+	var opened []chart.Opened
+	for _, x := range recs {
+		if k := x.Record.Core.Kind; k != record.KindClinical && k != record.KindRegistration && k != record.KindDirectory || x.Record.Body == nil {
+			continue
+		}
+		o, err := n.openRecord(x)
+		if errors.Is(err, seal.ErrNoKey) || errors.Is(err, seal.ErrNewer) {
+			continue // a key or an update may come
+		}
+		if errors.Is(err, seal.ErrDamaged) || errors.Is(err, chart.ErrBody) {
+			n.log.Warn().Str("rid", x.Record.RID().Short()).Msg("body cannot be read")
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		opened = append(opened, o)
+	}
+	return opened, nil
+}
+
+func (n *Node) openRecord(x store.Placed) (chart.Opened, error) {
+	plain, err := n.vault.open(&x.Record)
+	if err != nil {
+		return chart.Opened{}, err
+	}
+	body, err := chart.DecodeBody(plain)
+	if err != nil {
+		return chart.Opened{}, fmt.Errorf("reading record %s: %w", x.Record.RID().Short(), err)
+	}
+	return chart.Opened{Record: x.Record, RID: x.Record.RID(), Seq: x.Seq, Ordered: x.Ordered, Body: body}, nil
+}
+
+// resourceRow says where a resource is kept.
+type resourceRow struct {
+	_           struct{} `cbor:",toarray"`
+	Compartment []byte
+	RID         []byte // 8 bytes
+	Index       uint16
+	Hash        []byte // SHA-256 of its JSON
+}
+
+func (n *Node) resourceKey(key string) []byte {
+	b := seal.Blind(n.rowKey(), "res", []byte(key))
+	return append([]byte("res/"), b[:]...)
+}
+
+// resources keeps where each resource of a record is, under its key and under
+// each name that others may use for it.
+func (p *projection) resources(c record.CompartmentID, o *chart.Opened) error {
+	for i, item := range o.Body.Items {
+		if item.Op != chart.OpPut {
+			continue
+		}
+		ref := chart.RefOf(o.RID, i)
+		h := sha256.Sum256(item.JSON)
+		plain, err := record.Marshal(resourceRow{Compartment: c[:], RID: ref.RID[:], Index: ref.Index, Hash: h[:]})
+		if err != nil {
+			return err
+		}
+		for _, name := range resourceNames(item) {
+			key := p.n.resourceKey(name)
+			if old, err := p.n.store.GetRow(key); err == nil {
+				if have, err := seal.OpenRow(p.n.rowKey(), key, old); err == nil && bytes.Equal(have, plain) {
+					continue
+				}
+			}
+			row, err := p.n.sealedRow(key, plain)
+			if err != nil {
+				return err
+			}
+			p.put(row)
+		}
+	}
+	return nil
+}
+
+// personRow is one person in lists.
+type personRow struct {
+	_      struct{} `cbor:",toarray"`
+	Row    []byte   // chart.EncodeRow
+	Tokens []string
+}
+
+func personKey(c record.CompartmentID) []byte { return append([]byte("pat/"), c[:]...) }
+
+func (n *Node) tokenKey(token string, c record.CompartmentID) []byte {
+	b := seal.Blind(n.rowKey(), "tok", []byte(token))
+	return append(append([]byte("tok/"), b[:]...), c[:]...)
+}
+
+func (p *projection) person(c record.CompartmentID, ch *chart.Chart) error {
+	old, had, err := p.n.personRow(c)
+	if err != nil {
+		return err
+	}
+	if ch.Patient == nil && !had {
+		return nil
+	}
+	row := ch.Row()
+	enc, err := chart.EncodeRow(row)
+	if err != nil {
+		return err
+	}
+	now := personRow{Row: enc, Tokens: chart.RowTokens(row)}
+	if had && bytes.Equal(old.Row, now.Row) {
+		return nil
+	}
+	keep := map[string]bool{}
+	for _, t := range now.Tokens {
+		keep[t] = true
+		p.put(store.Row{Key: p.n.tokenKey(t, c), Value: []byte{1}})
+	}
+	for _, t := range old.Tokens {
+		if !keep[t] {
+			p.put(store.Row{Key: p.n.tokenKey(t, c)})
+		}
+	}
+	plain, err := record.Marshal(now)
+	if err != nil {
+		return err
+	}
+	r, err := p.n.sealedRow(personKey(c), plain)
+	if err != nil {
+		return err
+	}
+	p.put(r)
+	return nil
+}
+
+func (n *Node) personRow(c record.CompartmentID) (personRow, bool, error) {
+	var r personRow
+	ok, err := n.readRow(personKey(c), &r)
+	return r, ok, err
+}
+
+// readRow opens and decodes a sealed row; ok false when there is none.
+func (n *Node) readRow(key []byte, v any) (bool, error) {
+	raw, err := n.store.GetRow(key)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	plain, err := seal.OpenRow(n.rowKey(), key, raw)
+	if err == nil {
+		err = record.Unmarshal(plain, v)
+	}
+	if err != nil {
+		return false, fmt.Errorf("reading a list row: %w", err)
+	}
+	return true, nil
+}
+
+// visitRow is one line of the list of visits.
+type visitRow struct {
+	_           struct{} `cbor:",toarray"`
+	Compartment []byte
+	RID         []byte // 32
+	Problem     string
+	Urgent      bool
+	Bulk        bool // taken in from a file, not seen by this region's staff
+}
+
+func visitKey(hlc uint64, rid record.RID) []byte {
+	return append(binary.BigEndian.AppendUint64([]byte("vis/"), math.MaxUint64-hlc), rid[:]...)
+}
+
+func (p *projection) visits(c record.CompartmentID, ch *chart.Chart) error {
+	for i := range ch.Visits {
+		v := &ch.Visits[i]
+		first := v.Shown
+		if len(v.Past) > 0 {
+			first = v.Past[0]
+		}
+		r, ok, err := p.n.store.ByRID(first.RID)
+		if err != nil {
+			return err
+		}
+		if !ok || r.Core.Lane == record.LaneBulk {
+			continue
+		}
+		plain, err := record.Marshal(visitRow{Compartment: c[:], RID: first.RID[:], Problem: visitProblem(v), Urgent: r.Core.Lane == record.LaneControl})
+		if err != nil {
+			return err
+		}
+		row, err := p.n.sealedRow(visitKey(r.Core.HLC, first.RID), plain)
+		if err != nil {
+			return err
+		}
+		p.put(row)
+	}
+	return nil
+}
+
+// directory keeps the names of staff keys.
+func (p *projection) directory(c record.CompartmentID) error {
+	recs, err := p.n.store.Compartment(c)
+	if err != nil {
+		return err
+	}
+	for _, x := range recs {
+		if x.Record.Core.Kind != record.KindStaff || x.Record.Body == nil {
+			continue
+		}
+		plain, err := p.n.vault.open(&x.Record)
+		if err != nil {
+			continue // as in openCompartment: a key may come, damage is verify's to tell
+		}
+		var e staffEntry
+		if err := record.Unmarshal(plain, &e); err != nil || len(e.Public) != 32 || len(e.Name) > staffNameMax {
+			continue
+		}
+		row, err := p.n.sealedRow(whoKey(e.Public), plain)
+		if err != nil {
+			return err
+		}
+		p.put(row)
+	}
+	return nil
+}
+
+func whoKey(public []byte) []byte { return append([]byte("who/"), hex.EncodeToString(public)...) }
+
+// registered keeps when a person was registered by this region's staff.
+func (p *projection) registered(c record.CompartmentID, opened []chart.Opened) {
+	for i := range opened {
+		r := &opened[i].Record
+		if r.Core.Kind == record.KindRegistration && r.Core.Lane != record.LaneBulk {
+			p.put(store.Row{Key: registeredKey(r.Core.HLC, c), Value: []byte{1}})
+			return
+		}
+	}
+}

@@ -1,0 +1,341 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal"
+	"github.com/healthpost/healthpost/store"
+)
+
+// ErrNoRegion: the box belongs to no region yet.
+var ErrNoRegion = errors.New("this box belongs to no region: run 'healthpost region create NAME' on the first hub, or 'healthpost join INVITATION'")
+
+// Found makes a region whose first member is this box: its opening record, the
+// founding record and the key of the directory, in that order. It returns when
+// they are in the ledger; until then nothing else is written on this box.
+func (n *Node) Found(ctx context.Context, name string) (record.RegionID, error) {
+	if id, ok := n.box.RegionID(); ok {
+		return id, fmt.Errorf("founding a region: this box belongs to region %s already", id)
+	}
+	if !n.box.Role.Orders() {
+		return record.RegionID{}, fmt.Errorf("founding a region: a %s cannot order a ledger; make the box with --role hub", n.box.Role)
+	}
+	id, err := n.foundingRecord(ctx, name)
+	if err != nil {
+		return id, fmt.Errorf("founding a region: %w", err)
+	}
+	return id, n.box.belongTo(id)
+}
+
+func (n *Node) foundingRecord(ctx context.Context, name string) (record.RegionID, error) {
+	if id, ok, err := n.unfinishedFounding(); err != nil || ok {
+		return id, err
+	}
+	var nonce [16]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return record.RegionID{}, err
+	}
+	body, err := record.Marshal(record.RegionFound{Name: name, Nonce: nonce[:], Founder: n.selfMember()})
+	if err != nil {
+		return record.RegionID{}, err
+	}
+	if _, err := record.DecodeRegionFound(body); err != nil {
+		return record.RegionID{}, err
+	}
+	if err := n.newReadingKey(); err != nil {
+		return record.RegionID{}, err
+	}
+	placed, err := n.appendControl(ctx, record.KindRegionFound, body)
+	if err != nil {
+		return record.RegionID{}, err
+	}
+	id := record.RegionID(placed.RID())
+	_, wrap, err := n.vault.wrapFor(directory(id), 0)
+	if err != nil {
+		return id, err
+	}
+	_, err = n.append(ctx, []store.Draft{wrap}, nil)
+	return id, err
+}
+
+// unfinishedFounding finds the founding record of a run that stopped before
+// box.toml said so.
+func (n *Node) unfinishedFounding() (record.RegionID, bool, error) {
+	feeds, err := n.store.PendingFeeds()
+	if err != nil {
+		return record.RegionID{}, false, err
+	}
+	for _, f := range feeds {
+		if f.Lane != record.LaneControl {
+			continue
+		}
+		recs, err := n.store.Pending(f.Feed, 1, 64<<10)
+		if err != nil {
+			return record.RegionID{}, false, err
+		}
+		for i := range recs {
+			if recs[i].Core.Kind == record.KindRegionFound {
+				return record.RegionID(recs[i].RID()), true, nil
+			}
+		}
+	}
+	return record.RegionID{}, false, nil
+}
+
+func (n *Node) newReadingKey() error {
+	if _, ok := n.keys.CurrentReading(); ok {
+		return nil
+	}
+	k, err := seal.NewKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	return n.keepReadingKey(k)
+}
+
+func (n *Node) keepReadingKey(k seal.Key) error {
+	id, err := n.keys.AddReading(k)
+	if err != nil {
+		return err
+	}
+	n.keys.Current = id
+	return n.keys.Save(n.box.path("keys"))
+}
+
+func (n *Node) selfMember() record.MemberAdd {
+	d := n.author.Device
+	return record.MemberAdd{Device: d[:], Encryption: n.keys.ExchangeKey().PublicKey().Bytes(), Role: n.box.Role, Name: n.box.Name, Addresses: n.announced()}
+}
+
+// CreateRegion founds a region on a stopped hub and returns when its first
+// entries are in the ledger.
+func CreateRegion(ctx context.Context, o Options, name string) (id record.RegionID, err error) {
+	o.Page, o.LAN = "", false
+	n, err := Open(o)
+	if err != nil {
+		return id, err
+	}
+	defer func() { err = errors.Join(err, n.Close()) }()
+	if id, err = n.Found(ctx, name); err != nil {
+		return id, err
+	}
+	run, stop := context.WithCancel(ctx)
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- n.Run(run, func(string) {}) }()
+	waited := make(chan error, 1)
+	go func() { waited <- n.waitSize(run, foundingSize) }()
+	select {
+	case err = <-done:
+		stop()
+		<-waited
+		return id, errors.Join(err, fmt.Errorf("founding a region: the box stopped before the ledger had its first entries"))
+	case err = <-waited:
+		stop()
+		return id, errors.Join(err, <-done)
+	}
+}
+
+// foundingSize is the ledger after the founder's opening record, the founding
+// record and the directory's key.
+const foundingSize = 3
+
+// waitSize returns when the ledger on this box has size entries under a final checkpoint.
+func (n *Node) waitSize(ctx context.Context, size uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	for changed := n.store.Subscribe(ctx); ; {
+		if _, head, ok := n.store.Final(); ok && head.Size >= size {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the first entries of the ledger: %w", ctx.Err())
+		}
+	}
+}
+
+// MemberInfo is one line of the member list.
+type MemberInfo struct {
+	Device    string      `json:"device"`
+	Name      string      `json:"name"`
+	Role      record.Role `json:"role"`
+	SinceSeq  uint64      `json:"since"`
+	Revoked   bool        `json:"revoked,omitempty"`
+	Self      bool        `json:"self,omitempty"`
+	Addresses []string    `json:"addresses,omitempty"`
+}
+
+// Members lists who belongs to the region, in the order they were admitted.
+func (n *Node) Members() ([]MemberInfo, error) {
+	members, err := n.store.Members()
+	if err != nil {
+		return nil, err
+	}
+	list := []MemberInfo{}
+	for _, m := range members {
+		list = append(list, MemberInfo{Device: m.Device.String(), Name: m.Name, Role: m.Role, SinceSeq: m.SinceSeq, Revoked: !m.Active(),
+			Self: m.Device == n.author.Device, Addresses: m.Addresses})
+	}
+	return list, nil
+}
+
+// Revoke ends a membership. It returns when the revocation has a place in the ledger.
+func (n *Node) Revoke(ctx context.Context, d record.DeviceID, reason string) error {
+	if !n.isRunning() {
+		return ErrNotRunning
+	}
+	m, ok, err := n.store.Member(d)
+	switch {
+	case err != nil:
+		return err
+	case !ok || !m.Active():
+		return fmt.Errorf("revoking %s: not an active member", d.Short())
+	case !n.box.Role.Orders():
+		return fmt.Errorf("revoking %s: only a hub can; run this on a hub", d.Short())
+	}
+	body, err := record.Marshal(record.MemberRevoke{Device: d[:], Reason: reason})
+	if err != nil {
+		return err
+	}
+	r, err := n.appendControl(ctx, record.KindMemberRevoke, body)
+	if err != nil {
+		return err
+	}
+	return n.waitOrdered(ctx, r.RID())
+}
+
+// admit writes the record that makes a device a member and waits for its place.
+func (n *Node) admit(ctx context.Context, m record.MemberAdd) error {
+	body, err := record.Marshal(m)
+	if err != nil {
+		return err
+	}
+	if _, err := record.DecodeMemberAdd(body); err != nil {
+		return err
+	}
+	r, err := n.appendControl(ctx, record.KindMemberAdd, body)
+	if err != nil {
+		return err
+	}
+	return n.waitOrdered(ctx, r.RID())
+}
+
+// waitOrdered returns when the record has a place in the ledger on this box.
+func (n *Node) waitOrdered(ctx context.Context, rid record.RID) error {
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	changed := n.store.Subscribe(ctx)
+	for {
+		loc, ok, err := n.store.Locate(rid)
+		if err != nil {
+			return err
+		}
+		if ok && !loc.Pending {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for record %s to be ordered: %w (are enough hubs running?)", rid.Short(), ctx.Err())
+		}
+	}
+}
+
+// hubSeed is the hub set a joining box is told by the hub that admits it. It
+// counts until the box's own ledger reaches the size the hub had then.
+type hubSeed struct {
+	_    struct{} `cbor:",toarray"`
+	Size uint64
+	Hubs []seedHub
+}
+
+type seedHub struct {
+	_         struct{} `cbor:",toarray"`
+	Device    []byte
+	Addresses []string
+}
+
+var hubSeedKey = []byte("seed/hubs")
+
+// hubs is the set whose majority makes a checkpoint final.
+func (n *Node) hubs() []record.DeviceID {
+	if n.seed != nil && n.store.Head().Size < n.seed.Size {
+		ids := []record.DeviceID{}
+		for _, h := range n.seed.Hubs {
+			ids = append(ids, record.DeviceID(h.Device))
+		}
+		return ids
+	}
+	return n.store.Hubs()
+}
+
+// isMember is who may connect: active members, and the hubs of the seed until
+// the ledger is here.
+func (n *Node) isMember(d record.DeviceID) bool {
+	m, ok, err := n.store.Member(d)
+	if err == nil && ok {
+		return m.Active()
+	}
+	for _, h := range n.hubs() {
+		if h == d {
+			return true
+		}
+	}
+	return false
+}
+
+func (n *Node) isHub(d record.DeviceID) bool {
+	for _, h := range n.hubs() {
+		if h == d {
+			return true
+		}
+	}
+	return false
+}
+
+// dialAddresses are the boxes to reach: as configured, else the hubs of the
+// ledger, else those of the seed.
+func (n *Node) dialAddresses() []string {
+	if len(n.o.Dial) > 0 {
+		return n.o.Dial
+	}
+	var out []string
+	if members, err := n.store.Members(); err == nil {
+		for _, m := range members {
+			if m.Active() && m.Role.Orders() && m.Device != n.author.Device {
+				out = append(out, m.Addresses...)
+			}
+		}
+	}
+	if len(out) == 0 && n.seed != nil {
+		for _, h := range n.seed.Hubs {
+			out = append(out, h.Addresses...)
+		}
+	}
+	return out
+}
+
+func (n *Node) loadSeed() error {
+	raw, err := n.store.GetRow(hubSeedKey)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var s hubSeed
+	if err := record.Unmarshal(raw, &s); err != nil {
+		return fmt.Errorf("reading the hub list given on joining: %w", err)
+	}
+	n.seed = &s
+	return nil
+}
+
+func expired(t time.Time, now time.Time) bool { return !now.Before(t) }

@@ -1,0 +1,78 @@
+package node
+
+import (
+	"context"
+	"errors"
+
+	"github.com/healthpost/healthpost/raftlog"
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/store"
+	peersync "github.com/healthpost/healthpost/sync"
+)
+
+// The store, the exchange and the ordering each say what they need in their own
+// words; what follows translates, and decides nothing.
+
+// replica is the store as a session sees it.
+type replica struct{ *store.Store }
+
+var _ peersync.Replica = replica{}
+
+func (r replica) PendingFeeds() ([]peersync.PendingFeed, error) {
+	list, err := r.Store.PendingFeeds()
+	out := make([]peersync.PendingFeed, 0, len(list))
+	for _, f := range list {
+		out = append(out, peersync.PendingFeed{Feed: f.Feed, Author: f.Author, OrderedN: f.OrderedN, HeldN: f.HeldN, Opening: f.Opening})
+	}
+	return out, err
+}
+
+func (r replica) Ingest(ctx context.Context, from record.DeviceID, recs []record.Record) (peersync.Ingested, error) {
+	in, err := r.Store.Ingest(ctx, from, recs)
+	return peersync.Ingested{New: in.New, Known: in.Known, Heads: in.Heads, Refused: in.Refused}, err
+}
+
+func (r replica) Refused() ([]peersync.Refusal, error) {
+	list, err := r.Store.Refused()
+	out := make([]peersync.Refusal, 0, len(list))
+	for _, x := range list {
+		out = append(out, peersync.Refusal{Outcome: x.Outcome, Position: x.Position})
+	}
+	return out, err
+}
+
+// ownFault tells errors that are this box's from what a peer caused.
+func ownFault(err error) bool {
+	return errors.Is(err, store.ErrFull) || errors.Is(err, store.ErrFault) || errors.Is(err, store.ErrClosed) || errors.Is(err, store.ErrDamaged)
+}
+
+// waiting is the store as the leader's orderer sees it.
+type waiting struct{ *store.Store }
+
+func (w waiting) PendingFeeds() ([]raftlog.PendingFeed, error) {
+	list, err := w.Store.PendingFeeds()
+	out := make([]raftlog.PendingFeed, 0, len(list))
+	for _, f := range list {
+		out = append(out, raftlog.PendingFeed{Feed: f.Feed, OrderedN: f.OrderedN, HeldN: f.HeldN, Opening: f.Opening})
+	}
+	return out, err
+}
+
+// raftRows is the part of the database that raft's log and votes live in.
+type raftRows struct{ *store.KV }
+
+func (k raftRows) Get(key []byte) ([]byte, bool, error) {
+	v, err := k.KV.Get(key)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, false, nil
+	}
+	return v, err == nil, err
+}
+
+func (k raftRows) Update(rows []raftlog.Row) error {
+	out := make([]store.Row, len(rows))
+	for i, r := range rows {
+		out[i] = store.Row(r)
+	}
+	return k.KV.Update(out)
+}

@@ -1,0 +1,398 @@
+package node
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal"
+	"github.com/healthpost/healthpost/store"
+	"github.com/healthpost/healthpost/web"
+)
+
+// Staff accounts live on the box where they were made, sealed under its own key;
+// a sealed directory record tells the region the name that goes with a staff
+// key, so that every chart can say who wrote what.
+
+const (
+	pinTriesMax   = 5
+	pinLock       = 5 * time.Minute
+	sessionsMax   = 64
+	tokenBytes    = 32
+	staffNameMax  = 80
+	staffRoleText = "staff"
+	adminRoleText = "administrator"
+)
+
+// account is one staff member as kept on this box.
+type account struct {
+	_      struct{} `cbor:",toarray"`
+	V      uint8
+	Public []byte // 32
+	Name   string
+	Role   string
+	Key    []byte // seal.StaffKey
+	Fails  uint8
+	Locked int64 // Unix seconds of this box's clock until which no PIN is tried
+}
+
+// staffEntry is the body of a staff record.
+type staffEntry struct {
+	_      struct{} `cbor:",toarray"`
+	V      uint8
+	Public []byte
+	Name   string
+	Role   string
+}
+
+// signedIn is one open session.
+type signedIn struct {
+	session web.Session
+	n       uint64 // lane 0 n of the session's opening record; 0 when it could not be written
+	key     ed25519.PrivateKey
+	used    time.Time
+	seen    map[record.CompartmentID]time.Time // charts opened, so that a reload is one look
+}
+
+// staffRoom holds the open sessions.
+type staffRoom struct {
+	idle time.Duration
+	now  func() time.Time
+
+	pinMu sync.Mutex // one PIN at a time: each costs 64 MiB
+
+	mu   sync.Mutex
+	open map[string]*signedIn // by token; guarded by mu
+}
+
+func (r *staffRoom) init(idle time.Duration, now func() time.Time) {
+	r.idle, r.now, r.open = idle, now, map[string]*signedIn{}
+}
+
+func accountKey(public []byte) []byte {
+	return append([]byte("staff/"), hex.EncodeToString(public[:16])...)
+}
+
+func (n *Node) rowKey() seal.Key { return seal.Derive(n.keys.Local, "rows") }
+
+func (n *Node) sealedRow(key, plain []byte) (store.Row, error) {
+	v, err := seal.SealRow(rand.Reader, n.rowKey(), key, plain)
+	return store.Row{Key: key, Value: v}, err
+}
+
+func (n *Node) accounts() ([]account, error) {
+	var list []account
+	var bad error
+	err := n.store.ScanRows([]byte("staff/"), 10_000, func(k, v []byte) bool {
+		a, err := n.openAccount(k, v)
+		if err != nil {
+			bad = err
+			return false
+		}
+		list = append(list, a)
+		return true
+	})
+	return list, errors.Join(err, bad)
+}
+
+func (n *Node) openAccount(key, value []byte) (account, error) {
+	var a account
+	plain, err := seal.OpenRow(n.rowKey(), key, value)
+	if err == nil {
+		err = record.Unmarshal(plain, &a)
+	}
+	if err != nil {
+		return a, fmt.Errorf("reading a staff account: %w", err)
+	}
+	return a, nil
+}
+
+func (n *Node) putAccount(ctx context.Context, a account) error {
+	row, err := n.accountRow(a)
+	if err != nil {
+		return err
+	}
+	return n.store.PutRows(ctx, []store.Row{row})
+}
+
+func (n *Node) accountRow(a account) (store.Row, error) {
+	plain, err := record.Marshal(a)
+	if err != nil {
+		return store.Row{}, err
+	}
+	return n.sealedRow(accountKey(a.Public), plain)
+}
+
+// Staff lists who can sign in here.
+func (n *Node) Staff(context.Context) ([]web.StaffTile, error) {
+	list, err := n.accounts()
+	if err != nil {
+		return nil, err
+	}
+	tiles := make([]web.StaffTile, 0, len(list))
+	for _, a := range list {
+		tiles = append(tiles, web.StaffTile{ID: hex.EncodeToString(a.Public[:16]), Name: a.Name, Initials: initials(a.Name)})
+	}
+	sort.Slice(tiles, func(i, j int) bool {
+		if tiles[i].Name != tiles[j].Name {
+			return tiles[i].Name < tiles[j].Name
+		}
+		return tiles[i].ID < tiles[j].ID
+	})
+	return tiles, nil
+}
+
+func initials(name string) string {
+	var b strings.Builder
+	for i, part := range strings.Fields(name) {
+		if i == 3 {
+			break
+		}
+		r, _ := utf8.DecodeRuneInString(part)
+		b.WriteString(strings.ToUpper(string(r)))
+	}
+	return b.String()
+}
+
+// AddStaff makes an account and tells the region the name of its key. by is nil
+// only for the first member of this box; after that an administrator adds.
+func (n *Node) AddStaff(ctx context.Context, by *web.Session, s web.NewStaff) error {
+	s.Name = strings.Join(strings.Fields(s.Name), " ")
+	if s.Name == "" || len(s.Name) > staffNameMax || !utf8.ValidString(s.Name) {
+		return fmt.Errorf("adding staff: a name has 1 to %d bytes: %w", staffNameMax, web.ErrRefused)
+	}
+	unlock := n.forms.lock("staff")
+	defer unlock()
+	list, err := n.accounts()
+	if err != nil {
+		return err
+	}
+	if by == nil && len(list) > 0 || by != nil && by.Role != adminRoleText {
+		return web.ErrRefused
+	}
+	if s.Role == "" {
+		s.Role = staffRoleText
+		if len(list) == 0 {
+			s.Role = adminRoleText
+		}
+	}
+	return explain(n.addAccount(ctx, n.sessionOf(by), s))
+}
+
+func (n *Node) addAccount(ctx context.Context, session uint64, s web.NewStaff) error {
+	key, err := seal.NewStaffKey(rand.Reader, s.PIN, n.o.PIN)
+	if err != nil {
+		return fmt.Errorf("adding staff: %w", err)
+	}
+	a := account{V: 1, Public: key.Public[:], Name: s.Name, Role: s.Role, Key: key.Encode()}
+	row, err := n.accountRow(a)
+	if err != nil {
+		return err
+	}
+	region, ok := n.box.RegionID()
+	if !ok {
+		return ErrNoRegion
+	}
+	plain, err := record.Marshal(staffEntry{V: 1, Public: a.Public, Name: a.Name, Role: a.Role})
+	if err != nil {
+		return err
+	}
+	draft, err := n.sealedDraft(record.LaneClinical, record.KindStaff, directory(region), session, plain)
+	if err != nil {
+		return err
+	}
+	_, err = n.append(ctx, []store.Draft{draft}, func([]record.Record) ([]store.Row, error) { return []store.Row{row}, nil })
+	return err
+}
+
+// sealedDraft packs and seals a body into a compartment that exists already.
+func (n *Node) sealedDraft(lane record.Lane, kind record.Kind, c record.CompartmentID, session uint64, plain []byte) (store.Draft, error) {
+	k, err := n.vault.key(c, firstGen)
+	if err != nil {
+		return store.Draft{}, err
+	}
+	packed, err := seal.Pack(plain)
+	if err != nil {
+		return store.Draft{}, err
+	}
+	return n.vault.draft(lane, kind, c, k, session, packed), nil
+}
+
+// SignIn tries a PIN. Wrong tries are counted on disk, so a restart does not
+// give new ones. The session's opening record is durable before the token exists.
+func (n *Node) SignIn(ctx context.Context, staffID, pin string) (string, error) {
+	n.staff.pinMu.Lock()
+	defer n.staff.pinMu.Unlock()
+	a, ok, err := n.accountByID(staffID)
+	if err != nil || !ok {
+		return "", errors.Join(err, web.ErrWrongPIN)
+	}
+	now := n.o.Now()
+	if wait := time.Unix(a.Locked, 0).Sub(now); wait > 0 {
+		return "", &web.LockedError{Until: min(wait, pinLock)} // a clock set back does not lock for longer
+	}
+	key, err := seal.DecodeStaffKey(a.Key)
+	if err != nil {
+		return "", fmt.Errorf("signing in: %w", err)
+	}
+	priv, err := key.Unlock(pin)
+	if errors.Is(err, seal.ErrWrongPIN) {
+		return "", n.wrongPIN(ctx, a, now)
+	}
+	if err != nil {
+		return "", fmt.Errorf("signing in: %w", err)
+	}
+	if a.Fails != 0 {
+		a.Fails, a.Locked = 0, 0
+		if err := n.putAccount(ctx, a); err != nil && !errors.Is(err, store.ErrFull) {
+			return "", explain(err)
+		}
+	}
+	return n.openSession(ctx, a, priv)
+}
+
+func (n *Node) accountByID(id string) (account, bool, error) {
+	if raw, err := hex.DecodeString(id); err != nil || len(raw) != 16 {
+		return account{}, false, nil
+	}
+	key := append([]byte("staff/"), strings.ToLower(id)...)
+	row, err := n.store.GetRow(key)
+	if errors.Is(err, store.ErrNotFound) {
+		return account{}, false, nil
+	}
+	if err != nil {
+		return account{}, false, err
+	}
+	a, err := n.openAccount(key, row)
+	return a, err == nil, err
+}
+
+func (n *Node) wrongPIN(ctx context.Context, a account, now time.Time) error {
+	a.Fails++
+	if a.Fails >= pinTriesMax {
+		a.Fails, a.Locked = 0, now.Add(pinLock).Unix()
+	}
+	if err := n.putAccount(ctx, a); err != nil {
+		return explain(err) // a try that cannot be counted is not answered
+	}
+	if a.Locked > now.Unix() {
+		return &web.LockedError{Until: pinLock}
+	}
+	return web.ErrWrongPIN
+}
+
+func (n *Node) openSession(ctx context.Context, a account, priv ed25519.PrivateKey) (string, error) {
+	raw := make([]byte, tokenBytes)
+	rand.Read(raw) // never fails: it ends the process instead
+	token := base64.RawURLEncoding.EncodeToString(raw)
+	at, err := n.sessionRecord(ctx, a, priv)
+	if err != nil && !errors.Is(err, store.ErrFull) { // a full box still shows its charts
+		return "", explain(err)
+	}
+	s := &signedIn{n: at, key: priv, used: n.staff.now(), seen: map[record.CompartmentID]time.Time{},
+		session: web.Session{Token: token, StaffID: hex.EncodeToString(a.Public[:16]), StaffName: a.Name, Role: a.Role}}
+	n.staff.mu.Lock()
+	defer n.staff.mu.Unlock()
+	n.staff.sweepLocked()
+	if len(n.staff.open) >= sessionsMax {
+		return "", fmt.Errorf("signing in: %d people are signed in already: sign out somewhere first", sessionsMax)
+	}
+	n.staff.open[token] = s
+	return token, nil
+}
+
+func (n *Node) sessionRecord(ctx context.Context, a account, priv ed25519.PrivateKey) (uint64, error) {
+	placed, err := n.append(ctx, []store.Draft{{Lane: record.LaneControl, Kind: record.KindSessionOpen, Seal: func(pos record.Position) ([]byte, error) {
+		return record.Marshal(record.SessionOpen{Staff: a.Public, IdleSeconds: uint64(n.staff.idle / time.Second),
+			Claim: ed25519.Sign(priv, record.SessionClaim(pos, n.author.Device))})
+	}}}, nil)
+	if err != nil {
+		return 0, err
+	}
+	return placed[0].Core.N, nil
+}
+
+func (r *staffRoom) sweepLocked() {
+	for token, s := range r.open {
+		if r.now().Sub(s.used) > r.idle {
+			delete(r.open, token)
+		}
+	}
+}
+
+func (r *staffRoom) get(token string, touch bool) (*signedIn, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, ok := r.open[token]
+	if !ok {
+		return nil, web.ErrNotSignedIn
+	}
+	if r.now().Sub(s.used) > r.idle {
+		delete(r.open, token)
+		return nil, web.ErrNotSignedIn
+	}
+	if touch {
+		s.used = r.now()
+	}
+	return s, nil
+}
+
+// Session returns who a token belongs to and counts as use.
+func (n *Node) Session(_ context.Context, token string) (web.Session, error) {
+	return n.peek(token, true)
+}
+
+// Peek is Session without counting as use.
+func (n *Node) Peek(_ context.Context, token string) (web.Session, error) {
+	return n.peek(token, false)
+}
+
+func (n *Node) peek(token string, touch bool) (web.Session, error) {
+	s, err := n.staff.get(token, touch)
+	if err != nil {
+		return web.Session{}, err
+	}
+	return s.session, nil
+}
+
+// SignOut ends a session.
+func (n *Node) SignOut(_ context.Context, token string) {
+	n.staff.mu.Lock()
+	defer n.staff.mu.Unlock()
+	delete(n.staff.open, token)
+}
+
+// sessionOf is the session number that records of s carry, 0 for the machine.
+func (n *Node) sessionOf(s *web.Session) uint64 {
+	if s == nil {
+		return 0
+	}
+	in, err := n.staff.get(s.Token, false)
+	if err != nil {
+		return 0
+	}
+	return in.n
+}
+
+// explain gives the page the error family that it has words for.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, store.ErrFull):
+		return fmt.Errorf("%w: %w", web.ErrReadOnly, err)
+	case errors.Is(err, store.ErrFault), errors.Is(err, store.ErrClosed):
+		return fmt.Errorf("%w: %w", web.ErrFault, err)
+	case errors.Is(err, store.ErrNotFound):
+		return fmt.Errorf("%w: %w", web.ErrNotFound, err)
+	}
+	return err
+}

@@ -1,0 +1,301 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+	"syscall"
+	"time"
+
+	"github.com/healthpost/healthpost/chart"
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/store"
+	"github.com/healthpost/healthpost/web"
+)
+
+// Status is the box in numbers, for commands.
+type Status struct {
+	Name       string       `json:"name"`
+	Role       record.Role  `json:"role"`
+	Device     string       `json:"device"`
+	Region     string       `json:"region,omitempty"`
+	RegionName string       `json:"regionName,omitempty"`
+	Running    bool         `json:"running"`
+	Started    time.Time    `json:"started"`
+	Page       string       `json:"page,omitempty"`
+	Size       uint64       `json:"size"` // entries of the ledger on this box
+	Root       string       `json:"root"`
+	Confirmed  uint64       `json:"confirmed"` // size of the newest final checkpoint verified here
+	Pending    int          `json:"pending"`   // own records on this box only
+	Shared     int          `json:"shared"`    // own records that another device holds
+	Carried    int          `json:"carried"`   // pending records of other boxes held here
+	Refused    int          `json:"refused"`
+	Ordering   string       `json:"ordering,omitempty"` // on a hub: its part in ordering
+	Voters     int          `json:"voters,omitempty"`   // on a hub: hubs that vote
+	Addresses  []string     `json:"addresses,omitempty"`
+	Peers      []PeerStatus `json:"peers"`
+	DiskFree   int64        `json:"diskFree"`
+	DiskTotal  int64        `json:"diskTotal"`
+	Clock      time.Time    `json:"clock"`
+	ClockTrust string       `json:"clockTrust"`
+	Faults     []string     `json:"faults"`
+	Version    string       `json:"version"`
+}
+
+// PeerStatus is one peer and the link to it.
+type PeerStatus struct {
+	Device      string      `json:"device"`
+	Name        string      `json:"name"`
+	Role        record.Role `json:"role"`
+	Link        string      `json:"link"` // up, trying, down
+	LastContact time.Time   `json:"lastContact"`
+	Sent        int         `json:"sent"`
+	Received    int         `json:"received"`
+	Waiting     int         `json:"waiting"` // own pending records it has not acknowledged
+	BytesOut    uint64      `json:"bytesOut"`
+	BytesIn     uint64      `json:"bytesIn"`
+	Trouble     string      `json:"trouble,omitempty"`
+}
+
+// Status tells how the box is. It works on a stopped box too.
+func (n *Node) Status(context.Context) (Status, error) {
+	head := n.store.Head()
+	s := Status{Name: n.box.Name, Role: n.box.Role, Device: n.author.Device.String(), Started: n.started, Size: head.Size,
+		Root: fmt.Sprintf("%x", head.Root[:]), Clock: n.o.Now(), ClockTrust: "set by nobody since the start", Faults: []string{}, Peers: []PeerStatus{}, Version: Version}
+	_, s.RegionName, _ = n.store.Region()
+	if id, ok := n.box.RegionID(); ok {
+		s.Region = id.String()
+	}
+	c, err := n.count()
+	if err != nil {
+		return s, err
+	}
+	s.Pending, s.Shared, s.Refused, s.Confirmed = c.Pending, c.Shared, c.Refused, uint64(c.Confirmed)
+	if s.Carried, err = n.carried(); err != nil {
+		return s, err
+	}
+	if d, err := diskOf(n.o.Data); err == nil {
+		s.DiskFree, s.DiskTotal = d.FreeBytes, d.TotalBytes
+	}
+	if err := n.store.Err(); err != nil {
+		s.Faults = append(s.Faults, "disk fault: "+err.Error())
+	}
+	if n.store.Full() {
+		s.Faults = append(s.Faults, "no room left: nothing can be saved until space is freed")
+	}
+	if r := n.up.Load(); r != nil {
+		s.Running, s.Page, s.Addresses = true, r.page, n.announced()
+		s.Peers, err = n.peerStatus(r)
+		if r.ordering != nil {
+			s.Ordering, s.Voters = r.ordering.describe(), r.ordering.voters()
+		}
+	}
+	return s, err
+}
+
+func (n *Node) carried() (int, error) {
+	feeds, err := n.store.PendingFeeds()
+	total := 0
+	for _, f := range feeds {
+		if f.Author != n.author.Device {
+			total += int(f.HeldN - f.OrderedN)
+		}
+	}
+	return total, err
+}
+
+func diskOf(path string) (web.Disk, error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(path, &st); err != nil {
+		return web.Disk{}, err
+	}
+	return web.Disk{FreeBytes: int64(st.Bavail) * st.Bsize, TotalBytes: int64(st.Blocks) * st.Bsize}, nil
+}
+
+// waitingFor counts own pending records that a peer has not acknowledged.
+func (n *Node) waitingFor(d record.DeviceID) (int, error) {
+	feeds, err := n.store.PendingFeeds()
+	if err != nil {
+		return 0, err
+	}
+	acked, err := n.store.Acked(d)
+	if err != nil {
+		return 0, err
+	}
+	have := map[record.Feed]uint64{}
+	for _, h := range acked {
+		have[h.Feed] = h.N
+	}
+	total := 0
+	for _, f := range feeds {
+		if f.Author == n.author.Device {
+			total += int(f.HeldN - min(f.HeldN, max(have[f.Feed], f.OrderedN)))
+		}
+	}
+	return total, nil
+}
+
+// SyncPeer wakes the exchange with one peer, by name, or with all, and waits for
+// it to settle or fail.
+func (n *Node) SyncPeer(ctx context.Context, name string) ([]PeerStatus, error) {
+	r := n.up.Load()
+	if r == nil {
+		return nil, ErrNotRunning
+	}
+	if err := r.links.exchange(ctx, name); err != nil {
+		return nil, err
+	}
+	return n.peerStatus(r)
+}
+
+// SetLink cuts or restores every link of this box, for drills.
+func (n *Node) SetLink(up bool) error {
+	r := n.up.Load()
+	if r == nil {
+		return ErrNotRunning
+	}
+	r.links.setUp(up)
+	return nil
+}
+
+// RecordState says where one record is.
+type RecordState struct {
+	RID   string   `json:"rid"`
+	State string   `json:"state"` // saved, copied, confirmed, refused
+	Seq   uint64   `json:"seq,omitempty"`
+	To    []string `json:"to,omitempty"`
+}
+
+// RecordState finds a record by its id.
+func (n *Node) RecordState(text string) (RecordState, error) {
+	rid, err := record.ParseRID(text)
+	if err != nil {
+		return RecordState{}, err
+	}
+	st, err := n.newStates()
+	if err != nil {
+		return RecordState{}, err
+	}
+	state, ok, err := st.find(rid)
+	if err == nil && !ok {
+		err = fmt.Errorf("record %s: not on this box", rid.Short())
+	}
+	word := map[chart.StateKind]string{chart.Saved: "saved", chart.Copied: "copied", chart.Confirmed: "confirmed", chart.Refused: "refused"}[state.Kind]
+	return RecordState{RID: text, State: word, Seq: state.Seq, To: state.To}, err
+}
+
+// Damage is one thing that verification found, in words.
+type Damage struct {
+	Where string `json:"where"`
+	What  string `json:"what"`
+	Box   string `json:"box,omitempty"`
+	When  string `json:"when,omitempty"`
+}
+
+// VerifyReport is what a check of everything found.
+type VerifyReport struct {
+	Entries uint64        `json:"entries"`
+	Pending uint64        `json:"pending"`
+	Size    uint64        `json:"size"`
+	Root    string        `json:"root"`
+	Took    time.Duration `json:"tookNanos"`
+	Damage  []Damage      `json:"damage"`
+}
+
+// Verify checks everything on disk: the replica against hashes, signatures, tree
+// and the newest final checkpoint, and that checkpoint's cosignatures.
+func (n *Node) Verify(ctx context.Context, progress func(Progress)) (VerifyReport, error) {
+	begun := time.Now()
+	rep, err := n.store.Verify(ctx, func(done, total uint64) { progress(Progress{done, total}) })
+	if err != nil {
+		return VerifyReport{}, err
+	}
+	head := n.store.Head()
+	out := VerifyReport{Entries: rep.Entries, Pending: rep.Pending, Size: head.Size, Root: fmt.Sprintf("%x", head.Root[:]), Damage: []Damage{}}
+	for _, d := range rep.Damage {
+		out.Damage = append(out.Damage, n.describeDamage(d))
+	}
+	if note, final, ok := n.store.Final(); ok {
+		region, _ := n.box.RegionID()
+		cp, err := record.VerifyFinal(region, note, n.hubs())
+		if err != nil || cp.Head != final {
+			out.Damage = append(out.Damage, Damage{Where: fmt.Sprintf("checkpoint of size %d", final.Size), What: errors.Join(errors.New("its cosignatures do not hold"), err).Error()})
+		}
+	}
+	out.Took = time.Since(begun)
+	return out, nil
+}
+
+func (n *Node) describeDamage(d store.DamageError) Damage {
+	out := Damage{Where: d.Key, What: d.What}
+	if d.RID != (record.RID{}) {
+		out.Where = "record " + d.RID.String()
+	}
+	return out
+}
+
+// SyncPage is the page about links and the box.
+func (n *Node) SyncPage(ctx context.Context, s web.Session) (web.SyncPage, error) {
+	if _, err := n.staff.get(s.Token, true); err != nil {
+		return web.SyncPage{}, err
+	}
+	p := web.SyncPage{Counts: n.Counts(ctx), Clock: web.Clock{Now: n.o.Now()}}
+	var err error
+	if p.Disk, err = diskOf(n.o.Data); err != nil {
+		return p, err
+	}
+	switch {
+	case n.store.Err() != nil:
+		p.Faults = append(p.Faults, web.Fault{Code: "disk_fault"})
+	case n.store.Full():
+		p.Faults = append(p.Faults, web.Fault{Code: "disk_full"})
+	}
+	if r := n.up.Load(); r != nil {
+		if p.Peers, err = n.webPeers(r); err != nil {
+			return p, explain(err)
+		}
+	}
+	p.Refused, err = n.refusedRecords()
+	return p, explain(err)
+}
+
+func (n *Node) webPeers(r *running) ([]web.Peer, error) {
+	list, err := n.peerStatus(r)
+	if err != nil {
+		return nil, err
+	}
+	var out []web.Peer
+	for _, x := range list {
+		p := web.Peer{ID: x.Device, Name: x.Name, Role: string(x.Role), Link: web.Link(x.Link), LastContact: x.LastContact, Sent: x.Sent, Waiting: x.Waiting, Received: x.Received}
+		if x.Trouble != "" {
+			p.Fault = web.Fault{Code: "peer_unreachable", Args: []string{x.Name}}
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+func (n *Node) refusedRecords() ([]web.RefusedRecord, error) {
+	list, err := n.store.Refused()
+	if err != nil {
+		return nil, err
+	}
+	var out []web.RefusedRecord
+	for _, x := range list {
+		r, ok, err := n.store.ByRID(x.RID)
+		if err != nil {
+			return nil, err
+		}
+		w := web.RefusedRecord{RID: x.RID.String(), Reason: refusalCode(x.Verdict)}
+		if ok {
+			w.At = timeOfHLC(r.Core.HLC)
+			if row, known, err := n.row(r.Core.Compartment); err == nil && known {
+				w.PatientID, w.Name = r.Core.Compartment.String(), row.Given+" "+row.Family
+			}
+		}
+		out = append(out, w)
+	}
+	sort.SliceStable(out, func(i, j int) bool { return out[i].At.After(out[j].At) })
+	return out, nil
+}
