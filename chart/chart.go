@@ -85,13 +85,13 @@ func Fold(records []Opened) Chart {
 	for i, l := range all {
 		c.Lines[i] = *l
 	}
-	c.indexNames()
+	encounters := c.indexNames()
 	f := folder{chart: &c, visits: map[string]int{}}
 	for i := range c.Lines {
 		f.encounter(&c.Lines[i])
 	}
 	for i := range c.Lines {
-		f.line(&c.Lines[i])
+		f.line(&c.Lines[i], f.visit(encounters[i]))
 	}
 	c.sort()
 	return c
@@ -125,9 +125,8 @@ func visitTime(e fhir.Encounter, written time.Time) time.Time {
 	return written
 }
 
-// visit finds the visit that a line belongs to; nil for none.
-func (f *folder) visit(l *Line) *Visit {
-	ref := l.Resource().EncounterReference()
+// visit finds the visit that an encounter reference means; nil for none.
+func (f *folder) visit(ref string) *Visit {
 	if ref == "" {
 		return nil
 	}
@@ -141,13 +140,12 @@ func (f *folder) visit(l *Line) *Visit {
 	return nil
 }
 
-func (f *folder) line(l *Line) {
+func (f *folder) line(l *Line, v *Visit) {
 	c := f.chart
 	if l.Retracted {
 		c.Retracted = append(c.Retracted, *l)
 		return
 	}
-	v := f.visit(l)
 	switch l.Type {
 	case "Encounter":
 	case "Patient":

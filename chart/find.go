@@ -7,14 +7,19 @@ import (
 )
 
 // indexNames notes every text by which a reference can mean a line. A name that two lines claim means the first.
-func (c *Chart) indexNames() {
+// It gives the encounter reference of each line.
+func (c *Chart) indexNames() []string {
+	encounters := make([]string, len(c.Lines))
 	for i := range c.Lines {
-		for _, name := range fhir.ReferenceNames(c.Lines[i].Resource()) {
+		var names []string
+		names, encounters[i] = c.Lines[i].Resource().Links()
+		for _, name := range names {
 			if _, taken := c.index[name]; !taken {
 				c.index[name] = i
 			}
 		}
 	}
+	return encounters
 }
 
 // Find resolves a reference text of a resource in this chart: a full URL, urn:uuid, "Type/id" (also at the end of a URL, with or

@@ -233,6 +233,9 @@ func (p *parser) object() (value, error) {
 		if err != nil {
 			return value{}, err
 		}
+		if v.members == nil {
+			v.members = make([]member, 0, 4)
+		}
 		v.members = append(v.members, m)
 	}
 	p.pos++

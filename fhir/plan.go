@@ -107,7 +107,7 @@ var (
 
 func readItem(e Entry) item {
 	v := e.Resource.tree()
-	it := item{res: e.Resource, names: ReferenceNames(e.Resource), encounter: encounterOf(v)}
+	it := item{res: e.Resource, names: namesOf(e.Resource, v), encounter: encounterOf(v)}
 	it.label = e.Resource.Name()
 	if it.label == e.Resource.Type {
 		it.label = fmt.Sprintf("entry[%d] %s", e.Index, e.Resource.Type)

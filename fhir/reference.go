@@ -8,6 +8,17 @@ import (
 // ReferenceNames are the texts by which other resources can refer to r, in their normal form: the full URL, "Type/id", "urn:uuid:id"
 // of an id that is a UUID, and one conditional form for each identifier.
 func ReferenceNames(r Resource) []string {
+	names, _ := r.Links()
+	return names
+}
+
+// Links gives ReferenceNames and EncounterReference in one reading.
+func (r Resource) Links() (names []string, encounter string) {
+	v := r.tree()
+	return namesOf(r, v), encounterOf(v)
+}
+
+func namesOf(r Resource, v value) []string {
 	var names []string
 	if r.FullURL != "" {
 		names = append(names, normalUUID(r.FullURL))
@@ -18,7 +29,7 @@ func ReferenceNames(r Resource) []string {
 			names = append(names, u)
 		}
 	}
-	for _, id := range r.Identifiers() {
+	for _, id := range identifiersOf(v) {
 		names = append(names, ConditionalReference(r.Type, id.System, id.Value))
 	}
 	return names
