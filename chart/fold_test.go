@@ -150,11 +150,27 @@ func TestRefusedSupersedesNothingAndIsShown(t *testing.T) {
 func TestPendingAmendmentComesAfterWhatItAmends(t *testing.T) {
 	var w writer
 	first := ref(w.add("A", patient(t, "Bello")))
-	second := w.add("B", patient(t, "Sow", first))
-	second.Record.Core.HLC = 1 // a box whose clock was lost
+	second := ref(w.add("B", patient(t, "Sow", first)))
+	w.add("C", patient(t, "Sow Bello", second))
+	for i := range w.records { // boxes whose clocks were lost
+		w.records[i].Record.Core.HLC = uint64(len(w.records) - i)
+	}
 	c := chart.Fold(w.records)
-	if got := c.Lines[0].Shown.Author; got != "B" || c.Lines[0].Past[0].Author != "A" {
-		t.Errorf("shown is by %s", got)
+	if l := c.Lines[0]; l.Shown.Author != "C" || l.Past[0].Author != "A" || l.Past[1].Author != "B" {
+		t.Errorf("shown is by %s, past by %s, %s", l.Shown.Author, l.Past[0].Author, l.Past[1].Author)
+	}
+}
+
+func TestOrderedHeadsStandBySeqWhateverTheClock(t *testing.T) {
+	var w writer
+	first := ref(w.add("A", patient(t, "Bello")))
+	w.add("B", patient(t, "Sow", first))
+	w.add("C", patient(t, "Bah", first))
+	for i, seq := range []uint64{0, 8, 3} {
+		w.records[i].Ordered, w.records[i].Seq = true, seq
+	}
+	if c := chart.Fold(w.records); families(*c.Patient) != "C Bah, B Sow" {
+		t.Errorf("heads %s", families(*c.Patient))
 	}
 }
 
