@@ -29,13 +29,22 @@ func newStoredTree(t testing.TB, n int64) storedTree {
 	t.Helper()
 	var s storedTree
 	for i := range n {
-		more, err := tlog.StoredHashes(i, leafNumber(i), s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s = append(s, more...)
+		s = s.append(t, leafNumber(i))
 	}
 	return s
+}
+
+func (s storedTree) append(t testing.TB, leaf []byte) storedTree {
+	t.Helper()
+	var n int64
+	for tlog.StoredHashCount(n) < int64(len(s)) {
+		n++
+	}
+	more, err := tlog.StoredHashes(n, leaf, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(s, more...)
 }
 
 func (s storedTree) head(t testing.TB, n int64) record.TreeHead {
