@@ -159,22 +159,26 @@ func (t *tx) commit() error {
 // visible ones and is waited for by nobody. The caller holds qmu.
 func (s *Store) showLocked() {
 	sh := s.shown.Load()
-	next := *sh
+	layers := sh.layers[:len(sh.layers):len(sh.layers)]
 	for _, l := range s.accepted.Load().layers {
 		if l.shown {
 			continue
 		}
-		if l.durable && !isClosed(l.done) {
+		if l.durable && !l.synced {
 			break
 		}
 		l.shown = true
-		next = shown{append(next.layers[:len(next.layers):len(next.layers)], l), l.state}
+		layers = append(layers, l)
+	}
+	fresh := layers[len(sh.layers):]
+	if len(fresh) == 0 {
+		return
+	}
+	s.shown.Store(&shown{layers, fresh[len(fresh)-1].state})
+	for _, l := range fresh { // after the store: who waits must find it there
 		close(l.visible)
 	}
-	if next.state != sh.state {
-		s.shown.Store(&next)
-		s.signal()
-	}
+	s.signal()
 }
 
 func isClosed(c chan struct{}) bool {
@@ -298,9 +302,12 @@ func (s *Store) commitGroup(group []*layer) error {
 	}
 	s.qmu.Lock()
 	for _, l := range group {
-		close(l.done)
+		l.synced = true
 	}
 	s.showLocked()
+	for _, l := range group {
+		close(l.done)
+	}
 	s.qmu.Unlock()
 	if err := applyGroup(s.db, seq, group); err != nil {
 		return fmt.Errorf("applying to the index: %w", err)

@@ -28,6 +28,9 @@ type Options struct {
 	JournalFS journal.FS
 	// SegmentBytes and ChunkBytes size the journal's segments and preallocation.
 	SegmentBytes, ChunkBytes int64
+	// VerifyBytes is how much of the index Open reads and verifies before it
+	// returns; what is beyond is verified in the background.
+	VerifyBytes int64
 	// LazyMax is how long a transaction that nobody waits for stays off the disk.
 	LazyMax time.Duration
 }
@@ -35,7 +38,25 @@ type Options struct {
 // NewOptions gives the defaults of a box.
 func NewOptions() Options {
 	return Options{Log: zerolog.Nop(), Now: time.Now, FreeBytesMin: 64 << 20, BallastBytes: 64 << 20,
-		SegmentBytes: 32 << 20, ChunkBytes: 1 << 20, LazyMax: 200 * time.Millisecond}
+		SegmentBytes: 32 << 20, ChunkBytes: 1 << 20, VerifyBytes: 512 << 20, LazyMax: 200 * time.Millisecond}
+}
+
+// withDefaults fills in what must not be zero.
+func (o Options) withDefaults() Options {
+	d := NewOptions()
+	if o.Now == nil {
+		o.Now = d.Now
+	}
+	if o.SegmentBytes <= 0 {
+		o.SegmentBytes = d.SegmentBytes
+	}
+	if o.ChunkBytes <= 0 {
+		o.ChunkBytes = d.ChunkBytes
+	}
+	if o.LazyMax <= 0 {
+		o.LazyMax = d.LazyMax
+	}
+	return o
 }
 
 // memTableBytes is pinned in the FORMAT file: Badger cannot reopen a memtable

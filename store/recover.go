@@ -176,9 +176,8 @@ func syncIndexFiles(dir string) error {
 	return nil
 }
 
-// checkIndexFiles compares the index's files with the last checkpoint, and looks
-// at the end of each table, before Badger opens them: it ends the process on
-// some kinds of damage.
+// checkIndexFiles compares the index's files with the last checkpoint, and reads
+// the tables, before Badger opens them.
 func (s *Store) checkIndexFiles() error {
 	dir := filepath.Join(s.dir, indexDir)
 	_, raw := s.journal.Last()
@@ -198,7 +197,7 @@ func (s *Store) checkIndexFiles() error {
 			present = append(present, d)
 		}
 	}
-	if err := checkTables(dir); err != nil {
+	if err := s.checkTables(dir); err != nil {
 		return err
 	}
 	if raw == nil || !note.Clean && len(present) == len(note.Files) {
@@ -247,52 +246,6 @@ func checkDigest(dir string, d digest, clean bool) (bool, error) {
 		return false, &DamageError{Key: indexDir + "/" + d.Name, What: "file does not match its hash"}
 	}
 	return true, nil
-}
-
-// checkTables bounds the lengths at the end of each table file.
-func checkTables(dir string) error {
-	names, err := indexFiles(dir, func(n string) bool { return strings.HasSuffix(n, ".sst") })
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := checkTable(filepath.Join(dir, name)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkTable reads the footer: index, index length (4), checksum, its length (4).
-func checkTable(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	bad := func() error {
-		return &DamageError{Key: indexDir + "/" + filepath.Base(path), What: "end of the table does not verify"}
-	}
-	tail := make([]byte, min(st.Size(), 256))
-	if _, err := f.ReadAt(tail, st.Size()-int64(len(tail))); err != nil {
-		return err
-	}
-	if len(tail) < 8 {
-		return bad()
-	}
-	sumLen := int64(binary.BigEndian.Uint32(tail[len(tail)-4:]))
-	if sumLen > int64(len(tail))-8 {
-		return bad()
-	}
-	at := int64(len(tail)) - 4 - sumLen - 4
-	if n := int64(binary.BigEndian.Uint32(tail[at:])); n > st.Size()-sumLen-8 || n < 8 {
-		return bad()
-	}
-	return nil
 }
 
 // recover brings the index up to the journal's last frame.

@@ -48,6 +48,10 @@ type Store struct {
 	lastWaiters int           // owned by the committer
 	ckpt        *checkpointing
 
+	unchecked []string      // tables for the background, fixed by open
+	closing   chan struct{} // closed by Close
+	scrubbed  chan struct{} // closed when the background ended
+
 	fault   atomic.Pointer[error]
 	faulted chan struct{}
 }
@@ -62,13 +66,14 @@ const (
 // holds and the index may not, and checks that what the store promised is there:
 // ErrDamaged says what is not. ErrLocked when another process has it.
 func Open(dir string, o Options) (*Store, error) {
-	s := &Store{o: o, dir: dir, wake: make(chan struct{}, 1), committed: make(chan struct{}), faulted: make(chan struct{}),
+	s := &Store{o: o.withDefaults(), dir: dir, wake: make(chan struct{}, 1), committed: make(chan struct{}), faulted: make(chan struct{}), closing: make(chan struct{}), scrubbed: make(chan struct{}),
 		subscribers: map[chan struct{}]struct{}{}, verified: newVerifiedCache(verifiedMax)}
 	if err := s.open(); err != nil {
 		s.release()
 		return nil, fmt.Errorf("opening store: %w", err)
 	}
 	go s.commits()
+	go s.scrub()
 	return s, nil
 }
 
@@ -164,9 +169,13 @@ func (s *Store) release() error {
 func (s *Store) Close() error {
 	s.qmu.Lock()
 	s.draining = true
+	if !isClosed(s.closing) {
+		close(s.closing)
+	}
 	s.qmu.Unlock()
 	s.wakeCommitter()
 	<-s.committed
+	<-s.scrubbed
 	s.life.Lock()
 	defer s.life.Unlock()
 	if s.closed {

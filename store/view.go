@@ -20,7 +20,8 @@ type layer struct {
 	visible chan struct{} // closed when readers see it
 	done    chan struct{} // closed when it is durable or failed; err is set before
 	err     error
-	shown   bool // guarded by Store.qmu
+	synced  bool // its frame is durable; guarded by Store.qmu
+	shown   bool // readers see it; guarded by Store.qmu
 }
 
 // shown is what readers see: an index snapshot plus these layers, oldest first.
