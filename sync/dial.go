@@ -24,29 +24,31 @@ type target struct {
 }
 
 // dialDue starts an attempt for every peer that should have a session and has
-// waited long enough.
-func (l *Links) dialDue(ctx context.Context) {
-	for _, t := range l.due() {
-		ctx2, done := l.begin()
+// waited long enough. It gives the time until it should look again.
+func (l *Links) dialDue() time.Duration {
+	list, wait := l.due()
+	for _, t := range list {
+		ctx, done := l.begin()
 		if done == nil {
-			return
+			return wait
 		}
 		go func() {
 			defer done()
-			if err := l.dial(ctx2, t); err != nil {
+			if err := l.dial(ctx, t); err != nil {
 				l.dialled(t.device, err)
 			}
 		}()
 	}
+	return wait
 }
 
 // due picks the peers to dial and marks them.
-func (l *Links) due() []target {
+func (l *Links) due() ([]target, time.Duration) {
 	hubs, neighbours := l.o.Hubs(), l.o.Neighbours()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.off || l.closed || l.ctx == nil || l.ctx.Err() != nil {
-		return nil
+		return nil, lookInterval
 	}
 	var list []target
 	wanted := l.o.HubsWanted
@@ -72,7 +74,18 @@ func (l *Links) due() []target {
 			list = append(list, target{d, c.neighbour, true})
 		}
 	}
-	return list
+	return list, l.waitLocked()
+}
+
+// waitLocked is the time until the first peer may be dialled again.
+func (l *Links) waitLocked() time.Duration {
+	wait := lookInterval
+	for _, c := range l.contacts {
+		if d := time.Until(c.notBefore); d > 0 && c.live == nil && !c.dialling {
+			wait = min(wait, d)
+		}
+	}
+	return wait
 }
 
 func (l *Links) dueLocked(a Address, lan bool, list *[]target) bool {
@@ -105,8 +118,8 @@ func (l *Links) readyLocked(d record.DeviceID, c *contact, lan bool) bool {
 		return false
 	}
 	mutual := lan || l.isHub(l.host.device) && l.isHub(d)
-	if mutual && c.failures == 0 && c.notBefore.IsZero() && bytes.Compare(l.host.device[:], d[:]) > 0 {
-		c.notBefore = time.Now().Add(retryMin + rand.N(retryMin))
+	if mutual && !c.deferred && bytes.Compare(l.host.device[:], d[:]) > 0 {
+		c.deferred, c.notBefore = true, time.Now().Add(retryMin+rand.N(retryMin))
 		return false
 	}
 	return true
@@ -240,7 +253,7 @@ func (l *Links) leave(d record.DeviceID, v *live, err error) {
 	c.totals.BytesIn, c.totals.BytesOut = c.totals.BytesIn+n.BytesIn, c.totals.BytesOut+n.BytesOut
 	c.totals.Sent, c.totals.Received = c.totals.Sent+n.Sent, c.totals.Received+n.Received
 	if c.live == v {
-		c.live, c.status.Connected, c.status.Settled = nil, false, false
+		c.live, c.deferred, c.status.Connected, c.status.Settled = nil, false, false, false
 		c.status.Size, c.status.Target = n.Size, n.Target
 		if time.Since(v.began) > goodSession && !errors.Is(err, ErrMisbehaved) {
 			c.failures = 0

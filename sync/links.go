@@ -89,6 +89,7 @@ type contact struct {
 	heard      time.Time // by mDNS
 	totals     Progress  // of ended sessions
 	configured bool
+	deferred   bool // let the other side dial first, once
 }
 
 // live is one session of a contact.
@@ -111,7 +112,7 @@ const (
 	goodSession  = time.Minute      // after which failures are forgotten
 	sameTime     = 10 * time.Second // two sessions begun so close to each other are one meeting
 	contactsMax  = 1024
-	lookInterval = 5 * time.Second
+	lookInterval = 5 * time.Second // at who should be dialled, when nothing happens
 )
 
 // NewLinks prepares the host for sessions over a replica.
@@ -147,15 +148,14 @@ func (l *Links) Run(ctx context.Context) error {
 	if l.o.LAN {
 		l.work.Go(func() { listenLAN(ctx, l.host.h, l.heard) })
 	}
-	tick := time.NewTicker(lookInterval)
-	defer tick.Stop()
 	for ctx.Err() == nil {
-		l.dialDue(ctx)
+		next := time.NewTimer(l.dialDue())
 		select {
 		case <-ctx.Done():
-		case <-tick.C:
+		case <-next.C:
 		case <-l.kick:
 		}
+		next.Stop()
 	}
 	l.mu.Lock()
 	l.closed = true
@@ -283,7 +283,7 @@ func (l *Links) hurry(peer record.DeviceID) {
 	l.mu.Lock()
 	for d, c := range l.contacts {
 		if (peer == record.DeviceID{} || d == peer) && !c.barred {
-			c.notBefore, c.failures = time.Time{}, 0
+			c.notBefore, c.failures, c.deferred = time.Time{}, 0, true
 		}
 	}
 	l.mu.Unlock()
@@ -404,4 +404,11 @@ func (l *Links) begin() (ctx context.Context, done func()) {
 	}
 	l.work.Add(1)
 	return l.ctx, l.work.Done
+}
+
+// Hurry tries every peer at once, whatever waiting time it has, and makes
+// running sessions look again.
+func (l *Links) Hurry() {
+	l.hurry(record.DeviceID{})
+	l.Wake()
 }

@@ -45,12 +45,12 @@ func Run(ctx context.Context, rw io.ReadWriteCloser, s *Session, o RunOptions) e
 	if o.Stall == 0 {
 		o.Stall = stallMax
 	}
-	inner, cancel := context.WithCancel(ctx)
+	inner, cancel := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx for the goodbye
 	l := &link{rw: rw, s: s, o: o, in: make(chan Frame), out: make(chan Frame, 1), idle: make(chan struct{}, 1), broken: make(chan error, 2)}
 	var wg sync.WaitGroup
 	wg.Go(func() { l.read(inner) })
 	wg.Go(func() { l.write(inner) })
-	err := l.loop(inner, s.r.Subscribe(inner))
+	err := l.loop(ctx, s.r.Subscribe(inner))
 	if ctx.Err() != nil {
 		err = ErrStopped
 	}
