@@ -55,15 +55,16 @@ func register(q *request) error {
 	if len(problems) > 0 {
 		return q.detailsPage(q.postedForm(id, problems), detailsBody{})
 	}
-	if q.value("step") != "another" && q.value("unknown") == "" {
+	if q.value("step") != "another" && q.value("unknown") == "" && !q.begun.has(id) {
 		same, err := q.similar(r)
 		if err != nil {
 			return err
 		}
-		if len(same) > 0 {
+		if len(same) > 0 && !q.begun.has(id) { // begun meanwhile: the one found is the person just registered
 			return q.samePage(same)
 		}
 	}
+	q.begun.note(id)
 	patientID, err := q.clinic.Register(q.r.Context(), q.session, id, r)
 	if err != nil {
 		return q.detailsRefused(err, id, detailsBody{})

@@ -58,7 +58,12 @@ type line struct {
 func lineOf(c *Catalogue, n Counts) line {
 	switch {
 	case n.Refused > 0:
-		return line{kindRefused, c.Count("line.refused", n.Refused)}
+		refused := c.Count("line.refused", n.Refused)
+		n.Refused = 0
+		if n.Pending > 0 {
+			refused += ". " + lineOf(c, n).Text
+		}
+		return line{kindRefused, refused}
 	case n.VisitsOnlyHere > 0:
 		return line{kindSaved, c.Count("line.visits_only_here", n.VisitsOnlyHere)}
 	case n.Pending > 0:

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,33 +33,19 @@ type draftKey struct{ staffID, path string }
 // a lost phone or a refused save would otherwise take along.
 type draftShelf struct {
 	mu     sync.Mutex
-	drafts map[draftKey]draft    // guarded by mu
-	order  []draftKey            // oldest first; guarded by mu
-	saved  [savedFormsMax]string // ids of forms saved last, a ring; guarded by mu
-	next   int                   // place in saved; guarded by mu
+	drafts map[draftKey]draft // guarded by mu
+	order  []draftKey         // oldest first; guarded by mu
+	saved  *idRing            // ids of forms saved last
 }
 
-// savedFormsMax is how many saved forms are remembered, so that a late draft of one is dropped.
-const savedFormsMax = 64
-
-func newDraftShelf() *draftShelf { return &draftShelf{drafts: make(map[draftKey]draft)} }
+func newDraftShelf() *draftShelf {
+	return &draftShelf{drafts: make(map[draftKey]draft), saved: new(idRing)}
+}
 
 // done takes a saved form's draft away and ignores the ones still on their way.
 func (s *draftShelf) done(staffID, path, formID string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.removeLocked(draftKey{staffID, path})
-	s.saved[s.next] = formID
-	s.next = (s.next + 1) % savedFormsMax
-}
-
-func (s *draftShelf) isSavedLocked(formID string) bool {
-	for _, id := range s.saved {
-		if id == formID && id != "" {
-			return true
-		}
-	}
-	return false
+	s.saved.note(formID)
+	s.remove(staffID, path)
 }
 
 // keep stores a copy, without anything secret; forms that are too large are not kept.
@@ -75,7 +62,7 @@ func (s *draftShelf) keep(staffID, path string, values url.Values, now time.Time
 	key := draftKey{staffID, path}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.isSavedLocked(values.Get("form")) {
+	if s.saved.has(values.Get("form")) {
 		return
 	}
 	s.removeLocked(key)
@@ -133,6 +120,29 @@ func keepDraft(q *request) error {
 	q.drafts.keep(q.session.StaffID, path, q.r.PostForm, q.opts.Now())
 	q.w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// idRingMax is how many form ids are remembered.
+const idRingMax = 128
+
+// idRing remembers the last form ids noted.
+type idRing struct {
+	mu   sync.Mutex
+	ids  [idRingMax]string // guarded by mu
+	next int               // guarded by mu
+}
+
+func (r *idRing) note(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ids[r.next] = id
+	r.next = (r.next + 1) % idRingMax
+}
+
+func (r *idRing) has(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return id != "" && slices.Contains(r.ids[:], id)
 }
 
 // search is one query of one staff member.

@@ -23,13 +23,12 @@ func showLinks(q *request) error {
 	return q.show("links", p)
 }
 
-// sizeWords shows bytes in the largest whole unit.
+// sizeWords shows bytes in whole GB from two on, else in MB.
 func sizeWords(bytes int64) string {
-	const mega = 1 << 20
-	if bytes >= 10<<30 {
+	if bytes >= 2<<30 {
 		return formatCount(int(bytes>>30)) + "\u00a0GB"
 	}
-	return formatCount(int(bytes/mega)) + "\u00a0MB"
+	return formatCount(int(bytes>>20)) + "\u00a0MB"
 }
 
 func sendNow(q *request) error {

@@ -88,9 +88,9 @@ func pageFuncs(c *Catalogue, a *assets, location *time.Location) template.FuncMa
 		"when":  func(t time.Time) string { return formatTime(c, t.In(location)) },
 		"date":  func(date string) string { return formatDate(c, date) },
 		"since": func(now, t time.Time) string { return formatSince(c, now, t) },
-		"badge": func(b badge) badge { return b },
 		"num":   func(n int) string { return formatCount(n) },
 		"fault": func(f Fault) string { return faultWords(c, f) },
+		"grave": func(f Fault) bool { return graveFaults[f.Code] },
 		"field": newField,
 		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	}
@@ -104,6 +104,9 @@ func label(c *Catalogue, prefix, code string) string {
 	}
 	return code
 }
+
+// graveFaults are shown as danger: records could be lost or the region is not to be believed.
+var graveFaults = map[string]bool{"disk_full": true, "disk_fault": true, "split_view": true, "peer_bad_proof": true}
 
 func faultWords(c *Catalogue, f Fault) string {
 	key := "fault." + f.Code

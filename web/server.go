@@ -48,6 +48,7 @@ type server struct {
 	drafts   *draftShelf
 	searches *searchShelf
 	recent   *recentSessions
+	begun    *idRing       // registrations handed to the box: a second tap is not asked about its own person
 	streams  chan struct{} // one slot for each open stream
 	routes   []route
 }
@@ -108,7 +109,7 @@ func newServer(clinic Clinic, opts Options) (*server, error) {
 	}
 	s := &server{
 		clinic: clinic, opts: opts, render: render, assets: files,
-		drafts: newDraftShelf(), searches: newSearchShelf(), recent: newRecentSessions(),
+		drafts: newDraftShelf(), searches: newSearchShelf(), recent: newRecentSessions(), begun: new(idRing),
 		streams: make(chan struct{}, streamsMax),
 	}
 	s.routes = routeTable()

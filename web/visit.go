@@ -81,12 +81,15 @@ func (q *request) problemsFor(birth string) (first, others []fhir.Choice) {
 	return first, others
 }
 
-// measureRows lays the values of a visit out: blood pressure on one row, the others alone.
+// beside names the measures that stand on one row with the one before them.
+var beside = map[string]bool{"muac": true, "diastolic": true, "spo2": true}
+
+// measureRows lays the values of a visit out in rows.
 func measureRows(f form) [][]input {
 	var rows [][]input
 	for _, m := range fhir.Measures {
 		in := input{Form: f, Name: m.Field, Label: "measure." + m.Field, Kind: "decimal", Unit: m.Unit, Max: 12}
-		if m.Field == "diastolic" && len(rows) > 0 {
+		if beside[m.Field] && len(rows) > 0 {
 			rows[len(rows)-1] = append(rows[len(rows)-1], in)
 			continue
 		}
