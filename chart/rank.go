@@ -1,6 +1,9 @@
 package chart
 
-import "unicode/utf8"
+import (
+	"math/bits"
+	"unicode/utf8"
+)
 
 // Costs of one word of a query against one word of a row. An edit (a letter wrong, missing, too many, or two swapped) costs editCost.
 const (
@@ -113,6 +116,9 @@ func EditDistance(a, b string, most int) int {
 	if a == b {
 		return 0
 	}
+	if apart(a, b, most) {
+		return most + 1
+	}
 	var bufA, bufB [wordSizeMax]rune
 	ra, rb := appendRunes(bufA[:0], a), appendRunes(bufB[:0], b)
 	if len(ra) > len(rb) {
@@ -157,4 +163,21 @@ func appendRunes(out []rune, s string) []rune {
 		out = append(out, c)
 	}
 	return out
+}
+
+// apart says that the letters which only one of two ASCII words has are too many for most edits: an edit changes two at the most.
+func apart(a, b string, most int) bool {
+	setA, okA := letterSet(a)
+	setB, okB := letterSet(b)
+	return okA && okB && bits.OnesCount64(setA^setB) > 2*most
+}
+
+func letterSet(s string) (set uint64, ok bool) {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return 0, false
+		}
+		set |= 1 << (s[i] & 63)
+	}
+	return set, true
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/healthpost/healthpost/chart"
 	"github.com/healthpost/healthpost/fhir/sample"
 )
@@ -52,6 +54,42 @@ func TestEditDistance(t *testing.T) {
 			t.Errorf("EditDistance(%s, %s, %d) = %d, want %d", c.b, c.a, c.most, got, c.want)
 		}
 	}
+}
+
+// distance is the textbook form: the whole table, no shortcuts.
+func distance(a, b []rune) int {
+	d := make([][]int, len(a)+1)
+	for i := range d {
+		d[i] = make([]int, len(b)+1)
+		d[i][0] = i
+		for j := range d[i] {
+			switch {
+			case i == 0:
+				d[i][j] = j
+			case j > 0:
+				d[i][j] = min(d[i-1][j], d[i][j-1]) + 1
+				same := 1
+				if a[i-1] == b[j-1] {
+					same = 0
+				}
+				d[i][j] = min(d[i][j], d[i-1][j-1]+same)
+				if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+					d[i][j] = min(d[i][j], d[i-2][j-2]+1)
+				}
+			}
+		}
+	}
+	return d[len(a)][len(b)]
+}
+
+func TestEditDistanceIsExactUpToItsLimit(t *testing.T) {
+	word := rapid.StringOfN(rapid.RuneFrom([]rune("abcdeéከ")), 0, 8, -1)
+	rapid.Check(t, func(t *rapid.T) {
+		a, b, most := word.Draw(t, "a"), word.Draw(t, "b"), rapid.IntRange(0, 3).Draw(t, "most")
+		if got, want := chart.EditDistance(a, b, most), min(distance([]rune(a), []rune(b)), most+1); got != want {
+			t.Fatalf("EditDistance(%s, %s, %d) = %d, want %d", a, b, most, got, want)
+		}
+	})
 }
 
 func TestRankOrders(t *testing.T) {

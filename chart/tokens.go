@@ -22,14 +22,38 @@ func Words(text ...string) []string {
 		if len(t) > 4096 {
 			t = t[:4096]
 		}
-		if !ascii(t) {
-			t = norm.NFKD.String(t)
+		if ascii(t) {
+			out = appendASCII(out, strings.ToLower(t))
+			continue
 		}
-		for _, w := range strings.FieldsFunc(t, notInWord) {
+		for _, w := range strings.FieldsFunc(norm.NFKD.String(t), notInWord) {
 			if w = foldWord(w); w != "" && len(out) < wordsMax {
 				out = append(out, w)
 			}
 		}
+	}
+	return out
+}
+
+// appendASCII cuts lower case ASCII into words: what most names are, without copying them.
+func appendASCII(out []string, t string) []string {
+	for start := 0; start < len(t) && len(out) < wordsMax; {
+		if notInWord(rune(t[start])) {
+			start++
+			continue
+		}
+		end := start + 1
+		for end < len(t) && !notInWord(rune(t[end])) {
+			end++
+		}
+		w := t[start:end]
+		if strings.IndexByte(w, '\'') >= 0 {
+			w = strings.ReplaceAll(w, "'", "")
+		}
+		if w != "" {
+			out = append(out, w[:min(len(w), wordSizeMax)])
+		}
+		start = end
 	}
 	return out
 }
