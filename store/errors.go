@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/healthpost/healthpost/record"
 )
@@ -51,6 +52,8 @@ func (e *DamageError) Error() string {
 
 // Is makes errors.Is(err, ErrDamaged) hold.
 func (e *DamageError) Is(target error) bool { return target == ErrDamaged }
+
+var errNotExist = fs.ErrNotExist
 
 func damagedRow(key []byte, what string) *DamageError {
 	return &DamageError{Key: fmt.Sprintf("%q", key), What: what}

@@ -56,8 +56,27 @@ func (l lookup) feed(f record.Feed) (feedRow, bool, error) {
 	if err != nil || !ok {
 		return feedRow{}, false, err
 	}
+	if err := l.neverHeld(f, key); err != nil {
+		return feedRow{}, false, err
+	}
 	h := record.Head{RID: e.Opening}
 	return feedRow{Ordered: h, Held: h}, true, nil
+}
+
+// neverHeld checks that a feed without a row has no first record either: taking
+// a lost row for a new feed would let its author write the same places again.
+func (l lookup) neverHeld(f record.Feed, key []byte) error {
+	first := record.Position{Epoch: f.Epoch, Lane: f.Lane, N: 1}
+	for _, k := range [][]byte{keyPosition(pPending, first), keyPosition(pPosition, first)} {
+		_, ok, err := l.get(k)
+		if err == nil && ok {
+			err = damagedRow(key, "feed row is missing")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (l lookup) Head(f record.Feed) (record.Head, bool, error) {
@@ -77,6 +96,13 @@ func (l lookup) seqAt(p record.Position) (uint64, bool, error) {
 	}
 	key := keyPosition(pPosition, p)
 	b, ok, err := l.get(key)
+	if err == nil && !ok {
+		var f feedRow
+		if f, ok, err = l.feed(p.Feed()); err == nil && ok && p.N <= f.Ordered.N {
+			err = damagedRow(key, "position of an entry is missing")
+		}
+		ok = false
+	}
 	if err != nil || !ok {
 		return 0, false, err
 	}

@@ -138,9 +138,6 @@ func (t *tx) indexEntry(e *record.Entry) error {
 	at := ridRow{Seq: e.Seq}
 	t.put(keyIndexRID(rid), at.encode())
 	t.ordered[rid] = true
-	if pos.N > 0 {
-		t.put(keyPosition(pPosition, pos), binary.BigEndian.AppendUint64(nil, e.Seq))
-	}
 	if c := r.Core.Compartment; !c.IsZero() {
 		t.put(keyScope(c, e.Seq), nil)
 		t.put(keyScopeLast(c), binary.BigEndian.AppendUint64(nil, e.Seq+1))
@@ -159,6 +156,9 @@ func (t *tx) indexEntry(e *record.Entry) error {
 	}
 	if err := t.settle(pos, rid); err != nil {
 		return err
+	}
+	if pos.N > 0 {
+		t.put(keyPosition(pPosition, pos), binary.BigEndian.AppendUint64(nil, e.Seq))
 	}
 	t.arrive(rid, false, e.Seq)
 	return nil

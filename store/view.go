@@ -118,7 +118,18 @@ func (v *view) has(key []byte) (bool, error) {
 // scan calls f for the rows with a prefix in order of their keys, starting at
 // from (a whole key; nil is the first), until f returns false. Backwards it
 // starts at the last one at or before from. Key and value are f's to keep.
-func (v *view) scan(prefix, from []byte, backwards bool, f func(key, value []byte) (bool, error)) (err error) {
+func (v *view) scan(prefix, from []byte, backwards bool, f func(key, value []byte) (bool, error)) error {
+	return v.scanRaw(prefix, from, backwards, func(key, row []byte) (bool, error) {
+		value, err := openRow(key, row)
+		if err != nil {
+			return false, err
+		}
+		return f(key, value)
+	})
+}
+
+// scanRaw is scan with rows as they are stored.
+func (v *view) scanRaw(prefix, from []byte, backwards bool, f func(key, row []byte) (bool, error)) (err error) {
 	defer catch(prefix, &err)
 	over := v.overlay(prefix, from, backwards)
 	o := badger.DefaultIteratorOptions
@@ -155,11 +166,7 @@ func (v *view) scan(prefix, from []byte, backwards bool, f func(key, value []byt
 			}
 			it.Next()
 		}
-		value, err := openRow(key, row)
-		if err != nil {
-			return err
-		}
-		if more, err := f(key, value); err != nil || !more {
+		if more, err := f(key, row); err != nil || !more {
 			return err
 		}
 	}
