@@ -11,7 +11,8 @@
 // [ParseResource] refuses what no reader could agree on: bytes that are not UTF-8 or not JSON, a name given twice, nesting past
 // [DepthMax], a size past [ResourceSizeMax], an unknown resourceType, a malformed id, null, "", {} or [] where R4 (json.html) has no
 // meaning for them, two values for one choice ("valueQuantity" and "valueString"), wrong kinds and required elements of the types
-// that the page reads. It does not check terminologies or profiles. A refusal is a [*ResourceError] naming the element.
+// that the page reads. It does not check terminologies, profiles, or whether R4 knows an element of that name. A refusal is a
+// [*ResourceError] naming the element; it never holds what the element said.
 //
 // # Layout
 //
@@ -20,6 +21,7 @@
 //	rules.go     the table of rules for the types that the page reads
 //	bundle.go    ReadBundle, ReadNDJSON
 //	plan.go      Plan: a Bundle into saves of one patient each
-//	forms        registration.go, visit.go, measure.go
+//	reference.go the names a resource goes by and the forms a reference takes
+//	forms        registration.go, visit.go, visit_resources.go, measure.go
 //	views        view.go and view_*.go
 package fhir

@@ -20,10 +20,6 @@ const (
 	kindObject
 )
 
-func (k kind) String() string {
-	return [...]string{"null", "boolean", "number", "string", "array", "object"}[k]
-}
-
 // value is one JSON value. raw is a slice of the input; text is the decoded string of a kindText.
 type value struct {
 	kind    kind

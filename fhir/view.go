@@ -29,7 +29,7 @@ func (q Quantity) String() string { return strings.TrimSpace(q.Comparator + q.Va
 // Identifier is one business identifier.
 type Identifier struct{ System, Value string }
 
-// view reads the resource's tree for the views below. A resource that does not parse (none that ParseResource made) gives empty views.
+// tree is what the views below are read from. A resource that does not parse (none that ParseResource made) gives empty views.
 func (r Resource) tree() value {
 	v, err := parseJSON(r.JSON)
 	if err != nil {
