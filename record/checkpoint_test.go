@@ -148,7 +148,7 @@ func TestCheckpointRefused(t *testing.T) {
 		{"a root without padding", origin + "\n1234\n" + strings.TrimRight(root, "=") + "\n"},
 		{"a root in the URL alphabet", origin + "\n1234\n" + base64.URLEncoding.EncodeToString(bytes.Repeat([]byte{0xff}, 32)) + "\n"},
 		{"a root with loose bits", origin + "\n1234\n" + root[:42] + string(root[42]+1) + "=\n"},
-		{"another first line", "sum.golang.org\n1234\n" + root + "\n"},
+		{"another first line", "another.example/log\n1234\n" + root + "\n"},
 		{"lines of a note", "some words\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

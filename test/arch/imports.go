@@ -51,6 +51,7 @@ var modules = []module{
 	{path: "github.com/skip2/go-qrcode", in: []string{"web", "cmd", "node"}, why: "cards and invitations"},
 	{path: "github.com/spf13/cobra", in: []string{"cmd", "node"}, why: "command tree"},
 	{path: "github.com/spf13/pflag", in: []string{"cmd", "node"}, why: "flags of the command tree"},
+	{path: "google.golang.org/protobuf", in: []string{"store"}, why: "reads the index of Badger's tables"},
 	{path: "golang.org/x/crypto", why: "Argon2, XChaCha20-Poly1305"},
 	{path: "golang.org/x/mod", why: "signed notes and tile log hashing"},
 	{path: "golang.org/x/net", why: "HTML parsing in tests, address types"},
