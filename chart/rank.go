@@ -32,7 +32,7 @@ func (q Query) Rank(row Row) (cost int, ok bool) {
 	if len(q.words) == 0 {
 		return 0, false
 	}
-	if len(q.exact) >= exactMin && q.exact[len(q.exact)-1] <= '9' && (q.exact == exactKey(row.Card) || q.exact == exactKey(row.Phone)) {
+	if isNumber(q.exact) && (q.exact == exactKey(row.Card) || q.exact == exactKey(row.Phone)) {
 		return 0, true
 	}
 	names := Words(row.Given, row.Family)

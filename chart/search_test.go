@@ -29,6 +29,29 @@ func TestWordsFold(t *testing.T) {
 	}
 }
 
+func TestNumbersAreFound(t *testing.T) {
+	row := chart.Row{Given: "Ana", Card: "HP-00017", Phone: "0701 234 567"}
+	kept := chart.RowTokens(row)
+	for _, query := range []string{"HP-00017", "hp 00017", "00017", "0701234567", "0701 234567", "Ana HP-00017"} {
+		tokens := chart.QueryTokens(query)
+		if !slices.ContainsFunc(tokens, func(tok string) bool { return tok[0] == 'x' && slices.Contains(kept, tok) }) {
+			t.Errorf("%q has tokens %q", query, tokens)
+		}
+		if cost, ok := chart.Rank(query, row); !ok || cost > 2 {
+			t.Errorf("%q ranks %d, %v", query, cost, ok)
+		}
+	}
+}
+
+func TestQueryTokensComeMostTellingFirst(t *testing.T) {
+	got := chart.QueryTokens("Ana HP-017")
+	want := []string{"x:anahp017", "x:017", "w:017", "w:ana", "w:hp", "d:017", "d:ana", "d:01", "d:07", "d:17", "d:aa", "d:an", "d:hp", "d:na",
+		"p:017", "p:ana", "p:hp", "s:017", "s:an", "s:ap"}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
 func TestSound(t *testing.T) {
 	for _, pair := range [][2]string{{"okello", "okelo"}, {"wanjiru", "wanjilu"}, {"kato", "cato"}, {"habiba", "habiva"}, {"nyambura", "niambula"}, {"aisha", "eisa"}} {
 		if a, b := chart.Sound(pair[0]), chart.Sound(pair[1]); a != b {

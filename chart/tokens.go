@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"unicode"
@@ -104,15 +105,16 @@ func Tokens(name ...string) []string {
 // RowTokens are the tokens of everything by which a row can be found.
 func RowTokens(r Row) []string {
 	out := Tokens(r.Given, r.Family, r.Village, r.Mother)
-	for _, exact := range []string{r.Card, r.Phone} {
-		if k := exactKey(exact); k != "" {
-			out = append(out, "x:"+k)
+	for _, number := range append(Words(r.Card), exactKey(r.Card), exactKey(r.Phone)) {
+		if isNumber(number) {
+			out = append(out, "x:"+number)
 		}
 	}
 	return unique(out)
 }
 
-// Tokens are the tokens to look up for the query. Whoever has none of them is not meant; whoever has some must be ranked.
+// Tokens are the tokens to look up for the query, the most telling first: whoever looks at a bounded number of people should take them
+// in this order. Whoever has none of the tokens is not meant; whoever has some must be ranked.
 func (q Query) Tokens() []string {
 	var out []string
 	for _, w := range q.words {
@@ -122,20 +124,30 @@ func (q Query) Tokens() []string {
 		}
 		out = append(out, "p:"+string(letters[:min(len(letters), prefixMax)]))
 		out = append(out, nearTokens(w)...)
-		if len(w) >= exactMin && strings.ContainsFunc(w, unicode.IsDigit) {
+		if isNumber(w) {
 			out = append(out, "x:"+w)
 		}
 	}
-	if len(q.exact) >= exactMin {
+	if isNumber(q.exact) {
 		out = append(out, "x:"+q.exact)
 	}
-	return unique(out)
+	out = unique(out)
+	slices.SortStableFunc(out, func(a, b string) int { return cmp.Or(telling(a)-telling(b), len(b)-len(a)) })
+	return out
 }
+
+// telling orders the kinds of tokens: numbers, whole words, words one slip away, beginnings, sounds.
+func telling(token string) int { return strings.IndexByte("xwdps", token[0]) }
 
 // QueryTokens are the tokens of ParseQuery(query).
 func QueryTokens(query string) []string { return ParseQuery(query).Tokens() }
 
 const exactMin = 3 // letters of a card or phone number that is looked up
+
+// isNumber tells a word that can be all or the last part of a card or phone number.
+func isNumber(w string) bool {
+	return len(w) >= exactMin && strings.ContainsFunc(w, unicode.IsDigit)
+}
 
 // exactKey is a card or phone number without spaces and marks.
 func exactKey(s string) string {
