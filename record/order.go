@@ -74,11 +74,17 @@ func (v Verdict) String() string {
 	return verdictNames[v]
 }
 
-// Final reports whether these very bytes are refused for good, so that the
-// author is told and opens another epoch. A stranger may yet become a member.
-// BadSignature and BadBody speak of the bytes, not of the author: whoever passed
-// the record on may have changed them.
-func (v Verdict) Final() bool { return v >= Equivocation && v != UnknownDevice }
+// Final reports whether no record with this rid can ever be ordered, so that its
+// author is told and opens another epoch. A stranger may yet become a member. The
+// rid covers neither signature nor body: whoever passed the record on may have
+// changed them, and the author's own copy may still be sound.
+func (v Verdict) Final() bool {
+	switch v {
+	case Equivocation, BadPrev, Revoked, Quarantined, NotAllowed:
+		return true
+	}
+	return false
+}
 
 // Outcome is the answer for one record of a batch.
 type Outcome struct {
@@ -258,6 +264,9 @@ func (o *Orderer) contradiction(r *Record) (Verdict, error) {
 // author finds the device that must have signed r.
 func (o *Orderer) author(r *Record) (DeviceID, Verdict, error) {
 	if r.Core.opening() {
+		if !bodyMatches(r) { // NotAllowed must speak of what was signed
+			return DeviceID{}, BadBody, nil
+		}
 		body, err := DecodeEpochOpen(r.Body)
 		if err != nil {
 			return DeviceID{}, NotAllowed, nil
@@ -278,14 +287,18 @@ func (o *Orderer) author(r *Record) (DeviceID, Verdict, error) {
 }
 
 func (o *Orderer) checkBytes(r *Record, device DeviceID) Verdict {
-	// An absent body is an empty one here, so that nil and []byte{} agree.
-	if uint64(len(r.Body)) != uint64(r.Core.BodyLen) || hashBody(r.Body) != r.Core.BodyHash {
+	if !bodyMatches(r) {
 		return BadBody
 	}
 	if !o.verified(r.rid, r.Sig) && r.VerifySignature(device) != nil {
 		return BadSignature
 	}
 	return Ordered
+}
+
+// bodyMatches takes an absent body for an empty one, so that nil and []byte{} agree.
+func bodyMatches(r *Record) bool {
+	return uint64(len(r.Body)) == uint64(r.Core.BodyLen) && hashBody(r.Body) == r.Core.BodyHash
 }
 
 func (o *Orderer) member(d DeviceID) (Member, bool, error) {

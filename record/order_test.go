@@ -131,6 +131,12 @@ var orderCases = []struct {
 	{"a body where there is none", func(g *region) []record.Record {
 		return []record.Record{g.clinics[0].write(0, 31, record.CompartmentID{}, nil).WithBody([]byte("x"))}
 	}, record.BadBody},
+	{"an opening with another body", func(g *region) []record.Record {
+		return []record.Record{g.clinics[0].open().WithBody([]byte("noise"))}
+	}, record.BadBody},
+	{"an opening without its body", func(g *region) []record.Record {
+		return []record.Record{g.clinics[0].open().WithBody(nil)}
+	}, record.BadBody},
 	{"a stranger opens", func(g *region) []record.Record { return []record.Record{newBox("stranger").open()} }, record.UnknownDevice},
 	{"a stranger writes", func(g *region) []record.Record {
 		s := newBox("stranger")
@@ -320,7 +326,8 @@ func TestOrderAnswers(t *testing.T) {
 }
 
 func TestVerdictFinal(t *testing.T) {
-	later := map[record.Verdict]bool{record.Ordered: true, record.Duplicate: true, record.Gap: true, record.UnknownEpoch: true, record.UnknownDevice: true}
+	later := map[record.Verdict]bool{record.Ordered: true, record.Duplicate: true, record.Gap: true, record.UnknownEpoch: true, record.UnknownDevice: true,
+		record.BadSignature: true, record.BadBody: true}
 	names := map[string]bool{}
 	for v := record.Ordered; v <= record.NotAllowed; v++ {
 		if v.Final() == later[v] {
@@ -595,4 +602,22 @@ func TestUnreadableStateDecidesNothing(t *testing.T) {
 			t.Error("a hundred reads for one record")
 		})
 	}
+}
+
+// Whoever passes a record on may spoil its signature or body. The verdict on that
+// never bars the author's own copy.
+func TestSpoiledCopyBarsNothing(t *testing.T) {
+	g := newRegion(t)
+	c := g.clinics[0]
+	for _, r := range []record.Record{c.visit("a", "1"), c.open(), c.visit("a", "2")} {
+		spoiled := r
+		spoiled.Sig[5] ^= 1
+		for i, copied := range []record.Record{spoiled, r.WithBody([]byte("x")), r.WithBody(nil), r} {
+			out := g.order(t, startMillis, copied)[0]
+			if out.Verdict.Final() || (out.Verdict == record.Ordered) != (i == 3) {
+				t.Errorf("copy %d of n %d: got %q", i, r.Position().N, out.Verdict)
+			}
+		}
+	}
+	g.Check(t)
 }
