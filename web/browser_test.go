@@ -27,6 +27,10 @@ var shots = flag.String("shots", "", "write a picture of every screen to this fo
 // chromium is the browser these tests need; without it they fail.
 const chromium = "/usr/bin/chromium"
 
+// plainHost is a name that a browser does not take for a secure place, as it does localhost: a box in the
+// building has such a name, and browsers then send no Sec-Fetch headers.
+const plainHost = "clinic.home.arpa"
+
 // stepMax bounds one step in the browser, on a busy machine.
 const stepMax = 60 * time.Second
 
@@ -49,6 +53,7 @@ func newBrowser(t testing.TB) *browser {
 		"disable-component-update", "disable-sync", "hide-scrollbars"} {
 		opts = append(opts, chromedp.Flag(name, true))
 	}
+	opts = append(opts, chromedp.Flag("host-resolver-rules", "MAP "+plainHost+" 127.0.0.1"))
 	alloc, cancelAlloc := chromedp.NewExecAllocator(context.Background(), opts...)
 	ctx, cancel := chromedp.NewContext(alloc)
 	t.Cleanup(func() { cancel(); cancelAlloc() })
@@ -249,6 +254,9 @@ func TestBrowserEveryPageFits(t *testing.T) {
 				h := &heldPages{Handler: web.New(fake, x.options())}
 				x.serve(h)
 				fake.box.Languages = []string{language}
+				if *shots != "" && !strings.Contains(c.name, "conflict") && c.name != "links" {
+					fake.setState(x.people.conflict, chart.State{Kind: chart.Confirmed, Seq: 7}) // an ordinary day, for the pictures
+				}
 				h.held = c.show(x)
 				b.useSession(x)
 				b.size(320, 640)
@@ -270,10 +278,15 @@ func TestBrowserEveryPageFits(t *testing.T) {
 // picture writes what a phone of 360 by 740 shows, when asked to.
 func (b *browser) picture(name, language string) {
 	b.t.Helper()
+	b.pictureAt(name+"-"+language, 360, 740)
+}
+
+func (b *browser) pictureAt(name string, width, height int64) {
+	b.t.Helper()
 	if *shots == "" {
 		return
 	}
-	b.size(360, 740)
+	b.size(width, height)
 	ctx, cancel := context.WithTimeout(b.ctx, stepMax)
 	defer cancel()
 	for suffix, shot := range map[string]chromedp.Action[[]byte]{"": chromedp.CaptureScreenshot(), "-whole": chromedp.FullScreenshot(100)} {
@@ -281,7 +294,7 @@ func (b *browser) picture(name, language string) {
 		if err != nil {
 			b.t.Fatalf("picture: %v", err)
 		}
-		if err := os.WriteFile(filepath.Join(*shots, name+"-"+language+suffix+".png"), png, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(*shots, name+suffix+".png"), png, 0o644); err != nil {
 			b.t.Fatal(err)
 		}
 	}
@@ -435,5 +448,25 @@ func TestBrowserErrorSummaryTakesFocus(t *testing.T) {
 	if got := evaluate[string](b, `document.activeElement.id+'='+document.activeElement.value`); got != "temperature=390" {
 		t.Errorf("link leads to %q", got)
 	}
+	b.check()
+}
+
+func TestBrowserAtAPlainAddress(t *testing.T) {
+	x := newFixture(t)
+	x.server.URL = strings.Replace(x.server.URL, "127.0.0.1", plainHost, 1)
+	b := newBrowser(t)
+	b.size(360, 740)
+	b.signIn(x)
+	b.open(x.server.URL + "/patient/" + x.people.adult + "/visit")
+	if evaluate[bool](b, "window.isSecureContext") {
+		t.Fatal("the address is a secure place: this test shows nothing")
+	}
+	b.click(`label[for="problem-pain"]`)
+	b.press(`main form[action$="/visit"] button.main`)
+	if got := b.text(".notice"); !strings.HasPrefix(got, "The visit is saved.") {
+		t.Errorf("notice %q", got)
+	}
+	x.fake.setState(x.people.adult, chart.State{Kind: chart.Confirmed})
+	b.waitText("article .badge", "In the regional record")
 	b.check()
 }

@@ -114,6 +114,7 @@ func TestBrowserConsole(t *testing.T) {
 		t.Errorf("too wide at 320: %s", found)
 	}
 	b.picture("console", "en")
+	b.pictureAt("console-wide", 1000, 760)
 	b.waitText("section:nth-of-type(4) .link-state", "Link works")
 	b.press("section:nth-of-type(4) button")
 	b.waitText("section:nth-of-type(4) .link-state", "Link is cut")

@@ -28,6 +28,8 @@ var (
 	EasyPIN        = easyPIN
 	TemplateFiles  = templateFiles
 	AssetFiles     = assetFiles
+	ParseRefs      = parseRefs
+	EncodeRefs     = encodeRefs
 )
 
 // AgeText is an age in words.

@@ -98,3 +98,19 @@ func FuzzJoinDate(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParseRefs(f *testing.F) {
+	f.Add("0011223344556677.0 8899aabbccddeeff.65535")
+	f.Add(" . ")
+	f.Add(strings.Repeat("0011223344556677.1 ", 40))
+	f.Fuzz(func(t *testing.T, text string) {
+		refs, err := web.ParseRefs(text)
+		if err != nil {
+			return
+		}
+		again, err := web.ParseRefs(web.EncodeRefs(refs))
+		if err != nil || len(again) != len(refs) || len(refs) == 0 || len(refs) > 32 {
+			t.Errorf("%q: %v, then %v: %v", text, refs, again, err)
+		}
+	})
+}

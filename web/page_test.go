@@ -220,7 +220,7 @@ func TestEveryTemplateIsShown(t *testing.T) {
 
 func TestEveryPageCarriesItsHeaders(t *testing.T) {
 	want := map[string]string{
-		"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+		"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin",
 		"Content-Type": "text/html; charset=utf-8", "X-Frame-Options": "DENY",
 	}
 	inEachPage(t, func(t *testing.T, _ pageCase, _ string, a answer) {
@@ -335,6 +335,18 @@ func TestGolden(t *testing.T) {
 					t.Errorf("page differs from %s; run with -update and look at the change", path)
 				}
 			})
+		}
+	}
+}
+
+func BenchmarkPatientPage(b *testing.B) {
+	x := newFixture(b)
+	x.signIn()
+	path := "/patient/" + x.people.child
+	b.ReportAllocs()
+	for b.Loop() {
+		if a := x.get(path); a.status != http.StatusOK {
+			b.Fatalf("status %d", a.status)
 		}
 	}
 }

@@ -53,6 +53,7 @@ type visitCard struct {
 	When, Author string
 	Urgent, Gone bool
 	Reason       string // of a withdrawal
+	Refusal      string // why the region did not take it
 	Badge        badge
 	Values       []factLine // measurements
 	Facts        []factLine
@@ -216,6 +217,9 @@ func (q *request) visitCard(patientID string, v *chart.Visit) visitCard {
 	card := visitCard{
 		When: formatTime(q.words, v.At.In(q.opts.Location)), Author: firstOf(v.Shown.Author, v.View.Author), Urgent: v.View.Urgent,
 		Badge: badgeOf(q.words, v.Shown.State, ridText(v.Shown.RID)), Withdraw: withdrawPath(patientID, v.Line),
+	}
+	if v.Shown.State.Kind == chart.Refused {
+		card.Refusal = label(q.words, "refusal", v.Shown.State.Reason)
 	}
 	var later []factLine
 	for _, o := range v.Observations {

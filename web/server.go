@@ -142,6 +142,8 @@ func routeTable() []route {
 }
 
 // NewServer returns an http.Server with the limits and timeouts the page is meant to run under.
+// Streams of events last as long as their browser: before Shutdown, cancel the context that
+// BaseContext gives, or Shutdown waits for them.
 func NewServer(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           h,
