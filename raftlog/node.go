@@ -277,7 +277,7 @@ func (n *Node) campaign(r *running) {
 		return
 	}
 	var resp raft.TimeoutNowResponse
-	if err := r.link.TimeoutNow(n.name, n.where, &raft.TimeoutNowRequest{}, &resp); err != nil {
+	if err := r.link.TimeoutNow(n.name, n.where, &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}, &resp); err != nil {
 		n.log.Debug().Err(err).Msg("standing for election takes a timeout")
 	}
 }
