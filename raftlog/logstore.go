@@ -227,34 +227,31 @@ func (s *logStore) skipGapLocked(lo, hi *uint64, tail bool) error {
 	return nil
 }
 
-// agree makes the log agree with a snapshot at index and term, in one update
-// with the rows of the snapshot. If an item of another term stands at index it
-// is replaced by an empty one of the snapshot's term. last says that this was
-// the last item.
+// dropConflict makes room for a snapshot at index and term: if an item of
+// another term stands at index, it and all after it are deleted. They came from
+// a leader that lost its place before a majority had them, so they can never be
+// ordered.
 //
-// Without this a follower with items of a lost leader would answer every later
-// append with "previous term differs", because raft keeps those items and looks
-// at them before it looks at the snapshot; the leader would send the snapshot
-// again, for ever.
-func (s *logStore) agree(index, term uint64, rows []Row) (replaced, last bool, err error) {
+// Raft would keep them, and a follower compares the item before an append with
+// its log before it looks at its snapshot. It would refuse every append after
+// the snapshot and get the snapshot again, for ever. Raft also remembers its
+// last item and cannot be told that it is gone: whoever drops items must start
+// raft again.
+func (s *logStore) dropConflict(index, term uint64) (dropped bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var here raft.Log
 	switch err := s.getLocked(index, &here); {
-	case err == nil && here.Term != term:
-		replaced = true
-	case err != nil && err != raft.ErrLogNotFound:
-		return false, false, err
+	case err == raft.ErrLogNotFound:
+		return false, nil
+	case err != nil:
+		return false, err
+	case here.Term == term:
+		return false, nil
 	}
-	empty := raft.Log{Index: index, Term: term, Type: raft.LogNoop}
-	if replaced {
-		rows = append(rows, Row{Key: indexKey(prefixLog, index), Value: encodeLog(&empty)})
+	err = s.deleteLocked(index, s.last)
+	if again := s.readBoundsLocked(); err == nil {
+		err = again
 	}
-	if err := s.updateLocked(rows); err != nil {
-		return false, false, err
-	}
-	if replaced {
-		s.rememberLocked(&empty)
-	}
-	return replaced, replaced && index == s.last, nil
+	return true, err
 }

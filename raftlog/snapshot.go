@@ -91,14 +91,13 @@ func snapshotKey(index, term uint64) []byte {
 	return binary.BigEndian.AppendUint64(indexKey(prefixSnapshot, index), term)
 }
 
-// snapshotStore is a raft.SnapshotStore on the KV of the log, because a snapshot
-// that arrives has to change the log in the same step: see logStore.agree.
+// snapshotStore is a raft.SnapshotStore on the KV of the log. A snapshot that
+// arrives may have to change the log first: see logStore.dropConflict.
 type snapshotStore struct {
 	kv   KV
 	logs *logStore
-	// mustReopen is told when raft has to be started again to see what changed.
-	mustReopen func()
-	careless   bool // tests only: leave the log as it is
+	mustReopen func() // raft has to start again to see that its log changed
+	careless   func() // tests only: instead of changing the log
 }
 
 // Create starts a snapshot at a place in the raft log.
@@ -222,14 +221,18 @@ func (k *snapshotSink) Close() error {
 		return fmt.Errorf("writing snapshot: %w", err)
 	}
 	rows = append(rows, Row{Key: snapshotKey(k.row.Index, k.row.Term), Value: value})
-	if k.store.careless {
+	if k.store.careless != nil {
+		k.store.careless()
 		return k.store.kv.Update(rows)
 	}
-	_, last, err := k.store.logs.agree(k.row.Index, k.row.Term, rows)
+	dropped, err := k.store.logs.dropConflict(k.row.Index, k.row.Term)
+	if err == nil {
+		err = k.store.kv.Update(rows)
+	}
 	if err != nil {
 		return fmt.Errorf("writing snapshot: %w", err)
 	}
-	if last {
+	if dropped {
 		k.store.mustReopen()
 	}
 	return nil

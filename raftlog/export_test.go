@@ -1,0 +1,183 @@
+package raftlog
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/hashicorp/raft"
+	"github.com/healthpost/healthpost/record"
+	"github.com/rs/zerolog"
+)
+
+// What black-box tests need from inside.
+
+var (
+	EncodeLog       = encodeLog
+	DecodeLog       = decodeLog
+	DecodeReference = decodeReference
+	DecodeSnapshot  = decodeSnapshot
+	DecodeHubState  = decodeHubState
+	ErrNotFoundText = errNotFound
+)
+
+func OpenLogStore(kv KV) (raft.LogStore, error) { return openLogStore(kv) }
+func OpenStable(kv KV) raft.StableStore         { return stableStore{kv} }
+func NewLogger(l zerolog.Logger) *hcLogger      { return newHCLogger(l) }
+
+// SetCareless leaves the log as it is when a snapshot is stored, and tells.
+func (n *Node) SetCareless(told func()) { n.snaps.careless = told }
+
+// TakeSnapshot takes a snapshot and gives its raft index.
+func (n *Node) TakeSnapshot() (uint64, error) {
+	f := n.running.Load().raft.Snapshot()
+	if err := f.Error(); err != nil {
+		return 0, err
+	}
+	meta, rc, err := f.Open()
+	if err != nil {
+		return 0, err
+	}
+	rc.Close()
+	return meta.Index, nil
+}
+
+// MemNet connects nodes in one process, and cuts them apart.
+type MemNet struct {
+	Pipelined bool
+
+	mu    sync.Mutex // guards what follows
+	links map[raft.ServerAddress]*memLink
+	apart map[raft.ServerAddress]bool
+}
+
+func NewMemNet() *MemNet {
+	return &MemNet{links: map[raft.ServerAddress]*memLink{}, apart: map[raft.ServerAddress]bool{}}
+}
+
+// Attach makes o use the net.
+func (m *MemNet) Attach(o *Options) {
+	p := o.Profile
+	o.link = func(self local) (link, error) {
+		_, t := raft.NewInmemTransportWithTimeout(self.address, p.Call)
+		l := &memLink{InmemTransport: t, net: m, self: self}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.links[self.address] = l
+		return l, nil
+	}
+}
+
+// Isolate cuts a device off, or joins it again.
+func (m *MemNet) Isolate(d record.DeviceID, apart bool) {
+	a, err := addressOf(d)
+	if err != nil {
+		panic(err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.apart[a] = apart
+	for _, l := range m.links {
+		if apart {
+			l.Disconnect(a)
+			if l.self.address == a {
+				l.DisconnectAll()
+			}
+		}
+	}
+}
+
+type memLink struct {
+	*raft.InmemTransport
+	net  *MemNet
+	self local
+}
+
+// route makes the transport reach a server, or says why it cannot.
+func (l *memLink) route(id raft.ServerID, a raft.ServerAddress) error {
+	l.net.mu.Lock()
+	defer l.net.mu.Unlock()
+	peer := l.net.links[a]
+	switch {
+	case peer == nil || l.net.links[l.self.address] != l:
+		return fmt.Errorf("nobody at this address")
+	case a != l.self.address && (l.net.apart[a] || l.net.apart[l.self.address]):
+		return fmt.Errorf("cut off")
+	case peer.self.name != id:
+		return fmt.Errorf("meant for another server")
+	}
+	l.Connect(a, peer.InmemTransport)
+	return nil
+}
+
+func (l *memLink) AppendEntriesPipeline(id raft.ServerID, a raft.ServerAddress) (raft.AppendPipeline, error) {
+	if !l.net.Pipelined {
+		return nil, raft.ErrPipelineReplicationNotSupported
+	}
+	if err := l.route(id, a); err != nil {
+		return nil, err
+	}
+	return l.InmemTransport.AppendEntriesPipeline(id, a)
+}
+
+func (l *memLink) AppendEntries(id raft.ServerID, a raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if err := l.route(id, a); err != nil {
+		return err
+	}
+	return l.InmemTransport.AppendEntries(id, a, args, resp)
+}
+
+func (l *memLink) RequestVote(id raft.ServerID, a raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if err := l.route(id, a); err != nil {
+		return err
+	}
+	return l.InmemTransport.RequestVote(id, a, args, resp)
+}
+
+func (l *memLink) RequestPreVote(id raft.ServerID, a raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if err := l.route(id, a); err != nil {
+		return err
+	}
+	return l.InmemTransport.RequestPreVote(id, a, args, resp)
+}
+
+func (l *memLink) InstallSnapshot(id raft.ServerID, a raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	if err := l.route(id, a); err != nil {
+		return err
+	}
+	return l.InmemTransport.InstallSnapshot(id, a, args, resp, data)
+}
+
+func (l *memLink) TimeoutNow(id raft.ServerID, a raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	if err := l.route(id, a); err != nil {
+		return err
+	}
+	return l.InmemTransport.TimeoutNow(id, a, args, resp)
+}
+
+func (l *memLink) ask(_ context.Context, d record.DeviceID) (hubState, error) {
+	a, err := addressOf(d)
+	if err != nil {
+		return hubState{}, err
+	}
+	l.net.mu.Lock()
+	peer := l.net.links[a]
+	cut := l.net.apart[a] || l.net.apart[l.self.address]
+	l.net.mu.Unlock()
+	if peer == nil || cut {
+		return hubState{}, fmt.Errorf("nobody at this address")
+	}
+	return peer.self.state(), nil
+}
+
+func (l *memLink) sweep() {}
+
+func (l *memLink) Close() error {
+	l.net.mu.Lock()
+	if l.net.links[l.self.address] == l {
+		delete(l.net.links, l.self.address)
+	}
+	l.net.mu.Unlock()
+	return l.InmemTransport.Close()
+}
