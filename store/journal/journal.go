@@ -55,12 +55,12 @@ type Stats struct {
 	SyncedLast uint64 // sequence
 }
 
-// Journal is an open journal. Append and Checkpoint may run concurrently;
-// two Appends may not.
+// Journal is an open journal. Append, Checkpoint and Close are called by one
+// goroutine at a time; Stats, Live, Last and Err by any.
 type Journal struct {
 	o Options
 
-	mu     sync.Mutex // guards segs and spares
+	mu     sync.Mutex // guards segs, spares and the checkpoint
 	segs   []segment  // in order; the last one is written to
 	spares []string
 
@@ -194,8 +194,13 @@ func ignoreEOF(err error) error {
 	return err
 }
 
-// Last is the checkpoint that Open found: every frame up to seq is elsewhere.
-func (j *Journal) Last() (seq uint64, note []byte) { return j.ckptSeq, j.ckptNote }
+// Last is the last checkpoint: every frame up to seq is elsewhere. The note is
+// the one that Open found.
+func (j *Journal) Last() (seq uint64, note []byte) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.ckptSeq, j.ckptNote
+}
 
 // Next is the sequence that the next frame gets. It holds after Replay.
 func (j *Journal) Next() uint64 { return j.next }
@@ -277,22 +282,27 @@ func (j *Journal) sync(f File) error {
 	return err
 }
 
-func (j *Journal) startSegment() error {
-	number := uint64(1)
+// nextSegment gives a number above every one in use, and a spare if there is one.
+func (j *Journal) nextSegment() (number uint64, spare string) {
 	j.mu.Lock()
-	if len(j.segs) > 0 {
-		number = j.segs[len(j.segs)-1].number + 1
+	defer j.mu.Unlock()
+	for _, s := range j.segs {
+		number = max(number, s.number)
 	}
-	var spare string
-	if len(j.spares) > 0 {
-		spare, j.spares = j.spares[0], j.spares[1:]
-		if n, err := strconv.ParseUint(strings.TrimSuffix(spare, ".spare"), 16, 64); err == nil && n >= number {
-			number = n + 1
+	for _, s := range j.spares {
+		if n, err := strconv.ParseUint(strings.TrimSuffix(s, ".spare"), 16, 64); err == nil {
+			number = max(number, n)
 		}
 	}
-	j.mu.Unlock()
+	if len(j.spares) > 0 {
+		spare, j.spares = j.spares[0], j.spares[1:]
+	}
+	return number + 1, spare
+}
+
+func (j *Journal) startSegment() error {
+	number, spare := j.nextSegment()
 	if j.cur != nil {
-		number = max(number, j.cur.head.number+1)
 		if err := j.cur.f.Close(); err != nil {
 			return err
 		}
@@ -346,8 +356,11 @@ func (j *Journal) Checkpoint(seq uint64, note []byte) error {
 	if err := j.Err(); err != nil {
 		return err
 	}
-	if len(note) > noteBytesMax {
-		return fmt.Errorf("writing journal checkpoint: note of %d bytes", len(note))
+	j.mu.Lock()
+	last := j.ckptSeq
+	j.mu.Unlock()
+	if len(note) > noteBytesMax || seq < last || seq >= j.next {
+		return fmt.Errorf("writing journal checkpoint: frame %d after %d, note of %d bytes", seq, last, len(note))
 	}
 	if err := j.writeCheckpoint(seq, note); err != nil {
 		return j.fault(fmt.Errorf("writing journal checkpoint: %w", err))

@@ -11,7 +11,7 @@ import (
 // frame does not verify it returns a DamageError, having applied those before.
 func (j *Journal) Replay(apply func(seq uint64, payload []byte) error) error {
 	want := j.ckptSeq + 1
-	for i, s := range j.segs {
+	for _, s := range j.segs {
 		if s.base > want {
 			return fmt.Errorf("replaying journal: %w", &DamageError{File: s.name, Seq: want, What: "frames before this segment are missing"})
 		}
@@ -23,26 +23,12 @@ func (j *Journal) Replay(apply func(seq uint64, payload []byte) error) error {
 		if r.size, err = f.Size(); err == nil {
 			want, err = r.replay(s.segmentHead, want, apply)
 		}
-		if err == nil {
-			err = j.laterFrames(i, want)
-		}
 		if err = errors.Join(err, f.Close()); err != nil {
 			return fmt.Errorf("replaying journal: %w", err)
 		}
 	}
 	j.next = want
 	j.synced.Store(want - 1)
-	return nil
-}
-
-// laterFrames checks that the segments after i start at or before want: when a
-// later one is readable and starts past it, frames of segment i are lost.
-func (j *Journal) laterFrames(i int, want uint64) error {
-	for _, s := range j.segs[i+1:] {
-		if s.base > want {
-			return &DamageError{File: j.segs[i].name, Seq: want, What: "its last frames are missing and a later segment exists"}
-		}
-	}
 	return nil
 }
 
