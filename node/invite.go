@@ -209,6 +209,8 @@ func (n *Node) welcome(encryption []byte) ([]byte, error) {
 	for _, m := range members {
 		if m.Active() && m.Role.Orders() {
 			resp.Seed.Hubs = append(resp.Seed.Hubs, seedHub{Device: m.Device[:], Addresses: orEmpty(m.Addresses)})
+		} else if m.Active() && len(resp.Seed.Members) < seedMembersMax {
+			resp.Seed.Members = append(resp.Seed.Members, m.Device[:])
 		}
 	}
 	current, ok := n.keys.CurrentReading()

@@ -1,10 +1,12 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/healthpost/healthpost/record"
@@ -251,10 +253,14 @@ func (n *Node) waitOrdered(ctx context.Context, rid record.RID) error {
 // hubSeed is the hub set a joining box is told by the hub that admits it. It
 // counts until the box's own ledger reaches the size the hub had then.
 type hubSeed struct {
-	_    struct{} `cbor:",toarray"`
-	Size uint64
-	Hubs []seedHub
+	_       struct{} `cbor:",toarray"`
+	Size    uint64
+	Hubs    []seedHub
+	Members [][]byte // devices of active members of other roles, so that neighbours know one another before the ledger is here
 }
+
+// seedMembersMax keeps a welcome under the size of one answer.
+const seedMembersMax = 1000
 
 type seedHub struct {
 	_         struct{} `cbor:",toarray"`
@@ -276,28 +282,19 @@ func (n *Node) hubs() []record.DeviceID {
 	return n.store.Hubs()
 }
 
-// isMember is who may connect: active members, and the hubs of the seed until
-// the ledger is here.
+// isMember is who may connect: active members of the ledger, and those of the
+// seed until the ledger is here.
 func (n *Node) isMember(d record.DeviceID) bool {
 	m, ok, err := n.store.Member(d)
 	if err == nil && ok {
 		return m.Active()
 	}
-	for _, h := range n.hubs() {
-		if h == d {
-			return true
-		}
-	}
-	return false
+	return n.isHub(d) || n.seed != nil && n.store.Head().Size < n.seed.Size &&
+		slices.ContainsFunc(n.seed.Members, func(m []byte) bool { return bytes.Equal(m, d[:]) })
 }
 
 func (n *Node) isHub(d record.DeviceID) bool {
-	for _, h := range n.hubs() {
-		if h == d {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(n.hubs(), d)
 }
 
 // dialAddresses are the boxes to reach: as configured, else the hubs of the

@@ -32,6 +32,16 @@ func (r replica) Ingest(ctx context.Context, from record.DeviceID, recs []record
 	return peersync.Ingested{New: in.New, Known: in.Known, Heads: in.Heads, Refused: in.Refused}, err
 }
 
+// Extend waits, when it fails, until what other sessions wrote meanwhile can be
+// read, so that the session sees that it was overtaken and does not blame its peer.
+func (r replica) Extend(ctx context.Context, entries []record.Entry, target record.TreeHead, proof []record.Hash) error {
+	err := r.Store.Extend(ctx, entries, target, proof)
+	if err == nil {
+		return nil
+	}
+	return errors.Join(err, r.Store.Barrier(ctx))
+}
+
 func (r replica) Refused() ([]peersync.Refusal, error) {
 	list, err := r.Store.Refused()
 	out := make([]peersync.Refusal, 0, len(list))
