@@ -130,13 +130,14 @@ func (w *topoWalk) needs(i int) []int {
 	for _, it := range w.in[i].Body.Items {
 		for _, ref := range it.Base {
 			for _, j := range w.index[ref.RID] {
-				if w.state[j] == 0 && !slices.Contains(next, j) {
+				if w.state[j] == 0 {
 					next = append(next, j)
 				}
 			}
 		}
 	}
 	slices.Sort(next)
+	next = slices.Compact(next)
 	slices.Reverse(next)
 	return next
 }

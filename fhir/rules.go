@@ -60,6 +60,9 @@ type rule struct {
 	codes    map[string][]string // required bindings
 }
 
+var financialCodes = map[string][]string{"status": words("active cancelled draft entered-in-error"),
+	"use": words("claim preauthorization predetermination"), "outcome": words("queued complete error partial")}
+
 // rules holds the types that the page reads and the forms write. Source: the R4 StructureDefinitions of each type.
 var rules = map[string]rule{
 	"Patient": {
@@ -131,15 +134,30 @@ var rules = map[string]rule{
 			"intent":   words("proposal plan directive order original-order reflex-order filler-order instance-order option"),
 			"priority": words("routine urgent asap stat")},
 	},
-	"CarePlan":          {required: words("status intent subject"), objects: words("subject encounter period author")},
-	"CareTeam":          {objects: words("subject encounter period")},
-	"Goal":              {required: words("lifecycleStatus description subject"), objects: words("description subject")},
-	"DocumentReference": {required: words("status content"), lists: words("content author category"), objects: words("type subject context")},
-	"ImagingStudy":      {required: words("status subject"), objects: words("subject encounter")},
-	"Claim": {required: words("status type use patient created provider priority insurance"), lists: words("insurance item"),
-		objects: words("type patient provider priority")},
-	"ExplanationOfBenefit": {required: words("status type use patient created insurer provider outcome insurance"), lists: words("insurance item"),
-		objects: words("type patient insurer provider")},
+	"CarePlan": {required: words("status intent subject"), objects: words("subject encounter period author"),
+		lists: words("identifier basedOn replaces partOf category contributor careTeam addresses supportingInfo goal activity note"),
+		codes: map[string][]string{"status": words("draft active on-hold revoked completed entered-in-error unknown"), "intent": words("proposal plan order option")}},
+	"CareTeam": {lists: words("identifier category participant reasonCode reasonReference managingOrganization telecom note"),
+		objects: words("subject encounter period"), codes: map[string][]string{"status": words("proposed active suspended inactive entered-in-error")}},
+	"Goal": {required: words("lifecycleStatus description subject"), objects: words("description subject achievementStatus priority expressedBy"),
+		lists: words("identifier category target addresses note outcomeCode outcomeReference"),
+		codes: map[string][]string{"lifecycleStatus": words("proposed planned accepted active on-hold completed cancelled entered-in-error rejected")}},
+	"DocumentReference": {required: words("status content"), lists: words("identifier content author category relatesTo securityLabel"),
+		objects: words("masterIdentifier type subject authenticator custodian context"),
+		codes:   map[string][]string{"status": words("current superseded entered-in-error")}},
+	"ImagingStudy": {required: words("status subject"), objects: words("subject encounter referrer location"),
+		lists: words("identifier modality basedOn interpreter endpoint procedureCode reasonCode reasonReference note series"),
+		codes: map[string][]string{"status": words("registered available cancelled entered-in-error unknown")}},
+	"Claim": {required: words("status type use patient created provider priority insurance"),
+		lists: words("identifier related careTeam supportingInfo diagnosis procedure insurance item"),
+		objects: words("type subType patient billablePeriod enterer insurer provider priority fundsReserve prescription originalPrescription payee " +
+			"referral facility accident total"),
+		codes: financialCodes},
+	"ExplanationOfBenefit": {required: words("status type use patient created insurer provider outcome insurance"),
+		lists: words("identifier related careTeam supportingInfo diagnosis procedure insurance item addItem adjudication total processNote benefitBalance"),
+		objects: words("type subType patient billablePeriod enterer insurer provider priority prescription originalPrescription payee referral " +
+			"claim claimResponse facility accident payment form formCode"),
+		codes: financialCodes},
 	"Provenance":         {required: words("target recorded agent"), lists: words("target agent")},
 	"MedicationDispense": {required: words("status medication[x]"), objects: words("subject context")},
 	"RelatedPerson":      {required: words("patient"), lists: words("identifier name telecom address relationship"), objects: words("patient")},
@@ -149,12 +167,25 @@ var rules = map[string]rule{
 	"Location":           {lists: words("identifier type telecom"), objects: words("address physicalType position managingOrganization partOf")},
 }
 
+// oneIdentifier are the types whose identifier does not repeat.
+var oneIdentifier = setOf(`Bundle CapabilityStatement Composition ConceptMap MessageDefinition QuestionnaireResponse RequestGroup RiskAssessment
+SubstanceProtein SubstanceSpecification TestReport TestScript DeviceMetric ImmunizationEvaluation Questionnaire Endpoint MedicinalProductPharmaceutical
+MedicinalProductIngredient DetectedIssue`)
+
 func words(s string) []string { return strings.Fields(s) }
 
 // rules applies the rule of the type, if there is one, to the direct elements of v.
 func (c *checker) rules(v value, at, typ string) {
+	if id := v.get("identifier"); v.has("identifier") && id.kind != kindArray && !oneIdentifier[typ] {
+		c.fail(at+".identifier", "is not a list")
+	}
 	for _, name := range [...]string{"status", "intent", "use", "language", "implicitRules"} {
 		if v.has(name) && v.get(name).kind != kindText {
+			c.fail(at+"."+name, "is not a string")
+		}
+	}
+	for _, name := range [...]string{"name", "title", "description"} {
+		if k := v.get(name).kind; k == kindNumber || k == kindBool {
 			c.fail(at+"."+name, "is not a string")
 		}
 	}
