@@ -20,6 +20,11 @@ export GOFLAGS := $(strip $(filter-out -buildvcs=%,$(GOFLAGS)) -buildvcs=false)
 
 LDFLAGS := -s -w $(if $(VERSION),-X github.com/healthpost/healthpost/node.Version=$(VERSION))
 PKGS    := ./...
+SIM     := ./raftlog ./sync $(if $(wildcard test/sim),./test/sim/...)
+
+ifneq ($(SEED),)
+export HEALTHPOST_TEST_SEED = $(SEED)
+endif
 
 .PHONY: build release demo test check setup unit rigs fuzz arm sim bench nightly race clean
 
@@ -45,12 +50,12 @@ check: ## formatting and vet
 	$(GO) vet $(PKGS)
 
 unit: ## the tests of every package that ships
-	HEALTHPOST_TEST_SEED=$(SEED) $(GO) test -count=1 -timeout 10m $$($(GO) list $(PKGS) | grep -v /test/)
+	$(GO) test -count=1 -timeout 10m $$($(GO) list $(PKGS) | grep -v /test/)
 
 # One after the other: they start processes, browsers and emulators that want
 # the machine to themselves.
 rigs: ## rules, scripts, simulation, real processes, browser, arm64
-	HEALTHPOST_TEST_SEED=$(SEED) $(GO) test -count=1 -timeout 15m -p 1 ./test/...
+	$(GO) test -count=1 -timeout 15m -p 1 ./test/...
 
 fuzz: ## every fuzz target for FUZZTIME, two at a time
 	./test/fuzz.sh $(FUZZTIME)
@@ -59,8 +64,8 @@ arm: setup ## the same ledger on amd64 and arm64, and the pure packages' own tes
 	$(GO) test -count=1 -v ./test/arm/...
 	GOARCH=arm64 $(GO) test -count=1 -exec qemu-aarch64-static ./record ./seal ./fhir ./chart ./store
 
-sim: ## many boxes from one seed: make sim SEED=7
-	HEALTHPOST_TEST_SEED=$(SEED) $(GO) test -count=1 -v ./test/sim/...
+sim: ## hubs and peers over simulated links in virtual time: make sim SEED=7
+	$(GO) test -count=1 -v $(SIM)
 
 bench: ## every benchmark, one line each
 	$(GO) test -run='^$$' -bench=. -benchmem $(PKGS)

@@ -49,10 +49,10 @@ type hub struct {
 
 func testSeed(t testing.TB) *rand.Rand {
 	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("HEALTHPOST_SEED"); s != "" {
+	if s := os.Getenv("HEALTHPOST_TEST_SEED"); s != "" {
 		seed = must(strconv.ParseUint(s, 10, 64))
 	}
-	t.Logf("HEALTHPOST_SEED=%d", seed)
+	t.Logf("HEALTHPOST_TEST_SEED=%d", seed)
 	return rand.New(rand.NewPCG(seed, 4))
 }
 
