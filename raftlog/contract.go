@@ -36,7 +36,9 @@ type Ledger interface {
 	// order. It is a pure function of the ledger and the item. An index at or
 	// below the applied one changes nothing. Any error ends the node.
 	Order(index, term uint64, item []byte) ([]record.Outcome, error)
-	// Applied is the raft position of the last item, and the ledger size there.
+	// Applied is the raft position of the last item, 0 for none, and the ledger
+	// size there. Entries that came from peers since count only while a Fetch for
+	// a stored snapshot explains them.
 	Applied() (index, term, size uint64)
 	// SetApplied moves the raft position alone: the ledger at head contains
 	// everything up to it. It fails unless Head is head.

@@ -254,6 +254,9 @@ func (f *fsm) reach(ctx context.Context, ref reference) error {
 // before the ledger has what it names.
 func (f *fsm) boot(ctx context.Context, snaps *snapshotStore) error {
 	index, term, size := f.ledger.Applied()
+	if index == 0 {
+		size = 0 // what is there came from peers, not from the raft log
+	}
 	f.move(position{index, term, size})
 	ref, ok, err := snaps.newest()
 	if err != nil {

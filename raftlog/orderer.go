@@ -41,8 +41,8 @@ type orderer struct {
 	current  *batch
 	held     *submission // did not fit the current batch
 	inFlight map[*batch]struct{}
-	dirty    bool // pending may hold more than the marks cover
-	failed   bool // wait for what is under way, then start from the ledger again
+	dirty    bool      // pending may hold more than the marks cover
+	failed   bool      // wait for what is under way, then start from the ledger again
 	retryAt  time.Time // nothing is collected before, after a failure
 	wakeAt   time.Time // when the first feed that was put aside is due, zero for none
 }

@@ -94,8 +94,8 @@ func snapshotKey(index, term uint64) []byte {
 // snapshotStore is a raft.SnapshotStore on the KV of the log. A snapshot that
 // arrives may have to change the log first: see logStore.dropConflict.
 type snapshotStore struct {
-	kv   KV
-	logs *logStore
+	kv         KV
+	logs       *logStore
 	mustReopen func() // raft has to start again to see that its log changed
 	careless   func() // tests only: instead of changing the log
 }
