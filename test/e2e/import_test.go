@@ -72,10 +72,11 @@ func bundlesBelow(t *testing.T, dir string) []string {
 	return files
 }
 
-// resourcesOf reads the resources of bundles, by their canonical text.
+// resourcesOf reads the resources of bundles, by their canonical text. Of one that
+// comes in several versions the last one counts: each amends the one before.
 func resourcesOf(t *testing.T, files []string) map[string][]byte {
 	t.Helper()
-	want := map[string][]byte{}
+	last := map[string][]byte{}
 	for _, name := range files {
 		raw, err := os.ReadFile(name)
 		if err != nil {
@@ -86,8 +87,16 @@ func resourcesOf(t *testing.T, files []string) map[string][]byte {
 			t.Fatalf("%s: %v", name, err)
 		}
 		for _, e := range b.Entries {
-			want[canonical(t, e.Resource.JSON)] = e.Resource.JSON
+			name := e.Resource.Type + "/" + e.Resource.ID
+			if e.Resource.ID == "" {
+				name = canonical(t, e.Resource.JSON)
+			}
+			last[name] = e.Resource.JSON
 		}
+	}
+	want := map[string][]byte{}
+	for _, raw := range last {
+		want[canonical(t, raw)] = raw
 	}
 	return want
 }
