@@ -73,39 +73,37 @@ func (s *Session) handleAck(p []byte) error {
 	}
 	var heads []record.FeedHead
 	for _, h := range m.Heads {
-		head, durable, err := s.ackHead(h)
-		if err != nil {
-			return err
-		}
-		if durable {
+		if head, durable := s.ackHead(h); durable {
 			heads = append(heads, head)
 		}
 	}
 	return s.putHeads(heads)
 }
 
-func (s *Session) ackHead(h ackHead) (record.FeedHead, bool, error) {
+// ackHead takes the answer for one feed; durable when it says that the peer holds
+// it up to the head given back.
+func (s *Session) ackHead(h ackHead) (head record.FeedHead, durable bool) {
 	id := record.EpochID(h.Epoch)
 	e, ok := s.push.epochs[id]
 	if !ok {
-		return record.FeedHead{}, false, nil
+		return head, false
 	}
 	if h.Lane == laneOpening {
 		e.opening = true
-		return record.FeedHead{Feed: record.Feed{Epoch: id}}, true, nil
+		return record.FeedHead{Feed: record.Feed{Epoch: id}}, true
 	}
 	lane := record.Lane(h.Lane)
-	head := record.FeedHead{Feed: record.Feed{Epoch: id, Lane: lane}, N: h.N}
+	head = record.FeedHead{Feed: record.Feed{Epoch: id, Lane: lane}, N: h.N}
 	if h.State == ackDurable {
 		e.assumed[lane] = false
 		e.held[lane] = max(e.held[lane], h.N)
-		return head, true, nil
+		return head, true
 	}
 	if s.credit.acked <= e.rewoundAt[lane] {
-		return head, false, nil // an answer to what was under way when the first gap was told
+		return head, false // an answer to what was under way when the first gap was told
 	}
 	if e.rewinds++; e.rewinds > rewindsMax {
-		return head, false, misbehaved("feed answered with a gap %d times", e.rewinds)
+		e.stuck[lane] = true // the next session tries again
 	}
 	e.assumed[lane], e.rewoundAt[lane] = false, s.credit.sent
 	if h.N == 0 {
@@ -116,7 +114,7 @@ func (s *Session) ackHead(h ackHead) (record.FeedHead, bool, error) {
 		e.held0, e.heldSize = true, s.theirSize
 	}
 	e.held[lane], e.sent[lane] = h.N, h.N
-	return head, false, nil
+	return head, false
 }
 
 func (s *Session) orderedN(f record.Feed) uint64 {

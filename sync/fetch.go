@@ -21,6 +21,8 @@ type fetch struct {
 	full   bool // the last pull asked for every record
 	stop   bool // a pull that stops the peer is due
 	before []record.Hash
+
+	impatient bool // another session has the turn and nothing came of it
 }
 
 // behind reports whether entries are missing up to a verified checkpoint.
@@ -53,6 +55,8 @@ func (s *Session) handleNote(note []byte) error {
 		return misbehaved("checkpoint of size %d after one of size %d", cp.Head.Size, s.notes.seenSize)
 	}
 	s.notes.seenSize = cp.Head.Size
+	s.theirSize = max(s.theirSize, cp.Head.Size) // whoever passes a final checkpoint on holds its entries
+	s.stats.size.Store(s.theirSize)
 	return s.aimFor(cp, note)
 }
 
@@ -104,7 +108,7 @@ func (s *Session) nextPull() (Frame, bool, error) {
 		m.Flags = pullStop
 	case !s.behind() || f.asking || f.active && !f.ask:
 		return Frame{}, false, nil
-	case !s.o.Turn.take(s, true):
+	case !s.o.Turn.take(s, f.impatient):
 		return Frame{}, false, nil
 	}
 	if m.Flags == 0 {
@@ -118,6 +122,18 @@ func (s *Session) nextPull() (Frame, bool, error) {
 	}
 	out, err := encode(TypePull, m)
 	return out, err == nil, err
+}
+
+// waitsForTurn reports whether entries are missing that another session is to
+// fetch. When that lasts, insist lets this one fetch them.
+func (s *Session) waitsForTurn() bool {
+	f := &s.fetch
+	return s.helloSeen && !f.only && !f.active && !f.impatient && s.behind()
+}
+
+func (s *Session) insist() {
+	s.fetch.impatient = s.waitsForTurn()
+	s.Changed()
 }
 
 // again asks once more from what the ledger holds now.
@@ -180,14 +196,14 @@ func (s *Session) extend(ctx context.Context, head record.TreeHead, segment []by
 	if err != nil {
 		return s.extendError(ctx, head, err, errors.Is(err, record.ErrGap))
 	}
-	held, err := s.holdsAny(entries)
-	if err != nil {
-		return err
-	}
 	if err := s.r.Extend(ctx, entries, f.target, proof); err != nil {
-		return s.extendError(ctx, head, err, held)
+		named, readErr := s.holdsAny(entries)
+		if readErr != nil {
+			return readErr
+		}
+		return s.extendError(ctx, head, err, named)
 	}
-	f.asking, f.ask, f.full = false, false, false
+	f.asking, f.ask, f.full, f.impatient = false, false, false, false
 	s.stats.received.Add(uint64(len(entries)))
 	if s.behind() {
 		return nil

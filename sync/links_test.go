@@ -288,6 +288,58 @@ func TestManyClinicsBehindOneAddress(t *testing.T) {
 	}
 }
 
+// TestTwoHubsOneStream connects a clinic to two sources of the same ledger: it
+// takes each entry once, and goes on when the one it takes from goes away.
+func TestTwoHubsOneStream(t *testing.T) {
+	w := newWorld(t, 18, 3)
+	relay := w.clinics[1] // stands for a second hub: it has the ledger and gives it
+	hub := w.start(t, w.hub, w.hubKey, peersync.LinksOptions{}, peersync.HostOptions{Hub: true})
+	r := w.start(t, relay.memory, relay.key, peersync.LinksOptions{Hubs: fixed(hub.address(t))}, peersync.HostOptions{})
+	c := w.start(t, w.clinics[0].memory, w.clinics[0].key, peersync.LinksOptions{Hubs: fixed(hub.address(t)), Neighbours: fixed(r.address(t))}, peersync.HostOptions{Listen: []string{}})
+	all := func() bool {
+		n := 0
+		for _, p := range c.links.Peers() {
+			if p.Connected {
+				n++
+			}
+		}
+		return n == 2
+	}
+	until(t, "two sessions", all)
+	for range 5 {
+		w.save(w.clinics[2], record.LaneClinical, 10)
+		if _, _, err := w.meet(w.clinics[2].memory, w.hub, noLimit); err != nil {
+			t.Fatal(err)
+		}
+		w.orderAll()
+		until(t, "entries", func() bool { return c.Head() == hub.Head() && r.Head() == hub.Head() })
+	}
+	received := uint64(0)
+	for _, p := range c.links.Peers() {
+		received += p.Received
+	}
+	if received != 51 {
+		t.Errorf("%d entries received from two peers, want 51, each once", received)
+	}
+	id, err := peersync.PeerID(c.self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hub.links.SetLink(false)
+	if err := r.host.Libp2p().Network().ClosePeer(id); err != nil {
+		t.Fatal(err)
+	}
+	w.save(w.clinics[2], record.LaneClinical, 3)
+	if _, _, err := w.meet(w.clinics[2].memory, w.hub, noLimit); err != nil {
+		t.Fatal(err)
+	}
+	w.orderAll()
+	if err := w.copyTo(relay.memory); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "entries from the neighbour", func() bool { return c.Head() == w.hub.Head() })
+}
+
 func TestGarbageBarsThePeer(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"garbage":   []byte("GET / HTTP/1.1\r\n" + strings.Repeat("X", 100)),

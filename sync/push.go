@@ -253,6 +253,7 @@ func (s *Session) pushFeed(f *PendingFeed) (Frame, bool, error) {
 	}
 	recs = s.fit(recs)
 	if opening {
+		recs = recs[:1]
 		e.openingSent = true
 	} else {
 		e.sent[f.Lane] = recs[len(recs)-1].Position().N

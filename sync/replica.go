@@ -24,7 +24,7 @@ type Replica interface {
 	PendingFeeds() ([]PendingFeed, error)
 	// Pending gives records of a feed in order from n, with bodies, at least one
 	// when there is one, and no more than about bytesMax. n 0 of lane 0 is the
-	// opening record, which comes alone.
+	// opening record.
 	Pending(feed record.Feed, n uint64, bytesMax int) ([]record.Record, error)
 	// HeldRID is the rid of a record that is pending or ordered here. n 0 of any
 	// lane is the opening record.

@@ -206,10 +206,11 @@ func (m *memory) Pending(f record.Feed, n uint64, bytesMax int) ([]record.Record
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if n == 0 {
-		if r, ok := m.opening[f.Epoch]; ok {
-			return []record.Record{r}, nil
+		r, ok := m.opening[f.Epoch]
+		if !ok {
+			return nil, nil
 		}
-		return nil, nil
+		return append([]record.Record{r}, m.pending[f]...), nil // more than asked for: the session takes the first
 	}
 	recs := m.pending[f]
 	if len(recs) == 0 || n < recs[0].Position().N || n >= recs[0].Position().N+uint64(len(recs)) {

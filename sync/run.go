@@ -14,6 +14,8 @@ import (
 const (
 	stallMax   = 150 * time.Second // without a byte while the peer owes an answer
 	byeTimeout = 2 * time.Second   // to get the last frame out
+	patience   = 3 * time.Second   // with another session that is to fetch what is missing
+	lookEvery  = 10 * time.Millisecond
 )
 
 // RunOptions tune Run. The zero value is for a stream alone.
@@ -75,6 +77,9 @@ type link struct {
 	broken chan error    // from read and write
 	ready  bool          // loop's: the writer wants a frame
 	looked uint64
+
+	turn, again <-chan time.Time // loop's timers: of waitsForTurn, of a change held back
+	lastLook    time.Time
 
 	bytesIn, bytesOut atomic.Uint64
 }
@@ -154,6 +159,9 @@ func (l *link) loop(ctx context.Context, changed <-chan struct{}) error {
 		if l.s.done() {
 			return nil
 		}
+		if l.turn == nil && l.s.waitsForTurn() {
+			l.turn = time.After(patience)
+		}
 		in := l.in
 		if l.s.full() {
 			in = nil
@@ -170,7 +178,13 @@ func (l *link) loop(ctx context.Context, changed <-chan struct{}) error {
 		case <-l.idle:
 			l.ready = true
 		case <-changed:
-			l.s.Changed()
+			l.change()
+		case <-l.again:
+			l.again = nil
+			l.change()
+		case <-l.turn:
+			l.turn = nil
+			l.s.insist()
 		case <-l.o.Wake:
 			l.looked++
 			l.s.Changed()
@@ -183,6 +197,19 @@ func (l *link) loop(ctx context.Context, changed <-chan struct{}) error {
 			stall.Reset(l.o.Stall)
 		}
 	}
+}
+
+// change has the session look at the replica, which on a busy hub changes more
+// often than there is anything to see.
+func (l *link) change() {
+	if wait := lookEvery - time.Since(l.lastLook); wait > 0 {
+		if l.again == nil {
+			l.again = time.After(wait)
+		}
+		return
+	}
+	l.lastLook = time.Now()
+	l.s.Changed()
 }
 
 func linkError(err error) error {

@@ -16,7 +16,7 @@ type Turn struct {
 func NewTurn(freed func()) *Turn { return &Turn{freed: freed} }
 
 // take gives the turn to s when nobody has it, or, with steal, when its holder
-// waits for nothing.
+// has nothing to fetch from its own peer.
 func (t *Turn) take(s *Session, steal bool) bool {
 	if t == nil {
 		return true
