@@ -135,6 +135,9 @@ func (t *tx) accept(durable bool) (*layer, error) {
 	s.qmu.Lock()
 	defer s.qmu.Unlock()
 	if s.draining {
+		if err := s.Err(); err != nil {
+			return nil, err
+		}
 		return nil, ErrClosed
 	}
 	acc := s.accepted.Load()

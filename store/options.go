@@ -73,7 +73,7 @@ const (
 func badgerOptions(dir string, memTable int64, log zerolog.Logger) badger.Options {
 	return badger.DefaultOptions(dir).WithSyncWrites(false).WithDetectConflicts(false).
 		WithChecksumVerificationMode(options.OnBlockRead).WithVerifyValueChecksum(true).
-		WithMemTableSize(memTable).WithNumMemtables(2).WithValueThreshold(valueThreshold).WithValueLogFileSize(16 << 20).
+		WithMemTableSize(memTable).WithNumMemtables(2).WithValueThreshold(valueThreshold).WithValueLogFileSize(1 << 20).
 		WithBaseTableSize(8 << 20).WithNumLevelZeroTables(3).WithNumLevelZeroTablesStall(10).WithNumCompactors(2).
 		WithBlockCacheSize(8 << 20).WithIndexCacheSize(8 << 20).WithBlockSize(8 << 10).WithCompression(options.None).
 		WithMetricsEnabled(false).WithNumGoroutines(2).WithNumVersionsToKeep(1).WithLogger(badgerLog{log})

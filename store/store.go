@@ -194,8 +194,13 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) closeIndex() error {
-	cerr := s.endCheckpoint()
-	return errors.Join(cerr, s.db.Close())
+	var err error
+	if s.ckpt != nil && s.Err() != nil {
+		<-s.ckpt.done
+	} else {
+		err = s.endCheckpoint()
+	}
+	return errors.Join(err, s.db.Close())
 }
 
 // Dir is the directory of the store.

@@ -1,0 +1,453 @@
+package store_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/store"
+	"github.com/healthpost/healthpost/store/journal/faultfs"
+)
+
+// disk is a box's whole disk: the journal in memory, and a copy of the index as it
+// was at the last checkpoint, which is all of it that is sure to be there after a
+// power cut.
+type disk struct {
+	*faultfs.FS
+	index string
+	safe  string
+	mu    sync.Mutex // the copy and the names move together
+}
+
+func newDisk(t testing.TB, seed uint64, index string) *disk {
+	return &disk{FS: faultfs.New(seed), index: index, safe: filepath.Join(t.TempDir(), "safe")}
+}
+
+// Rename comes right after the index was synced for a checkpoint.
+func (d *disk) Rename(from, to string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := os.RemoveAll(d.safe); err != nil {
+		return err
+	}
+	if err := copyDir(d.safe, d.index); err != nil {
+		return err
+	}
+	return d.FS.Rename(from, to)
+}
+
+func copyDir(to, from string) error {
+	if err := os.MkdirAll(to, 0o700); err != nil {
+		return err
+	}
+	names, err := os.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if n.IsDir() {
+			continue
+		}
+		err := copyFile(filepath.Join(to, n.Name()), filepath.Join(from, n.Name()))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyFile keeps holes: memtable logs are mostly zeros.
+func copyFile(to, from string) error {
+	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	zeros, buf := make([]byte, 64<<10), make([]byte, 64<<10)
+	var at int64
+	for {
+		n, err := f.ReadAt(buf, at)
+		if n > 0 && !bytes.Equal(buf[:n], zeros[:n]) {
+			if _, err := out.WriteAt(buf[:n], at); err != nil {
+				return err
+			}
+		} else if n > 0 && strings.HasSuffix(from, ".mem") {
+			break // appended to in order
+		}
+		at += int64(n)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	return out.Truncate(st.Size())
+}
+
+// cut leaves what a power cut would: with dropIndex nothing of the index since the
+// last checkpoint.
+func (d *disk) cut(t testing.TB, keep float64, dropIndex bool) *disk {
+	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := newDisk(t, 0, d.index)
+	n.FS = d.FS.Cut(keep)
+	if err := copyDir(n.safe, d.safe); err != nil {
+		t.Fatal(err)
+	}
+	if dropIndex {
+		if err := os.RemoveAll(d.index); err != nil {
+			t.Fatal(err)
+		}
+		if err := copyDir(d.index, d.safe); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
+}
+
+// saves runs a workload on a standalone box until an error, and says what was
+// acknowledged.
+func saves(b *box, r *rand.Rand, n int) (acked []record.Record, err error) {
+	for i := range n {
+		recs, err := b.s.Append(ctx, []store.Draft{visit(byte(i), 300+r.IntN(2000), r)}, nil)
+		if err != nil {
+			return acked, err
+		}
+		acked = append(acked, recs...)
+		if i%4 == 3 {
+			if err := orderAll(b); err != nil {
+				return acked, err
+			}
+		}
+	}
+	return acked, b.s.Barrier(ctx)
+}
+
+// orderAll is order with an error instead of a failed test.
+func orderAll(b *box) error {
+	feeds, err := b.s.PendingFeeds()
+	if err != nil {
+		return err
+	}
+	var recs []record.Record
+	for _, f := range feeds {
+		p, err := b.s.Pending(f.Feed, 0, 64<<10)
+		if err != nil {
+			return err
+		}
+		recs = append(recs, p...)
+	}
+	b.raft++
+	batch := record.Batch{LeaderMillis: int64(b.wall), Records: recs}
+	_, err = b.s.Order(b.raft, 1, batch.Encode())
+	return err
+}
+
+// checkAcked checks that every acknowledged record is there with its bytes.
+func checkAcked(t testing.TB, s *store.Store, acked []record.Record, when string) {
+	t.Helper()
+	for i := range acked {
+		got, ok, err := s.ByRID(acked[i].RID())
+		if err != nil || !ok || string(got.Body) != string(acked[i].Body) {
+			t.Fatalf("%s: acknowledged record %d of %d is lost: found %v, %v", when, i+1, len(acked), ok, err)
+		}
+	}
+}
+
+// TestEveryJournalOperationFails makes each write and sync of a workload fail in
+// each way: nothing is acknowledged after it, and whatever was is there after a
+// power cut that drops all that was not synced.
+func TestEveryJournalOperationFails(t *testing.T) {
+	r := rng(t)
+	step := 1
+	if testing.Short() {
+		step = 5
+	}
+	seed := r.Uint64()
+	for _, mode := range faultfs.Modes {
+		for op := 1 + r.IntN(step); ; op += step {
+			b := newFaultBox(t, seed)
+			b.found()
+			b.s.Barrier(ctx)
+			d := b.o.JournalFS.(*disk)
+			d.Inject(faultfs.Fault{Op: op, Mode: mode})
+			acked, err := saves(b, rand.New(rand.NewPCG(seed, uint64(op))), 12)
+			if d.Ops() < op && err == nil {
+				d.Inject(faultfs.Fault{})
+				b.close()
+				break
+			}
+			when := fmt.Sprintf("%s at operation %d, %s", mode, op, d.OpName(op))
+			checkPoisoned(t, b, err, when)
+			for i, drop := range []bool{false, true} {
+				d = d.cut(t, []float64{1, 0.5, 0}[op%3], drop)
+				b.o.JournalFS = d
+				b.open()
+				checkAcked(t, b.s, acked, fmt.Sprintf("%s, cut %d", when, i+1))
+				b.close()
+			}
+		}
+	}
+}
+
+func newFaultBox(t testing.TB, seed uint64) *box {
+	b := &box{t: t, dir: t.TempDir(), o: options(), a: author(1), role: record.RoleStandalone, wall: 1_800_000_000_000}
+	b.o.JournalFS = newDisk(t, seed, filepath.Join(b.dir, "index"))
+	b.o.SegmentBytes, b.o.ChunkBytes = 64<<10, 16<<10
+	b.open()
+	return b
+}
+
+// checkPoisoned checks that a store takes no write after a fault, and closes it.
+func checkPoisoned(t *testing.T, b *box, err error, when string) {
+	t.Helper()
+	if !errors.Is(err, store.ErrFault) || !errors.Is(err, faultfs.ErrIO) {
+		t.Fatalf("%s: workload ended with %v, want the fault", when, err)
+	}
+	select {
+	case <-b.s.Fault():
+	case <-time.After(10 * time.Second):
+		t.Fatalf("%s: no fault was told", when)
+	}
+	_, err = b.s.Append(ctx, []store.Draft{visit(1, 100, rand.New(rand.NewPCG(1, 1)))}, nil)
+	if !errors.Is(err, store.ErrFault) || b.s.Err() == nil {
+		t.Fatalf("%s: a later save gave %v, want the fault", when, err)
+	}
+	if err := b.s.PutRows(ctx, []store.Row{{Key: []byte("k"), Value: []byte("v")}}); !errors.Is(err, store.ErrFault) {
+		t.Fatalf("%s: a later row gave %v, want the fault", when, err)
+	}
+	if err := b.s.Close(); err != nil {
+		t.Fatalf("%s: closing: %v", when, err)
+	}
+	b.s = nil
+}
+
+// TestFailedSyncDropsData is the case that loses 97 of 100 acknowledged records
+// when a store goes on after a failed sync: one sync fails once, its data is gone,
+// every later one would succeed.
+func TestFailedSyncDropsData(t *testing.T) {
+	r := rng(t)
+	for round := range 10 {
+		b := newFaultBox(t, r.Uint64())
+		b.found()
+		d := b.o.JournalFS.(*disk)
+		d.Inject(faultfs.Fault{Op: 2 + r.IntN(60), Mode: faultfs.Fail})
+		acked, err := saves(b, r, 60)
+		checkPoisoned(t, b, err, fmt.Sprintf("round %d after %d saves, %s", round, len(acked), d.OpName(d.Ops())))
+		b.o.JournalFS = d.cut(t, 0, true)
+		b.open()
+		checkAcked(t, b.s, acked, fmt.Sprintf("round %d", round))
+		b.close()
+	}
+}
+
+// TestCutWithoutWarning cuts the power in the middle of saves that succeed.
+func TestCutWithoutWarning(t *testing.T) {
+	r := rng(t)
+	b := newFaultBox(t, r.Uint64())
+	b.found()
+	var acked []record.Record
+	for round := range 12 {
+		got, err := saves(b, r, r.IntN(40))
+		if err != nil {
+			t.Fatal(err)
+		}
+		acked = append(acked, got...)
+		d := b.o.JournalFS.(*disk).cut(t, r.Float64(), false)
+		// The process is gone, not closed: take the index as it was at the last
+		// checkpoint, in a directory of its own.
+		dir := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(dir, "index"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := copyDir(filepath.Join(dir, "index"), d.safe); err != nil {
+			t.Fatal(err)
+		}
+		b.s.Close()
+		d.index = filepath.Join(dir, "index")
+		b.dir, b.o.JournalFS = dir, d
+		b.open()
+		checkAcked(t, b.s, acked, fmt.Sprintf("round %d", round))
+		b.beginEpoch()
+	}
+	b.close()
+}
+
+// TestStaleIndexIsDetected: a card that says it synced the index and did not.
+func TestStaleIndexIsDetected(t *testing.T) {
+	r := rng(t)
+	b := newBox(t, 1, record.RoleStandalone)
+	b.found()
+	index, old := filepath.Join(b.dir, "index"), filepath.Join(t.TempDir(), "old")
+	journal, oldJournal := filepath.Join(b.dir, "journal"), filepath.Join(t.TempDir(), "journal")
+	b.close()
+	for to, from := range map[string]string{old: index, oldJournal: journal} {
+		if err := copyDir(to, from); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.open()
+	b.beginEpoch()
+	if _, err := saves(b, r, 20); err != nil {
+		t.Fatal(err)
+	}
+	b.close()
+	for _, c := range []struct{ what, at, from string }{{"index", index, old}, {"journal", journal, oldJournal}} {
+		newest := filepath.Join(t.TempDir(), "newest")
+		if err := errors.Join(copyDir(newest, c.at), os.RemoveAll(c.at), copyDir(c.at, c.from)); err != nil {
+			t.Fatal(err)
+		}
+		s, err := store.Open(b.dir, b.o)
+		if !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("an older %s opens with %v, want damage", c.what, err)
+		}
+		if err == nil {
+			s.Close()
+		}
+		if err := errors.Join(os.RemoveAll(c.at), copyDir(c.at, newest)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.open()
+	b.close()
+}
+
+// TestBitRot flips one bit at a time in the files of a closed store, at random
+// places. Every read afterwards is right, or an error; Open may say so at once.
+func TestBitRot(t *testing.T) {
+	r := rng(t)
+	b := newBox(t, 1, record.RoleStandalone)
+	b.found()
+	acked, err := saves(b, r, 150)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.s.PutRows(ctx, []store.Row{{Key: []byte("row"), Value: []byte("value")}}); err != nil {
+		t.Fatal(err)
+	}
+	head := b.s.Head()
+	b.close()
+	rounds, found, silent := 60, 0, 0
+	if testing.Short() {
+		rounds = 15
+	}
+	for range rounds {
+		dir := t.TempDir()
+		files := copyStore(t, dir, b.dir)
+		name := files[r.IntN(len(files))]
+		at := flip(t, filepath.Join(dir, name), r)
+		if at < 0 {
+			continue
+		}
+		wrong, err := readAll(dir, b.o, acked, head)
+		if wrong != "" {
+			t.Errorf("bit at %d of %s: wrong value shown: %s", at, name, wrong)
+		}
+		if err != nil && !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("bit at %d of %s: %v, want damage", at, name, err)
+		}
+		if err != nil {
+			found++
+		} else {
+			silent++
+			t.Logf("bit at %d of %s changed nothing that counts", at, name)
+		}
+		os.RemoveAll(dir)
+	}
+	t.Logf("damage reported %d times, %d flips changed nothing", found, silent)
+	if found == 0 {
+		t.Error("no flip was found: the test shows nothing")
+	}
+}
+
+func copyStore(t *testing.T, to, from string) (files []string) {
+	t.Helper()
+	for _, d := range []string{".", "index", "journal"} {
+		if err := copyDir(filepath.Join(to, d), filepath.Join(from, d)); err != nil {
+			t.Fatal(err)
+		}
+		names, err := os.ReadDir(filepath.Join(from, d))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range names {
+			if !n.IsDir() && n.Name() != "LOCK" {
+				files = append(files, filepath.Join(d, n.Name()))
+			}
+		}
+	}
+	return files
+}
+
+// flip changes one bit among the bytes that are not trailing zeros.
+func flip(t *testing.T, path string, r *rand.Rand) int64 {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := len(strings.TrimRight(string(b), "\x00"))
+	if n == 0 {
+		return -1
+	}
+	at := r.IntN(n)
+	b[at] ^= 1 << r.IntN(8)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return int64(at)
+}
+
+// readAll opens a store and reads everything that was acknowledged. wrong says
+// what was shown that is not right.
+func readAll(dir string, o store.Options, acked []record.Record, head record.TreeHead) (wrong string, err error) {
+	s, err := store.Open(dir, o)
+	if err != nil {
+		return "", err
+	}
+	defer s.Close()
+	if s.Head() != head {
+		return fmt.Sprintf("head %v, want %v", s.Head(), head), nil
+	}
+	var errs []error
+	for i := range acked {
+		r, ok, err := s.ByRID(acked[i].RID())
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+		case !ok:
+			return "record is missing", nil
+		case string(r.Body) != string(acked[i].Body):
+			return "body", nil
+		}
+	}
+	v, err := s.GetRow([]byte("row"))
+	if err == nil && string(v) != "value" {
+		return "row", nil
+	}
+	rep, verr := s.Verify(ctx, nil)
+	for i := range rep.Damage {
+		errs = append(errs, &rep.Damage[i])
+	}
+	return "", errors.Join(append(errs, err, verr)...)
+}
