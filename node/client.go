@@ -18,6 +18,17 @@ import (
 	"github.com/healthpost/healthpost/web"
 )
 
+// What commands need of the rooms below.
+type (
+	// NewStaff is a staff member to add.
+	NewStaff = web.NewStaff
+	// StaffTile is one name of those who can sign in.
+	StaffTile = web.StaffTile
+)
+
+// ErrDamaged is the family of what verification finds.
+var ErrDamaged = store.ErrDamaged
+
 // Client talks to a box: to the running one over its control socket, or to a
 // stopped one that it opens itself for as long as the client lives.
 type Client struct {
@@ -273,10 +284,10 @@ func (l *memoryListener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", 
 
 // Staff and AddStaff are the accounts of this box; whoever reaches the control
 // socket may act as its administrator.
-func (c *Client) Staff(ctx context.Context) (t []web.StaffTile, err error) {
+func (c *Client) Staff(ctx context.Context) (t []StaffTile, err error) {
 	return t, c.call(ctx, http.MethodGet, "/staff", nil, &t)
 }
 
-func (c *Client) AddStaff(ctx context.Context, s web.NewStaff) error {
+func (c *Client) AddStaff(ctx context.Context, s NewStaff) error {
 	return c.call(ctx, http.MethodPost, "/staff", s, &struct{}{})
 }

@@ -43,7 +43,7 @@ func (l *links) run(ctx context.Context) error {
 		}
 	}
 	live := peersync.NewLinks(l.host, replica{n.store}, peersync.LinksOptions{
-		Session: l.sessionOptions(region), Hubs: l.hubs, Neighbours: l.neighbours, LAN: n.o.LAN, Allow: n.isMember, Name: n.deviceName,
+		Session: l.sessionOptions(region), Hubs: l.hubs, HubsWanted: l.hubsWanted(), Neighbours: l.neighbours, LAN: n.o.LAN, Allow: n.isMember, Name: n.deviceName,
 		Log: n.log.With().Str("part", "sync").Logger()})
 	if n.box.Role.Orders() {
 		l.host.HandleJoin(n.handleJoin)
@@ -61,6 +61,15 @@ func (l *links) sessionOptions(region record.RegionID) peersync.Options {
 		o.Checkpoint, o.Note, o.PushPending = l.order.cosigner.offered, l.order.cosigner.note, l.order.wantsPending
 	}
 	return o
+}
+
+// hubsWanted is one for a box that pays for its link: one copy at a hub is enough,
+// and the hubs hand it on. Hubs talk to all.
+func (l *links) hubsWanted() int {
+	if l.n.box.Role.Orders() {
+		return 0
+	}
+	return 1
 }
 
 // hubs are dialled by boxes of every role; neighbours are what a configuration

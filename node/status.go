@@ -251,6 +251,12 @@ func (n *Node) SyncPage(ctx context.Context, s web.Session) (web.SyncPage, error
 	case n.store.Full():
 		p.Faults = append(p.Faults, web.Fault{Code: "disk_full"})
 	}
+	if note, _, ok := n.store.Final(); ok {
+		region, _ := n.box.RegionID()
+		if cp, err := record.OpenCheckpoint(region, note, n.hubs()); err == nil {
+			p.Checkpoint = time.Unix(cp.Time, 0)
+		}
+	}
 	if r := n.up.Load(); r != nil {
 		if p.Peers, err = n.webPeers(r); err != nil {
 			return p, explain(err)
@@ -266,9 +272,13 @@ func (n *Node) webPeers(r *running) ([]web.Peer, error) {
 		return nil, err
 	}
 	var out []web.Peer
+	hub := n.box.Role.Orders()
+	for _, x := range list {
+		hub = hub || x.Link == string(web.LinkUp) && x.Role.Orders()
+	}
 	for _, x := range list {
 		p := web.Peer{ID: x.Device, Name: x.Name, Role: string(x.Role), Link: web.Link(x.Link), LastContact: x.LastContact, Sent: x.Sent, Waiting: x.Waiting, Received: x.Received}
-		if x.Trouble != "" {
+		if x.Trouble != "" && !hub { // one hub is enough: the others are called when it fails
 			p.Fault = web.Fault{Code: "peer_unreachable", Args: []string{x.Name}}
 		}
 		out = append(out, p)

@@ -37,6 +37,7 @@ type Checkpoint struct {
 	Head    TreeHead
 	Signers []DeviceID // whose signatures were verified, in the order given
 	Note    []byte     // C2SP signed note
+	Time    int64      // when the newest of these cosignatures claims to be made, Unix seconds; for display
 }
 
 // Cosign gives a note with one cosignature/v1 (C2SP tlog-cosignature) over the
@@ -108,9 +109,19 @@ func OpenCheckpoint(r RegionID, msg []byte, hubs []DeviceID) (Checkpoint, error)
 		i := slices.IndexFunc(hubs, func(d DeviceID) bool { return hubKey(r, d).made(s) })
 		if i >= 0 && !slices.Contains(c.Signers, hubs[i]) {
 			c.Signers = append(c.Signers, hubs[i])
+			c.Time = max(c.Time, cosignedAt(s))
 		}
 	}
 	return c, nil
+}
+
+// cosignedAt is the time inside a cosignature/v1 that was verified.
+func cosignedAt(s note.Signature) int64 {
+	raw, err := base64.StdEncoding.DecodeString(s.Base64)
+	if err != nil || len(raw) < 4+8 { // key hash, time
+		return 0
+	}
+	return int64(binary.BigEndian.Uint64(raw[4:]) & (1<<62 - 1))
 }
 
 // VerifyFinal is OpenCheckpoint with more than half of the hubs required.

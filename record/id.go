@@ -133,3 +133,10 @@ type FeedHead struct {
 	Feed
 	N uint64
 }
+
+// DirectoryCompartment is the compartment of what belongs to no patient:
+// SHA-256("hp:directory:1\0" || region), first 16 bytes.
+func DirectoryCompartment(r RegionID) CompartmentID {
+	sum := hashBody(append([]byte("hp:directory:1\x00"), r[:]...))
+	return CompartmentID(sum[:16])
+}

@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/healthpost/healthpost/node"
-	"github.com/healthpost/healthpost/store"
 )
 
 func statusCommand(g *global) *cobra.Command {
@@ -252,7 +251,7 @@ func verifyCommand(g *global) *cobra.Command {
 				return err
 			}
 			if len(rep.Damage) > 0 {
-				return fmt.Errorf("%d records or rows fail: %w", len(rep.Damage), store.ErrDamaged)
+				return fmt.Errorf("%d records or rows fail: %w", len(rep.Damage), node.ErrDamaged)
 			}
 			return nil
 		},

@@ -12,7 +12,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/healthpost/healthpost/store"
+	"github.com/healthpost/healthpost/node"
 )
 
 const (
@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string) int {
 	case errors.As(err, &u):
 		fmt.Fprintln(os.Stderr, "Try 'healthpost --help'.")
 		return exitUsage
-	case errors.Is(err, store.ErrDamaged):
+	case errors.Is(err, node.ErrDamaged):
 		return exitDamage
 	}
 	return exitFailed

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/healthpost/healthpost/web"
+	"github.com/healthpost/healthpost/node"
 )
 
 func staffCommand(g *global) *cobra.Command {
@@ -27,7 +27,7 @@ func staffCommand(g *global) *cobra.Command {
 			if err != nil && err != io.EOF {
 				return fmt.Errorf("reading the PIN: %w", err)
 			}
-			return cl.AddStaff(c.Context(), web.NewStaff{Name: args[0], PIN: strings.TrimSpace(line), Role: role})
+			return cl.AddStaff(c.Context(), node.NewStaff{Name: args[0], PIN: strings.TrimSpace(line), Role: role})
 		},
 	}
 	add.Flags().StringVar(&role, "role", "", "staff or administrator (default: administrator for the first, staff for others)")
