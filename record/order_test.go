@@ -198,7 +198,7 @@ var orderCases = []struct {
 	}, record.NotAllowed},
 	{"revoked twice", func(g *region) []record.Record {
 		return []record.Record{g.hubs[0].revoke(g.clinics[0]), g.hubs[1].revoke(g.clinics[0])}
-	}, record.NotAllowed},
+	}, record.Ordered},
 	{"a stranger is revoked", func(g *region) []record.Record {
 		return []record.Record{g.hubs[0].revoke(newBox("stranger"))}
 	}, record.NotAllowed},
@@ -408,6 +408,10 @@ func TestMembers(t *testing.T) {
 	if d := cmp.Diff(want, g.members[x.id]); d != "" {
 		t.Errorf("revoked (-want +got):\n%s", d)
 	}
+	g.mustOrder(t, g.hubs[1].revoke(x)) // at the same time, as far as this hub knew
+	if d := cmp.Diff(want, g.members[x.id]); d != "" {
+		t.Errorf("revoked twice (-want +got):\n%s", d)
+	}
 	if got := g.members[x.id]; got.Active() {
 		t.Errorf("a revoked member is active: %+v", got)
 	}
@@ -475,6 +479,12 @@ func TestLedgerTime(t *testing.T) {
 		l.order(t, startMillis, hub.open())
 		if got := l.LastTime(); got != startMillis/1000 {
 			t.Errorf("got %d, want %d", got, startMillis/1000)
+		}
+	})
+	t.Run("a batch never goes back", func(t *testing.T) {
+		g := newRegion(t)
+		if got := record.NewOrderer(g, nil).BatchTime(1000); got != g.LastTime() {
+			t.Errorf("got %d, want %d", got, g.LastTime())
 		}
 	})
 	t.Run("an entry never goes back", func(t *testing.T) {
