@@ -50,8 +50,7 @@ func TestConflict(t *testing.T) {
 	}
 
 	chart := sameEverywhere(t, r, path)
-	if !strings.Contains(chart, "The details were changed in 2 places. Both are kept.") && !strings.Contains(chart, "The details were changed in two places. Both are kept.") &&
-		!strings.Contains(chart, "Two versions of the details") {
+	if !strings.Contains(chart, "Two versions of the details") || !strings.Contains(chart, "The details were changed in 2 places.") {
 		t.Errorf("the chart does not tell of the conflict: %.400s", chart)
 	}
 	versions := sameEverywhere(t, r, path+"/conflict")
