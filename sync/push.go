@@ -13,6 +13,7 @@ import (
 type push struct {
 	epochs  map[record.EpochID]*peerEpoch
 	feeds   []PendingFeed // of this box, as of the last refresh
+	begun   bool
 	allowed bool
 	rejects []rejected
 	told    map[record.RID]bool // refusals sent
@@ -68,29 +69,62 @@ func (s *Session) forget() {
 	}
 }
 
-// greetPush starts from what the peer's hello lists and, for feeds that it does
-// not list, from what it acknowledged before.
-func (s *Session) greetPush(list []epochFrontier) error {
-	for _, f := range list {
-		if e := s.epoch(record.EpochID(f.Epoch)); e != nil {
-			e.opening = true
-			copy(e.held[:], f.Held)
-		}
+// early sends own pending records before the peer's hello came, from what the
+// peer acknowledged in an earlier session on: for one round trip less. Where the peer
+// holds less by now it answers with a gap.
+func (s *Session) early() (Frame, bool, error) {
+	if s.fetch.only || s.credit.sent >= s.credit.window {
+		return Frame{}, false, nil
 	}
+	if !s.push.begun {
+		if err := s.beginPush(); err != nil {
+			return Frame{}, false, err
+		}
+		s.push.allowed = s.o.PushPending(s.peer)
+	}
+	f, ok, err := s.nextPending(record.LaneControl, record.LaneBulk)
+	s.credit.sent += uint64(len(f.Payload))
+	return f, ok, err
+}
+
+// beginPush starts from what the peer acknowledged before.
+func (s *Session) beginPush() error {
+	s.push.begun = true
 	acked, err := s.r.Acked(s.peer)
 	if err != nil {
 		return local("reading acknowledgements", err)
 	}
 	for _, h := range acked {
-		if e := s.epoch(h.Epoch); e != nil && h.Lane < record.LaneCount && e.held[h.Lane] == 0 {
+		if e := s.epoch(h.Epoch); e != nil && h.Lane < record.LaneCount {
 			e.held[h.Lane], e.assumed[h.Lane], e.opening = h.N, h.N != 0, true
 		}
 	}
-	feeds, err := s.r.PendingFeeds()
+	s.push.feeds, err = s.r.PendingFeeds()
 	if err != nil {
 		return local("reading pending feeds", err)
 	}
-	s.push.feeds = feeds
+	return nil
+}
+
+// greetPush takes what the peer's hello lists instead of what it acknowledged.
+func (s *Session) greetPush(list []epochFrontier) error {
+	if !s.push.begun {
+		if err := s.beginPush(); err != nil {
+			return err
+		}
+	}
+	for _, f := range list {
+		e := s.epoch(record.EpochID(f.Epoch))
+		if e == nil {
+			continue
+		}
+		e.opening = true
+		for lane, n := range f.Held {
+			if n != 0 {
+				e.held[lane], e.assumed[lane] = n, false
+			}
+		}
+	}
 	return s.putAcks(list)
 }
 
@@ -217,7 +251,7 @@ func (s *Session) nextPending(first, last record.Lane) (Frame, bool, error) {
 	for lane := first; lane <= last; lane++ {
 		for i := range s.push.feeds {
 			f := &s.push.feeds[i]
-			if f.Lane != lane || !s.push.allowed && f.Author != s.peer {
+			if f.Lane != lane || !s.mayPush(f) {
 				continue
 			}
 			if f, ok, err := s.pushFeed(f); err != nil || ok {
@@ -226,6 +260,15 @@ func (s *Session) nextPending(first, last record.Lane) (Frame, bool, error) {
 		}
 	}
 	return Frame{}, false, nil
+}
+
+// mayPush: before the hello only this box's own records go, for others may have
+// come from the peer itself; after it, what Options allow and the peer's own.
+func (s *Session) mayPush(f *PendingFeed) bool {
+	if !s.helloSeen {
+		return s.push.allowed && f.Author == s.o.Device
+	}
+	return s.push.allowed || f.Author == s.peer
 }
 
 func (s *Session) pushFeed(f *PendingFeed) (Frame, bool, error) {

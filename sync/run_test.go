@@ -280,8 +280,8 @@ func TestRoundTrips(t *testing.T) {
 		began := time.Now()
 		m := w.begin(c.memory, w.hub, lay(350*time.Millisecond, 0, -1), 0)
 		<-m.settled[0]
-		if took := time.Since(began); took > 1500*time.Millisecond {
-			t.Errorf("one record acknowledged after %s, want two round trips of 700 ms", took)
+		if took := time.Since(began); took > 800*time.Millisecond {
+			t.Errorf("one record acknowledged after %s, want one round trip of 700 ms", took)
 		}
 		m.end()
 		began = time.Now()

@@ -120,6 +120,7 @@ func NewSession(r Replica, peer record.DeviceID, o Options) *Session {
 	s.push.epochs = map[record.EpochID]*peerEpoch{}
 	s.acks.heads = map[record.Feed]ackHead{}
 	s.push.told = map[record.RID]bool{}
+	s.credit.window = uint64(min(o.Window, WindowSlow)) // until the peer names its own
 	return s
 }
 
@@ -188,7 +189,7 @@ func (s *Session) Next(ctx context.Context) (f Frame, ok bool, err error) {
 		return f, err == nil, err
 	}
 	if !s.helloSeen {
-		return Frame{}, false, nil
+		return s.early()
 	}
 	if s.dirty {
 		s.dirty = false
