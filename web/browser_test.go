@@ -267,6 +267,11 @@ func TestBrowserEveryPageFits(t *testing.T) {
 				for _, found := range evaluate[[]string](b, tooSmall) {
 					t.Errorf("too low to tap: %s", found)
 				}
+				evaluate[string](b, `document.documentElement.style.fontSize='200%'`)
+				for _, found := range evaluate[[]string](b, tooWide) {
+					t.Errorf("too wide at 320 with text at 200 %%: %s", found)
+				}
+				evaluate[string](b, `document.documentElement.style.fontSize=''`)
 				b.picture(c.name, language)
 				b.do(chromedp.Navigate("about:blank"))
 				b.check()
