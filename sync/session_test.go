@@ -212,3 +212,38 @@ func TestLiveSession(t *testing.T) {
 	}
 	t.Logf("10 saves, each confirmed: %d bytes up, %d down", x.toB.bytes, x.toA.bytes)
 }
+
+// TestCatchUpBytes holds what a clinic far behind pays for each entry to the
+// record's own size: proofs and frames may add a tenth, also in small frames.
+func TestCatchUpBytes(t *testing.T) {
+	w := newWorld(t, 31, 2)
+	w.save(w.clinics[0], record.LaneClinical, 600)
+	if _, _, err := w.meet(w.clinics[0].memory, w.hub, noLimit); err != nil {
+		t.Fatal(err)
+	}
+	w.orderAll()
+	floor := 0
+	for _, e := range w.hub.entries[4:] {
+		floor += len(e.Record.Body) + record.WireBytesMax
+	}
+	for _, window := range []int{peersync.WindowSlow, peersync.WindowDefault, peersync.WindowLAN} {
+		m := newMemory(w.clinics[1].self)
+		if err := w.copyFounding(m); err != nil {
+			t.Fatal(err)
+		}
+		o := w.options(m)
+		o.Window = window
+		sa, sb := peersync.NewSession(m, w.hub.self, o), peersync.NewSession(w.hub, m.self, w.options(w.hub))
+		x := &exchange{a: sa, b: sb}
+		if _, err := x.run(t.Context(), w.rng, noLimit); err != nil {
+			t.Fatal(err)
+		}
+		if m.Head() != w.hub.Head() {
+			t.Fatalf("at size %d, want %d", m.Head().Size, w.hub.Head().Size)
+		}
+		t.Logf("window %d: %d bytes down in %d segments, %d up; records alone %d", window, x.toA.bytes, x.frames[peersync.TypeSegment], x.toB.bytes, floor)
+		if x.toA.bytes > floor*11/10 {
+			t.Errorf("window %d: %d bytes for records of %d", window, x.toA.bytes, floor)
+		}
+	}
+}

@@ -76,6 +76,20 @@ func (w *world) copyTo(m *memory) error {
 	return m.PutFinal(note, head)
 }
 
+// copyFounding gives a replica the entries that found the region.
+func (w *world) copyFounding(m *memory) error {
+	n := uint64(2 + len(w.clinics))
+	entries, err := w.hub.Entries(0, n, 1<<30)
+	if err != nil {
+		return err
+	}
+	root, err := w.hub.RootAt(n)
+	if err != nil {
+		return err
+	}
+	return m.Extend(w.t.Context(), entries, record.TreeHead{Size: n, Root: root}, nil)
+}
+
 func (w *world) checkpoint() {
 	w.t.Helper()
 	head := w.hub.Head()
