@@ -93,7 +93,7 @@ func (n *Node) Import(ctx context.Context, q ImportRequest, r io.Reader, progres
 		b, err = fhir.ReadBundle(bufio.NewReaderSize(r, 64<<10), controlBodyMax)
 	}
 	if err != nil {
-		rep.refuse(q.Name, "the whole file", err.Error())
+		rep.refuse(q.Name, "the whole file", fileReason(err))
 		return rep, nil
 	}
 	plan := fhir.Plan(b, n.resolvePatient)
@@ -111,6 +111,14 @@ func (n *Node) Import(ctx context.Context, q ImportRequest, r io.Reader, progres
 		return rep, err
 	}
 	return rep, n.projectNow()
+}
+
+// fileReason says in words why a whole file cannot be read.
+func fileReason(err error) string {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return "it ends in the middle of its JSON: copy the file again"
+	}
+	return err.Error()
 }
 
 // resolvePatient finds the patient of this box that a reference text means.

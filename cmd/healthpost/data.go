@@ -118,7 +118,10 @@ func importCommand(g *global) *cobra.Command {
 			if report != "" {
 				err = errors.Join(err, writeReport(report, total))
 			}
-			return errors.Join(err, g.print(c, total, func(w io.Writer) { writeImport(w, total, dry) }))
+			if total.Added+total.Known == 0 && total.RefusedCount > 0 && err == nil {
+				err = fmt.Errorf("nothing was taken in: all %d were refused", total.RefusedCount)
+			}
+			return errors.Join(g.print(c, total, func(w io.Writer) { writeImport(w, total, dry) }), err)
 		},
 	}
 	c.Flags().BoolVar(&dry, "dry-run", false, "check and report, store nothing")

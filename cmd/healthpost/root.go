@@ -30,6 +30,7 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true, SilenceUsage: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
+	onlyParent(root)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	f := root.PersistentFlags()
 	f.StringVar(&g.data, "data", "", "folder of the box (default $HEALTHPOST_DATA, else healthpost-data)")
@@ -38,10 +39,20 @@ func newRoot() *cobra.Command {
 	f.BoolVar(&g.verbose, "verbose", false, "log more")
 	root.AddCommand(initCommand(g), runCommand(g), joinCommand(g), regionCommand(g), statusCommand(g), syncCommand(g), importCommand(g),
 		exportCommand(g), verifyCommand(g), staffCommand(g), demoCommand(g))
-	for _, c := range root.Commands() {
-		wrapArgs(c)
-	}
+	wrapArgs(root)
 	return root
+}
+
+// onlyParent makes a command that does nothing by itself: alone it shows its
+// help, with an unknown subcommand it was used wrongly.
+func onlyParent(c *cobra.Command) {
+	c.Args = func(c *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usagef("there is no command %q", args[0])
+		}
+		return nil
+	}
+	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 }
 
 // wrapArgs makes a wrong number of arguments a usage error in every command.

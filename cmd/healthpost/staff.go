@@ -50,6 +50,7 @@ func staffCommand(g *global) *cobra.Command {
 			})
 		},
 	}
+	onlyParent(c)
 	c.AddCommand(add, list)
 	return c
 }
