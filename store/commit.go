@@ -232,7 +232,14 @@ func (s *Store) nextGroup() []*layer {
 		if n == 0 {
 			s.flushLazy, draining = false, s.draining
 		}
+		rest := s.rest
 		s.qmu.Unlock()
+		if n == 0 && !draining && rest != s.resting {
+			if err := s.restIndex(rest); err != nil {
+				s.fail(err)
+				return nil
+			}
+		}
 		switch {
 		case durable > 0:
 			s.gather(durable)
@@ -316,6 +323,15 @@ func (s *Store) commitGroup(group []*layer) error {
 		return fmt.Errorf("applying to the index: %w", err)
 	}
 	s.retire(group)
+	for _, l := range group {
+		s.unmeasured += l.bytes
+	}
+	if s.unmeasured > headroomEvery {
+		s.unmeasured = 0
+		if err := s.measureHeadroom(); err != nil {
+			return err
+		}
+	}
 	return s.checkpointWhenDue(seq)
 }
 

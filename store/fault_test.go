@@ -293,6 +293,41 @@ func TestCutWithoutWarning(t *testing.T) {
 	b.close()
 }
 
+// TestControlLyingDisk shows that these tests see a loss: a disk that lies about
+// syncs loses acknowledged records, and no local design can help.
+func TestControlLyingDisk(t *testing.T) {
+	r := rng(t)
+	b := newFaultBox(t, r.Uint64())
+	b.found()
+	d := b.o.JournalFS.(*disk)
+	d.Lie(true)
+	acked, err := saves(b, r, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := d.cut(t, 0, false)
+	b.close()
+	dir := t.TempDir()
+	if err := copyDir(filepath.Join(dir, "index"), cut.safe); err != nil {
+		t.Fatal(err)
+	}
+	b.o.JournalFS = cut
+	s, err := store.Open(dir, b.o)
+	if errors.Is(err, store.ErrDamaged) {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i := range acked {
+		if _, ok, err := s.ByRID(acked[i].RID()); err == nil && !ok {
+			return
+		}
+	}
+	t.Error("a disk that lies lost nothing: these tests prove nothing")
+}
+
 // TestStaleIndexIsDetected: a card that says it synced the index and did not.
 func TestStaleIndexIsDetected(t *testing.T) {
 	r := rng(t)

@@ -72,24 +72,43 @@ func (s *Store) GetRow(key []byte) (value []byte, err error) {
 }
 
 // ScanRows calls f for projection rows under a prefix in key order, at most max,
-// until f returns false.
+// until f returns false. f may call the store. Rows are read a page at a time: a
+// write during a long scan shows or does not.
 func (s *Store) ScanRows(prefix []byte, max int, f func(key, value []byte) bool) error {
-	return s.scanUnder(pRow, 1, prefix, max, f)
+	return s.pages(append([]byte{pRow}, prefix...), nil, 1, max, f)
 }
 
-func (s *Store) scanUnder(first byte, strip int, prefix []byte, max int, f func(key, value []byte) bool) error {
-	n := 0
-	err := s.read(func(l lookup) error {
-		if max <= 0 {
+const (
+	pageRows  = 256
+	pageBytes = 1 << 20
+)
+
+// pages reads rows a page at a time and calls f between the reads, so that no
+// snapshot is held while f runs.
+func (s *Store) pages(prefix, from []byte, strip, max int, f func(key, value []byte) bool) error {
+	for max > 0 {
+		var page []Row
+		size := 0
+		err := s.read(func(l lookup) error {
+			return l.rows.(*view).scan(prefix, from, false, func(key, value []byte) (bool, error) {
+				page = append(page, Row{key, value})
+				size += len(key) + len(value)
+				return len(page) < min(pageRows, max) && size < pageBytes, nil
+			})
+		})
+		if err != nil {
+			return fmt.Errorf("scanning rows: %w", err)
+		}
+		for _, r := range page {
+			if !f(r.Key[strip:], r.Value) {
+				return nil
+			}
+		}
+		if len(page) < pageRows && size < pageBytes {
 			return nil
 		}
-		return l.rows.(*view).scan(append([]byte{first}, prefix...), nil, false, func(key, value []byte) (bool, error) {
-			n++
-			return f(key[strip:], value) && n < max, nil
-		})
-	})
-	if err != nil {
-		return fmt.Errorf("scanning rows: %w", err)
+		max -= len(page)
+		from = append(page[len(page)-1].Key, 0)
 	}
 	return nil
 }
@@ -162,22 +181,9 @@ func (k *KV) end(prefix []byte, backwards bool) (out []byte, ok bool, err error)
 // Scan calls f for rows under a prefix from a key on (nil is the first), at most
 // max, until f returns false.
 func (k *KV) Scan(prefix, from []byte, max int, f func(key, value []byte) bool) error {
-	n := 0
-	err := k.s.read(func(l lookup) error {
-		start := []byte(nil)
-		if from != nil {
-			start = k.key(from)
-		}
-		if max <= 0 {
-			return nil
-		}
-		return l.rows.(*view).scan(k.key(prefix), start, false, func(key, value []byte) (bool, error) {
-			n++
-			return f(key[len(k.prefix):], value) && n < max, nil
-		})
-	})
-	if err != nil {
-		return fmt.Errorf("scanning rows: %w", err)
+	var start []byte
+	if from != nil {
+		start = k.key(from)
 	}
-	return nil
+	return k.s.pages(k.key(prefix), start, len(k.prefix), max, f)
 }

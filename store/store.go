@@ -38,6 +38,7 @@ type Store struct {
 	qmu         sync.Mutex
 	queue       []*layer // accepted, in no frame yet
 	draining    bool     // nothing more is accepted
+	rest        bool     // the disk is full: the index shall rest
 	flushLazy   bool     // Barrier asks for a frame
 	subscribers map[chan struct{}]struct{}
 	accepted    atomic.Pointer[shown] // written under qmu: every layer that the index does not hold
@@ -47,6 +48,10 @@ type Store struct {
 	committed   chan struct{} // closed when the committer ended
 	lastWaiters int           // owned by the committer
 	ckpt        *checkpointing
+	resting     bool         // the index does not compact; owned by the committer, set by open
+	memTable    int64        // fixed by open
+	unmeasured  int          // bytes since measureHeadroom; owned by the committer
+	headroom    atomic.Int64 // bytes that a compaction may need
 
 	unchecked []string      // tables for the background, fixed by open
 	closing   chan struct{} // closed by Close
@@ -89,8 +94,8 @@ func (s *Store) open() error {
 	if err := releaseBallast(s.dir); err != nil {
 		return err
 	}
-	memTable, err := pinFormat(s.dir)
-	if err != nil {
+	var err error
+	if s.memTable, err = pinFormat(s.dir); err != nil {
 		return err
 	}
 	if s.o.JournalFS == nil {
@@ -103,7 +108,12 @@ func (s *Store) open() error {
 	if err := s.checkIndexFiles(); err != nil {
 		return err
 	}
-	if err := s.openIndex(memTable); err != nil {
+	if err := s.measureHeadroom(); err != nil {
+		return err
+	}
+	s.rest = s.Full()
+	s.resting = s.rest
+	if err := s.openIndex(); err != nil {
 		return err
 	}
 	if err := s.recover(); err != nil {
@@ -112,7 +122,7 @@ func (s *Store) open() error {
 	if err := s.load(); err != nil {
 		return err
 	}
-	return makeBallast(s.dir, s.o.BallastBytes, s.o.FreeBytesMin)
+	return makeBallast(s.dir, s.o.BallastBytes, s.freeMin())
 }
 
 func damagedJournal(err error) error {
@@ -136,13 +146,17 @@ func (s *Store) takeLock() error {
 }
 
 // openIndex opens Badger. Damage in its files can make it panic.
-func (s *Store) openIndex(memTable int64) (err error) {
+func (s *Store) openIndex() (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = &DamageError{Key: indexDir, What: fmt.Sprintf("index cannot be opened: %v", p)}
 		}
 	}()
-	s.db, err = badger.Open(badgerOptions(filepath.Join(s.dir, indexDir), memTable, s.o.Log))
+	o := badgerOptions(filepath.Join(s.dir, indexDir), s.memTable, s.o.Log)
+	if s.resting {
+		o = o.WithNumCompactors(0)
+	}
+	s.db, err = badger.Open(o)
 	if err != nil {
 		return fmt.Errorf("%w: %w", &DamageError{Key: indexDir, What: "index cannot be opened"}, err)
 	}
@@ -194,11 +208,15 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) closeIndex() error {
+	// The index writes its memtable into a new table now: it must find space.
 	var err error
+	if s.Full() {
+		err = releaseBallast(s.dir)
+	}
 	if s.ckpt != nil && s.Err() != nil {
 		<-s.ckpt.done
 	} else {
-		err = s.endCheckpoint()
+		err = errors.Join(err, s.endCheckpoint())
 	}
 	return errors.Join(err, s.db.Close())
 }

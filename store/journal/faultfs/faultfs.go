@@ -49,6 +49,7 @@ type FS struct {
 	rng   *rand.Rand
 	fault Fault
 	delay time.Duration
+	lies  bool
 	ops   int
 	log   []string
 	names map[string]*inode         // as a process sees them
@@ -82,6 +83,13 @@ func (f *FS) Delay(d time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.delay = d
+}
+
+// Lie makes syncs report success and do nothing, as some cards do.
+func (f *FS) Lie(lies bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lies = lies
 }
 
 // Ops is how many operations there were since New or Inject.
@@ -337,7 +345,7 @@ func (x *file) Sync() error {
 		x.persist(0)
 	case wrong && mode == Torn:
 		x.persist(0.5)
-	default:
+	case !x.fs.lies:
 		x.persist(1)
 	}
 	if wrong {
