@@ -29,6 +29,7 @@ type cluster struct {
 	limits  raftlog.Limits
 	log     zerolog.Logger
 	adjust  func(*hub, *raftlog.Options)
+	polls   int // how often until looks, ten times a second
 }
 
 // hub is one of them: what is on its disk, and its node while it runs.
@@ -57,13 +58,21 @@ func testSeed(t testing.TB) *rand.Rand {
 }
 
 func newCluster(t testing.TB, hubs, clinics int) *cluster {
-	c := &cluster{t: t, net: raftlog.NewMemNet(), clinics: boxes("clinic", clinics), profile: raftlog.LAN(), limits: raftlog.DefaultLimits(), log: zerolog.Nop()}
+	c := &cluster{t: t, net: raftlog.NewMemNet(), clinics: boxes("clinic", clinics), profile: raftlog.LAN(), limits: raftlog.DefaultLimits(), log: zerolog.Nop(),
+		polls: 18000}
 	if os.Getenv("HEALTHPOST_LOG") != "" {
 		c.log = zerolog.New(zerolog.NewTestWriter(t))
 	}
 	for _, b := range boxes("hub", hubs) {
 		c.hubs = append(c.hubs, &hub{c: c, box: b, kv: newMemKV(), ledger: newMemLedger()})
 	}
+	t.Cleanup(func() { // after a failure
+		for _, h := range c.hubs {
+			if node := h.alive.Load(); node != nil {
+				node.Close()
+			}
+		}
+	})
 	return c
 }
 
@@ -172,7 +181,7 @@ func (c *cluster) end() {
 // until polls in the bubble's time.
 func (c *cluster) until(what string, ok func() bool) {
 	c.t.Helper()
-	for range 3000 {
+	for range c.polls {
 		if ok() {
 			return
 		}

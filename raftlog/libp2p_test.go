@@ -40,7 +40,7 @@ func onHosts(t testing.TB, c *cluster) map[*hub]host.Host {
 			a.Peerstore().AddAddrs(b.ID(), b.Addrs(), peerstore.PermanentAddrTTL)
 		}
 	}
-	c.net = nil
+	c.net, c.polls = nil, 600
 	c.adjust = func(h *hub, o *raftlog.Options) {
 		o.Host = hosts[h]
 		o.AllowHub = func(d record.DeviceID) bool {
@@ -84,7 +84,10 @@ func TestHubsOverLibp2p(t *testing.T) {
 			})
 		})
 	}
-	more := func(n int64) { target := acks.Load() + n; c.until("more is ordered", func() bool { return acks.Load() >= target }) }
+	more := func(n int64) {
+		target := acks.Load() + n
+		c.until("more is ordered", func() bool { return acks.Load() >= target })
+	}
 	more(20)
 	l := c.leader()
 	// The process is gone: nothing goes out, nothing is written.

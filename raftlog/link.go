@@ -56,10 +56,18 @@ func (soloLink) sweep() {}
 // in every heartbeat.
 type netLink struct {
 	*raft.NetworkTransport
-	streams *streams
+	streams layer
 }
 
-func newNetLink(s *streams, p Profile, log *hcLogger) link {
+// layer carries calls and questions; streams is the one on libp2p.
+type layer interface {
+	raft.StreamLayer
+	ask(ctx context.Context, d record.DeviceID) (hubState, error)
+	sweep()
+	wait() // until nothing inbound is served any more
+}
+
+func newNetLink(s layer, p Profile, log *hcLogger) link {
 	t := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: s, MaxPool: 3, Timeout: p.Call, Logger: log})
 	return &netLink{t, s}
 }

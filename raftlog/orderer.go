@@ -11,8 +11,8 @@ import (
 
 const (
 	retryMin    = 250 * time.Millisecond
-	retryMax    = 30 * time.Second
-	feedQuantum = 16 << 10 // bytes that a feed adds before the next feed's turn
+	retryMax    = 10 * time.Minute // each retry is an item in the raft log
+	feedQuantum = 16 << 10         // bytes that a feed adds before the next feed's turn
 )
 
 // orderer proposes batches while this hub leads. One lives as long as one

@@ -81,7 +81,7 @@ func (h *storeHub) Fetch(ctx context.Context, head record.TreeHead) error {
 	return errors.New("no peer has it")
 }
 
-func (h *storeHub) start(t testing.TB, net *raftlog.MemNet, limits raftlog.Limits, bootstrap bool) {
+func (h *storeHub) start(t testing.TB, net *raftlog.MemNet, profile raftlog.Profile, limits raftlog.Limits, bootstrap bool) {
 	t.Helper()
 	var err error
 	o := store.NewOptions()
@@ -89,7 +89,7 @@ func (h *storeHub) start(t testing.TB, net *raftlog.MemNet, limits raftlog.Limit
 	h.store, err = store.Open(h.dir, o)
 	check(t, "opening store", err)
 	ro := raftlog.Options{Device: h.box.id, Ledger: h.store, Pending: storePending{h.store}, KV: storeKV{h.store.KV("r")}, Fetcher: h, Hubs: h.store.Hubs,
-		Profile: quick(), Limits: limits, Log: zerolog.Nop(),
+		Profile: profile, Limits: limits, Log: zerolog.Nop(),
 		Region: func() (record.RegionID, bool) { id, _, ok := h.store.Region(); return id, ok }}
 	net.Attach(&ro)
 	h.node, err = raftlog.Open(ro)
@@ -121,7 +121,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 }
 
 // storeRegion founds a region of hubs on real stores.
-func storeRegion(t testing.TB, hubs int, clinics []*box, limits raftlog.Limits) (*raftlog.MemNet, []*storeHub) {
+func storeRegion(t testing.TB, hubs int, clinics []*box, profile raftlog.Profile, limits raftlog.Limits) (*raftlog.MemNet, []*storeHub) {
 	net := raftlog.NewMemNet()
 	net.Pipelined = true
 	all := make([]*storeHub, 0, hubs)
@@ -130,14 +130,14 @@ func storeRegion(t testing.TB, hubs int, clinics []*box, limits raftlog.Limits) 
 		all = append(all, &storeHub{box: b, dir: t.TempDir(), peers: &all})
 	}
 	first := all[0]
-	first.start(t, net, limits, true)
+	first.start(t, net, profile, limits, true)
 	eventually(t, "the founder leads", first.node.IsLeader)
 	eventually(t, "the region is founded", func() bool {
 		_, err := first.node.Submit(context.Background(), founding(names, clinics))
 		return err == nil
 	})
 	for _, h := range all[1:] {
-		h.start(t, net, limits, false)
+		h.start(t, net, profile, limits, false)
 	}
 	eventually(t, "all hubs vote", func() bool {
 		voters := 0
@@ -175,7 +175,7 @@ func TestOnRealStore(t *testing.T) {
 	clinics := boxes("clinic", 3)
 	limits := raftlog.DefaultLimits()
 	limits.TrailingItems = 2
-	net, hubs := storeRegion(t, 3, clinics, limits)
+	net, hubs := storeRegion(t, 3, clinics, quick(), limits)
 	want := hubs[0].store.Head().Size
 	write := func(n int) {
 		for range n {
@@ -211,7 +211,7 @@ func TestOnRealStore(t *testing.T) {
 	hubs = up
 	write(30)
 	check(t, "taking a snapshot", errOf(storeLeader(hubs).node.TakeSnapshot()))
-	down.start(t, net, limits, false)
+	down.start(t, net, quick(), limits, false)
 	hubs = append(hubs, down)
 	write(5)
 	eventually(t, "ledgers are equal", func() bool { return sameHeads(hubs, want) })
@@ -226,7 +226,7 @@ func BenchmarkOrder(b *testing.B) {
 	for _, clients := range []int{1, 16, 64} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
 			writers := boxes("clinic", clients)
-			_, hubs := storeRegion(b, 3, writers, raftlog.DefaultLimits())
+			_, hubs := storeRegion(b, 3, writers, raftlog.LAN(), raftlog.DefaultLimits())
 			leader := storeLeader(hubs)
 			records := make([][]record.Record, clients)
 			for i := range b.N {
