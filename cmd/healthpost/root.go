@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -59,10 +60,12 @@ func onlyParent(c *cobra.Command) {
 func wrapArgs(c *cobra.Command) {
 	if check := c.Args; check != nil {
 		c.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
+			err := check(cmd, args)
+			var u usageError
+			if err != nil && !errors.As(err, &u) {
 				return usagef("%s: %w", cmd.CommandPath(), err)
 			}
-			return nil
+			return err
 		}
 	}
 	for _, sub := range c.Commands() {
