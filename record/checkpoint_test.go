@@ -77,7 +77,7 @@ func TestCosignIsC2SP(t *testing.T) {
 		t.Errorf("got %v\n%s\nwant\n%s", err, got, want)
 	}
 	both := text + "\n" + handSigned(hubName(hub), text, hub.key, 1_768_435_200) + handSigned(hubName(hubBoxes[1]), text, hubBoxes[1].key, 7)
-	if c, err := record.VerifyFinal(regionID, []byte(both), ids(hubBoxes)); err != nil || c.Head != someHead || len(c.Signers) != 2 {
+	if c, err := record.VerifyFinal(regionID, []byte(both), ids(hubBoxes)); err != nil || c.Head != someHead || len(c.Signers) != 2 || c.Time != 1_768_435_200 {
 		t.Errorf("written by hand: got %+v, %v", c, err)
 	}
 }
@@ -187,14 +187,14 @@ func TestCosignatureRefused(t *testing.T) {
 		"over another text":                record.CheckpointText(regionID, record.TreeHead{Size: 1235, Root: someHead.Root}) + "\n" + good,
 		"a size swapped after signing":     strings.Replace(text, "1234", "1243", 1) + "\n" + good,
 		"the second of two is bad":         text + "\n" + good + handSigned(hubName(hubBoxes[1]), text+"x", hubBoxes[1].key, 5),
-		"more than 8 KiB":                  text + "\n" + good + strings.Repeat("— example.org/x AAAAAAAA\n", 400),
+		"more than 8 KiB":                  text + "\n" + good + "— example.org/x " + strings.Repeat("AAAA", 2100) + "\n",
 		"a carriage return in the root":    strings.Replace(text, "=", "\r=", 1) + "\n" + good,
 	} {
 		if c, err := record.OpenCheckpoint(regionID, []byte(msg), ids(hubBoxes)); err == nil {
 			t.Errorf("%s: accepted with %d signers", name, len(c.Signers))
 		}
 	}
-	full := text + "\n" + good + strings.Repeat("— example.org/x AAAAAAAA\n", 90)
+	full := text + "\n" + good + "— example.org/x " + strings.Repeat("AAAA", 1900) + "\n"
 	if _, err := record.OpenCheckpoint(regionID, []byte(full), ids(hubBoxes)); err != nil {
 		t.Errorf("lines of witnesses that this region does not know: %v", err)
 	}

@@ -186,8 +186,8 @@ func TestSegmentErrors(t *testing.T) {
 		"a feed past those met":         {0, 1, 0, 4},
 		"lane 4":                        append([]byte{0, 1, 0, 0, 4}, make([]byte, 17)...),
 		"an opening sent as a known":    {0, 1, 0, 1, 0x80, 0},
-		"an opening named as sent":      append([]byte{0, 1, 0, 0, 0x81}, make([]byte, 200)...),
-		"an integer in two bytes":       {0x80, 0, 1, 0, 4},
+		"an opening named as known":     openingNamed(g),
+		"a start in two bytes":          append([]byte{byte(size-2) | 0x80, 0}, record.AppendSegment(nil, entries, none)[1:]...),
 		"an integer of eleven bytes":    bytes.Repeat([]byte{0xff}, 11),
 		"a byte after the last":         append(record.AppendSegment(nil, entries, none), 0),
 		"a byte of the last left out":   func() []byte { b := record.AppendSegment(nil, entries, none); return b[:len(b)-1] }(),
@@ -197,6 +197,17 @@ func TestSegmentErrors(t *testing.T) {
 			t.Errorf("%s: got %d entries and %v, want ErrMalformed", name, len(got), err)
 		}
 	}
+}
+
+// openingNamed is a segment of one opening record that is sent and yet names its
+// epoch, as only a known one does.
+func openingNamed(g *region) []byte {
+	epoch := g.clinics[0].epoch
+	seq, _, _, _ := g.Ordered(record.Position{Epoch: epoch})
+	e := g.entries[seq]
+	at := len(binary.AppendVarint(binary.AppendUvarint(binary.AppendUvarint(nil, seq), 1), e.Time)) + 1 // past the reference
+	b := record.AppendSegment(nil, []record.Entry{e}, func(record.Position) bool { return false })
+	return slices.Concat(b[:at], []byte{0x81}, epoch[:], b[at+1:])
 }
 
 // A few bytes that name known records must not call up more than a bounded heap.
@@ -240,11 +251,25 @@ func TestFlippedRun(t *testing.T) {
 				}
 				continue
 			}
+			if slices.EqualFunc(got, want, sameRecord) {
+				t.Errorf("byte %d, bit %d: another form of the same run", i, bit)
+			}
 			for j := range got {
 				if got[j].VerifySignature(c.id) == nil && got[j].VerifyBody() == nil && (j >= len(want) || !sameRecord(got[j], want[j])) {
 					t.Errorf("byte %d, bit %d: record %d is new and verifies", i, bit, j)
 				}
 			}
+		}
+	}
+	millis, n := binary.Varint(b[20:])
+	for name, x := range map[string][]byte{
+		"a byte after the last": append(bytes.Clone(b), 0),
+		"a counter of 17 bits":  slices.Concat(b[:20+n], []byte{0x80, 0x80, 0x04}, b[21+n:]),
+		"a time of 49 bits":     slices.Concat(b[:20], binary.AppendVarint(nil, millis+1<<48), b[20+n:]),
+		"a time before 1970":    slices.Concat(b[:20], binary.AppendVarint(nil, -1), b[20+n:]),
+	} {
+		if _, err := record.ReadRun(x, func(record.Position) (record.RID, bool) { return prev, true }); !errors.Is(err, record.ErrMalformed) {
+			t.Errorf("%s: got %v, want ErrMalformed", name, err)
 		}
 	}
 	for n := range b {
