@@ -38,7 +38,7 @@ type Options struct {
 // NewOptions gives the defaults of a box.
 func NewOptions() Options {
 	return Options{Log: zerolog.Nop(), Now: time.Now, FreeBytesMin: 64 << 20, BallastBytes: 64 << 20,
-		SegmentBytes: 32 << 20, ChunkBytes: 1 << 20, VerifyBytes: 512 << 20, LazyMax: 200 * time.Millisecond}
+		SegmentBytes: 16 << 20, ChunkBytes: 1 << 20, VerifyBytes: 512 << 20, LazyMax: 200 * time.Millisecond}
 }
 
 // withDefaults fills in what must not be zero.

@@ -35,14 +35,14 @@ func (e *DamageError) Is(target error) bool { return target == ErrDamaged }
 // Options of a journal. FS is required; zero values take the defaults.
 type Options struct {
 	FS           FS
-	SegmentBytes int64 // 32 MiB; a larger frame has a segment of its own
+	SegmentBytes int64 // 16 MiB; a larger frame has a segment of its own
 	ChunkBytes   int64 // zeros written ahead in a new segment, 1 MiB
 }
 
 const (
-	segmentBytesDefault = 32 << 20
+	segmentBytesDefault = 16 << 20
 	chunkBytesDefault   = 1 << 20
-	sparesMax           = 2
+	sparesMax           = 1
 	checkpointName      = "checkpoint"
 )
 
