@@ -61,7 +61,7 @@ func (s *Session) handleAck(p []byte) error {
 	if m.Credit < s.credit.acked || m.Credit > s.credit.sent {
 		return misbehaved("ack of %d bytes, %d were sent", m.Credit, s.credit.sent)
 	}
-	s.credit.acked = m.Credit
+	s.credit.take(m.Credit)
 	if m.Size > s.theirSize {
 		s.theirSize = m.Size
 		s.stats.size.Store(m.Size)

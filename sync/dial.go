@@ -177,7 +177,7 @@ func (l *Links) session(d record.DeviceID, s *stream, dialled bool) error {
 	defer done()
 	ctx, cancel := context.WithCancel(run)
 	defer cancel()
-	v := &live{cancel: cancel, wake: make(chan struct{}, 1), done: make(chan struct{}), dialled: dialled, began: time.Now()}
+	v := &live{cancel: cancel, wake: make(chan struct{}, 1), dialled: dialled, began: time.Now()}
 	if !l.enter(d, v, s.Conn()) {
 		return errRefused
 	}
@@ -246,7 +246,6 @@ func (l *Links) progress(d record.DeviceID, v *live, p Progress) {
 
 // leave notes how a session ended.
 func (l *Links) leave(d record.DeviceID, v *live, err error) {
-	close(v.done)
 	l.mu.Lock()
 	c := l.contacts[d]
 	n := v.now

@@ -11,7 +11,8 @@
 // the stream lives: pending records (opening records first, then lane by lane),
 // and ordered entries up to a checkpoint that the receiver verified. What arrives
 // is verified and durable before it is acknowledged; a cut costs what was not
-// acknowledged.
+// acknowledged. A box that met the peer before sends its own newest records before
+// the peer's HELLO is back, so that an exchange takes one round trip.
 //
 // # Wire
 //
@@ -30,7 +31,8 @@
 // Flag 1 marks a frame that a receiver must understand or end the session; it
 // skips other types that it does not know. PENDING and SEGMENT are bulk: a sender
 // stops when as many of their bytes as the window are not yet acknowledged, so an
-// urgent record waits behind one window at most.
+// urgent record waits behind one window at most; the window follows the link's
+// pace between 8 KiB and the smaller of both ends' limits.
 //
 // A segment starts where the receiver's ledger ends. Its proof leads from its
 // last entry to the checkpoint (RFC 6962 section 2.1.2); a hash that the segment

@@ -96,7 +96,6 @@ type contact struct {
 type live struct {
 	cancel  context.CancelFunc
 	wake    chan struct{}
-	done    chan struct{}
 	dialled bool
 	began   time.Time
 	now     Progress

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -204,7 +205,7 @@ func TestJoinIsAllThatStrangersCanDo(t *testing.T) {
 	}
 }
 
-// openStream opens a raw stream, writes, and gives what comes back.
+// openStream opens a raw stream, writes, and gives what comes back until its end.
 func openStream(ctx context.Context, h *peersync.Host, to *box, p protocol.ID, write []byte) ([]byte, error) {
 	id, err := peersync.PeerID(to.self)
 	if err != nil {
@@ -225,9 +226,10 @@ func openStream(ctx context.Context, h *peersync.Host, to *box, p protocol.ID, w
 	if _, err := s.Write(write); err != nil {
 		return nil, err
 	}
-	buf := make([]byte, 4096)
-	n, err := s.Read(buf)
-	return buf[:n], err
+	if err := s.SetReadDeadline(time.Now().Add(waitMax)); err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(s, 64<<10)) // until the other side ends it
 }
 
 func TestReconnectAfterCut(t *testing.T) {
@@ -286,6 +288,45 @@ func TestManyClinicsBehindOneAddress(t *testing.T) {
 	for i, c := range w.clinics {
 		until(t, fmt.Sprintf("clinic %d confirmed", i), func() bool { return c.Head() == w.hub.Head() })
 	}
+}
+
+// TestBothDial lets two neighbours dial each other at the same moment: one
+// session remains and carries the records of both.
+func TestBothDial(t *testing.T) {
+	w := newWorld(t, 19, 2)
+	hold := make(chan struct{})
+	var at [2]peersync.Address
+	boxes := [2]*box{}
+	for i := range boxes {
+		other := 1 - i
+		boxes[i] = w.start(t, w.clinics[i].memory, w.clinics[i].key, peersync.LinksOptions{Neighbours: func() []peersync.Address {
+			<-hold
+			return []peersync.Address{at[other]}
+		}}, peersync.HostOptions{})
+		w.save(w.clinics[i], record.LaneClinical, 3)
+	}
+	at = [2]peersync.Address{boxes[0].address(t), boxes[1].address(t)}
+	close(hold)
+	ctx, cancel := context.WithTimeout(t.Context(), waitMax)
+	defer cancel()
+	errs := make(chan error, 2)
+	for i, b := range boxes {
+		go func() {
+			_, err := b.links.SyncNow(ctx, boxes[1-i].self)
+			errs <- err
+		}()
+	}
+	for range boxes {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	until(t, "same records", func() bool { return boxes[0].sum() == boxes[1].sum() })
+	connected := func() bool {
+		a, b := boxes[0].links.Peers(), boxes[1].links.Peers()
+		return len(a) == 1 && len(b) == 1 && a[0].Connected && b[0].Connected
+	}
+	until(t, "one session each", connected)
 }
 
 // TestTwoHubsOneStream connects a clinic to two sources of the same ledger: it

@@ -73,7 +73,7 @@ func (s *Session) forget() {
 // peer acknowledged in an earlier session on: for one round trip less. Where the peer
 // holds less by now it answers with a gap.
 func (s *Session) early() (Frame, bool, error) {
-	if s.fetch.only || s.credit.sent >= s.credit.window {
+	if s.fetch.only || !s.credit.room() {
 		return Frame{}, false, nil
 	}
 	if !s.push.begun {
@@ -83,7 +83,7 @@ func (s *Session) early() (Frame, bool, error) {
 		s.push.allowed = s.o.PushPending(s.peer)
 	}
 	f, ok, err := s.nextPending(record.LaneControl, record.LaneBulk)
-	s.credit.sent += uint64(len(f.Payload))
+	s.credit.send(len(f.Payload))
 	return f, ok, err
 }
 

@@ -47,6 +47,7 @@ func Run(ctx context.Context, rw io.ReadWriteCloser, s *Session, o RunOptions) e
 	if o.Stall == 0 {
 		o.Stall = stallMax
 	}
+	s.credit.now = time.Now
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx for the goodbye
 	l := &link{rw: rw, s: s, o: o, in: make(chan Frame), out: make(chan Frame, 1), idle: make(chan struct{}, 1), broken: make(chan error, 2)}
 	var wg sync.WaitGroup

@@ -40,11 +40,13 @@ type end struct {
 	free time.Time // when the line can take the next byte
 }
 
+const kernelBytes = 128 << 10
+
 var errCut = errors.New("cable cut")
 
 // lay gives a cable that breaks after so many bytes; negative for never.
 func lay(delay time.Duration, rate, breakAfter int) *cable {
-	ab, ba := make(chan chunk, 64), make(chan chunk, 64)
+	ab, ba := make(chan chunk, 1024), make(chan chunk, 1024)
 	c := &cable{delay: delay, rate: rate, left: breakAfter, cut: make(chan struct{})}
 	c.ends = [2]*end{{c: c, out: ab, in: ba}, {c: c, out: ba, in: ab}}
 	return c
@@ -76,8 +78,9 @@ func (e *end) Write(p []byte) (int, error) {
 	}
 	if e.c.rate > 0 {
 		e.free = e.free.Add(time.Duration(len(p)) * time.Second / time.Duration(e.c.rate))
-		select { // the sender's buffer holds one piece
-		case <-time.After(time.Until(e.free)):
+		full := time.Duration(kernelBytes) * time.Second / time.Duration(e.c.rate)
+		select { // the kernel takes what its buffer holds
+		case <-time.After(time.Until(e.free.Add(-full))):
 		case <-e.c.cut:
 			return 0, errCut
 		}
@@ -239,15 +242,44 @@ func TestEntriesUnderCuts(t *testing.T) {
 	}
 }
 
+// TestThroughput holds a push over slow lines to what the line carries.
+func TestThroughput(t *testing.T) {
+	for _, x := range []struct {
+		name   string
+		rate   int // bytes a second
+		delay  time.Duration
+		atMost float64 // times what the line needs
+	}{{"GPRS", 2500, 350 * time.Millisecond, 1.25}, {"EDGE", 7500, 250 * time.Millisecond, 1.25}, {"VSAT", 32000, 300 * time.Millisecond, 1.5}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, 9, 1)
+			c := w.clinics[0]
+			w.save(c, record.LaneClinical, 400)
+			began, line := time.Now(), lay(x.delay, x.rate, -1)
+			m := w.begin(c.memory, w.hub, line, 0)
+			<-m.settled[0]
+			took := time.Since(began)
+			need := time.Duration(line.moved) * time.Second / time.Duration(x.rate)
+			t.Logf("%s: %d bytes in %s, the line alone needs %s", x.name, line.moved, took, need)
+			if got := len(w.hub.allPending()); got != 401 {
+				t.Errorf("%s: %d records arrived, want 401", x.name, got)
+			}
+			if took > time.Duration(float64(need)*x.atMost) {
+				t.Errorf("%s: took %s, want at most %.2f times %s", x.name, took, x.atMost, need)
+			}
+			m.end()
+		})
+	}
+}
+
 // TestSlowLink measures in virtual time: 20 kbit/s, 700 ms round trip.
 func TestSlowLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 5, 1)
 		c := w.clinics[0]
-		w.save(c, record.LaneBulk, 150)
+		w.save(c, record.LaneBulk, 250)
 		line := lay(350*time.Millisecond, 2500, -1)
-		m := w.begin(c.memory, w.hub, line, peersync.WindowSlow)
-		time.Sleep(10 * time.Second) // in the middle of the bulk
+		m := w.begin(c.memory, w.hub, line, 0)
+		time.Sleep(20 * time.Second) // in the middle of the bulk, the window found
 		began := time.Now()
 		w.save(c, record.LaneControl, 1)
 		feed := record.Feed{Epoch: c.author.epoch, Lane: record.LaneControl}
@@ -260,11 +292,11 @@ func TestSlowLink(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 		}
 		took := time.Since(began)
-		if took > 6*time.Second {
+		if took > 5*time.Second {
 			t.Errorf("an urgent record took %s behind bulk", took)
 		}
 		<-m.settled[0]
-		for len(w.hub.allPending()) != 152 {
+		for len(w.hub.allPending()) != 252 {
 			time.Sleep(time.Second)
 		}
 		t.Logf("urgent record acknowledged after %s; %d bytes in all", took, line.moved)

@@ -100,7 +100,7 @@ func (s *Session) sendNote(note []byte, head record.TreeHead) (Frame, bool, erro
 // nextBulk gives the next bulk frame, strictly by urgency: control and urgent
 // records, clinical ones, entries, then the rest.
 func (s *Session) nextBulk() (Frame, bool, error) {
-	if s.credit.sent-s.credit.acked >= s.credit.window {
+	if !s.credit.room() {
 		return Frame{}, false, nil
 	}
 	f, ok, err := s.nextPending(record.LaneControl, record.LaneClinical)
@@ -110,7 +110,7 @@ func (s *Session) nextBulk() (Frame, bool, error) {
 	if err == nil && !ok {
 		f, ok, err = s.nextPending(record.LaneAudit, record.LaneBulk)
 	}
-	s.credit.sent += uint64(len(f.Payload))
+	s.credit.send(len(f.Payload))
 	return f, ok, err
 }
 

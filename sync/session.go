@@ -10,9 +10,10 @@ import (
 	"github.com/healthpost/healthpost/record"
 )
 
-// Windows for Options.Window, in bytes.
+// Windows for Options.Window, in bytes. Run narrows the window to what the link
+// carries, but not below WindowSlow.
 const (
-	WindowSlow    = 8 << 10 // 2G, VSAT with a deep queue
+	WindowSlow    = 8 << 10 // 2G
 	WindowDefault = 64 << 10
 	WindowLAN     = 256 << 10
 )
@@ -25,7 +26,7 @@ type Options struct {
 	Role     record.Role
 	Software string
 	// Window bounds bulk bytes under way without an ACK; 0 is WindowDefault. The
-	// smaller of both ends' windows rules, exceeded by at most one frame.
+	// smaller of both ends' windows is the most, exceeded by at most one frame.
 	Window int
 	// WantOrdered lets the session extend this box's ledger from the peer. False
 	// on hubs, whose ledger raft feeds.
@@ -81,15 +82,6 @@ type counters struct {
 	sent, received atomic.Uint64 // records and entries
 	size, target   atomic.Uint64
 	settled        atomic.Bool
-}
-
-// credit is the window of bulk bytes, both ways.
-type credit struct {
-	window     uint64 // for what is sent
-	sent       uint64
-	acked      uint64
-	received   uint64
-	receivedIn uint64 // of received, what the last ACK told
 }
 
 // notes are the checkpoints passed on to the peer.
@@ -311,7 +303,7 @@ func (s *Session) handleHello(_ context.Context, p []byte) error {
 	}
 	s.helloSeen, s.theirs, s.theirSize, s.dirty = true, h, h.Size, true
 	s.stats.size.Store(h.Size)
-	s.credit.window = min(uint64(s.o.Window), h.Window)
+	s.credit.open(uint64(s.o.Window), h.Window)
 	if err := s.greetPush(h.Frontier); err != nil {
 		return err
 	}
