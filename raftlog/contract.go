@@ -22,7 +22,8 @@ var (
 	// hubs for the same size. Never continue; find out why.
 	ErrDiverged = errors.New("the ledger on this disk is not the ledger of the region")
 	// ErrStalled ends Run: a log write did not return in time, so the disk hangs
-	// and a leader here would hold up the region.
+	// and a leader here would hold up the region. The write still hangs: end the
+	// process.
 	ErrStalled = errors.New("a log write hangs")
 	// ErrForeign: the raft state on this disk belongs to another device.
 	ErrForeign = errors.New("raft state of another device")

@@ -47,6 +47,9 @@ func (n *Node) TakeSnapshot() (uint64, error) {
 	return meta.Index, nil
 }
 
+// Propose puts any bytes into the raft log.
+func (n *Node) Propose(item []byte) error { return n.running.Load().raft.Apply(item, 0).Error() }
+
 // MemNet connects nodes in one process, and cuts them apart.
 type MemNet struct {
 	Pipelined bool
@@ -190,6 +193,7 @@ func (l *memLink) Close() error {
 // and counts what a network would carry.
 type PipeNet struct {
 	Bytes, Writes atomic.Int64
+	Delay         time.Duration // one way
 
 	mu     sync.Mutex // guards what follows
 	layers map[raft.ServerAddress]*pipeLayer
@@ -219,15 +223,59 @@ type pipeLayer struct {
 	open     []net.Conn
 }
 
+// countedConn counts what is written and delivers it after the delay, in order.
 type countedConn struct {
 	net.Conn
-	net *PipeNet
+	net   *PipeNet
+	queue chan delayed
+	gone  chan struct{}
+	once  *sync.Once
+}
+
+type delayed struct {
+	at time.Time
+	p  []byte
+}
+
+func (n *PipeNet) wrap(c net.Conn) countedConn {
+	w := countedConn{c, n, make(chan delayed, 1<<16), make(chan struct{}), new(sync.Once)}
+	if n.Delay > 0 {
+		go w.deliver()
+	}
+	return w
+}
+
+func (c countedConn) deliver() {
+	for {
+		select {
+		case d := <-c.queue:
+			time.Sleep(time.Until(d.at))
+			if _, err := c.Conn.Write(d.p); err != nil {
+				return
+			}
+		case <-c.gone:
+			return
+		}
+	}
 }
 
 func (c countedConn) Write(p []byte) (int, error) {
 	c.net.Bytes.Add(int64(len(p)))
 	c.net.Writes.Add(1)
-	return c.Conn.Write(p)
+	if c.net.Delay == 0 {
+		return c.Conn.Write(p)
+	}
+	select {
+	case c.queue <- delayed{time.Now().Add(c.net.Delay), append([]byte(nil), p...)}:
+		return len(p), nil
+	case <-c.gone:
+		return 0, net.ErrClosed
+	}
+}
+
+func (c countedConn) Close() error {
+	c.once.Do(func() { close(c.gone) })
+	return c.Conn.Close()
 }
 
 func (l *pipeLayer) Dial(a raft.ServerAddress, _ time.Duration) (net.Conn, error) {
@@ -238,10 +286,13 @@ func (l *pipeLayer) Dial(a raft.ServerAddress, _ time.Duration) (net.Conn, error
 	if peer == nil || string(peer.self.name) != name {
 		return nil, fmt.Errorf("nobody at this address")
 	}
-	here, there := net.Pipe()
+	a1, a2 := net.Pipe()
+	here, there := l.net.wrap(a1), l.net.wrap(a2)
 	select {
-	case peer.accepted <- countedConn{there, l.net}:
+	case peer.accepted <- there:
 	case <-peer.done:
+		here.Close()
+		there.Close()
 		return nil, net.ErrClosed
 	}
 	for _, end := range []struct {
@@ -252,7 +303,7 @@ func (l *pipeLayer) Dial(a raft.ServerAddress, _ time.Duration) (net.Conn, error
 		end.l.open = append(end.l.open, end.c)
 		end.l.mu.Unlock()
 	}
-	return countedConn{here, l.net}, nil
+	return here, nil
 }
 
 func (l *pipeLayer) Accept() (net.Conn, error) {

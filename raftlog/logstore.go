@@ -29,16 +29,17 @@ const (
 type logStore struct {
 	kv KV
 
-	since atomic.Int64 // Unix nanoseconds of the write under way, 0 when idle
+	since   atomic.Int64 // Unix nanoseconds of the write under way, 0 when idle
+	writing sync.Mutex   // held by who changes the log
 
-	mu          sync.RWMutex // guards what follows; held over writes
+	mu          sync.RWMutex // guards what follows; never held over a write
 	first, last uint64       // 0 when empty
 	recent      [recentItems]raft.Log
 }
 
 func openLogStore(kv KV) (*logStore, error) {
 	s := &logStore{kv: kv}
-	if err := s.readBoundsLocked(); err != nil {
+	if err := s.readBounds(); err != nil {
 		return nil, fmt.Errorf("opening raft log: %w", err)
 	}
 	return s, nil
@@ -55,12 +56,13 @@ func keyIndex(key []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(key[1:9]), nil
 }
 
-func (s *logStore) readBoundsLocked() error {
-	s.first, s.last = 0, 0
+// readBounds takes first and last from the rows.
+func (s *logStore) readBounds() error {
+	var first, last uint64
 	for _, end := range []struct {
 		read func([]byte) ([]byte, bool, error)
 		into *uint64
-	}{{s.kv.First, &s.first}, {s.kv.Last, &s.last}} {
+	}{{s.kv.First, &first}, {s.kv.Last, &last}} {
 		key, ok, err := end.read([]byte{prefixLog})
 		if err != nil {
 			return err
@@ -72,33 +74,37 @@ func (s *logStore) readBoundsLocked() error {
 			return err
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.first, s.last = first, last
 	return nil
+}
+
+func (s *logStore) bounds() (first, last uint64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.first, s.last
 }
 
 // FirstIndex is the index of the first item, 0 for none.
 func (s *logStore) FirstIndex() (uint64, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.first, nil
+	first, _ := s.bounds()
+	return first, nil
 }
 
 // LastIndex is the index of the last item, 0 for none.
 func (s *logStore) LastIndex() (uint64, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.last, nil
+	_, last := s.bounds()
+	return last, nil
 }
 
 // GetLog reads an item, or returns raft.ErrLogNotFound.
 func (s *logStore) GetLog(index uint64, out *raft.Log) error {
 	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.getLocked(index, out)
-}
-
-func (s *logStore) getLocked(index uint64, out *raft.Log) error {
-	if l := &s.recent[index%recentItems]; l.Index == index && index != 0 {
-		*out = *l
+	l := s.recent[index%recentItems]
+	s.mu.RUnlock()
+	if l.Index == index && index != 0 {
+		*out = l
 		return nil
 	}
 	value, ok, err := s.kv.Get(indexKey(prefixLog, index))
@@ -118,16 +124,14 @@ func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{
 // few updates as fit; after a crash a prefix of them is there, which is a valid
 // log.
 func (s *logStore) StoreLogs(logs []*raft.Log) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	for len(logs) > 0 {
 		rows, n := takeRows(logs)
-		if err := s.updateLocked(rows); err != nil {
+		if err := s.update(rows); err != nil {
 			return fmt.Errorf("storing raft items from %d: %w", logs[0].Index, err)
 		}
-		for _, l := range logs[:n] {
-			s.rememberLocked(l)
-		}
+		s.remember(logs[:n])
 		logs = logs[n:]
 	}
 	return nil
@@ -148,15 +152,19 @@ func takeRows(logs []*raft.Log) (rows []Row, n int) {
 	return rows, n
 }
 
-func (s *logStore) rememberLocked(l *raft.Log) {
-	s.recent[l.Index%recentItems] = *l
-	if s.first == 0 || l.Index < s.first {
-		s.first = l.Index
+func (s *logStore) remember(logs []*raft.Log) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range logs {
+		s.recent[l.Index%recentItems] = *l
+		if s.first == 0 || l.Index < s.first {
+			s.first = l.Index
+		}
+		s.last = max(s.last, l.Index)
 	}
-	s.last = max(s.last, l.Index)
 }
 
-func (s *logStore) updateLocked(rows []Row) error {
+func (s *logStore) update(rows []Row) error {
 	s.since.Store(time.Now().UnixNano())
 	defer s.since.Store(0)
 	return s.kv.Update(rows)
@@ -174,55 +182,53 @@ func (s *logStore) stalled() time.Duration {
 // DeleteRange deletes the items from lo to hi, both included. It works from the
 // outer end inwards, so that what is left after a crash has no hole.
 func (s *logStore) DeleteRange(lo, hi uint64) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	err := s.deleteLocked(lo, hi)
-	if again := s.readBoundsLocked(); err == nil {
-		err = again
-	}
-	if err != nil {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if err := s.delete(lo, hi); err != nil {
 		return fmt.Errorf("deleting raft items %d to %d: %w", lo, hi, err)
 	}
 	return nil
 }
 
-func (s *logStore) deleteLocked(lo, hi uint64) error {
-	lo, hi = max(lo, s.first), min(hi, s.last)
-	tail := hi == s.last && lo != s.first
-	for s.last != 0 && lo <= hi {
+// delete is DeleteRange for who holds writing.
+func (s *logStore) delete(lo, hi uint64) error {
+	first, last := s.bounds()
+	lo, hi = max(lo, first), min(hi, last)
+	tail := hi == last && lo != first
+	for last != 0 && lo <= hi {
 		from, to := lo, min(hi, lo+deleteRows-1)
 		if tail {
 			from, to = max(lo, hi-min(hi, deleteRows-1)), hi
 		}
-		rows := make([]Row, 0, to-from+1)
-		for i := from; i <= to; i++ {
-			rows = append(rows, Row{Key: indexKey(prefixLog, i)})
-			s.recent[i%recentItems] = raft.Log{}
-		}
-		if err := s.updateLocked(rows); err != nil {
+		if err := s.deleteRows(from, to); err != nil {
 			return err
 		}
-		if tail {
-			hi = from - 1
+		if err := s.readBounds(); err != nil {
+			return err
+		}
+		if first, last = s.bounds(); tail { // there may be a gap
+			hi = min(from-1, last)
 		} else {
-			lo = to + 1
-		}
-		if err := s.skipGapLocked(&lo, &hi, tail); err != nil {
-			return err
+			lo = max(to+1, first)
 		}
 	}
 	return nil
 }
 
-// skipGapLocked moves the end that deletion works from to the next stored item.
-func (s *logStore) skipGapLocked(lo, hi *uint64, tail bool) error {
-	if err := s.readBoundsLocked(); err != nil {
+func (s *logStore) deleteRows(from, to uint64) error {
+	rows := make([]Row, 0, to-from+1)
+	for i := from; i <= to; i++ {
+		rows = append(rows, Row{Key: indexKey(prefixLog, i)})
+	}
+	if err := s.update(rows); err != nil {
 		return err
 	}
-	if tail {
-		*hi = min(*hi, s.last)
-	} else if s.first > *lo {
-		*lo = s.first
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.recent {
+		if l := &s.recent[i]; from <= l.Index && l.Index <= to {
+			*l = raft.Log{}
+		}
 	}
 	return nil
 }
@@ -238,10 +244,10 @@ func (s *logStore) skipGapLocked(lo, hi *uint64, tail bool) error {
 // last item and cannot be told that it is gone: whoever drops items must start
 // raft again.
 func (s *logStore) dropConflict(index, term uint64) (dropped bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	var here raft.Log
-	switch err := s.getLocked(index, &here); {
+	switch err := s.GetLog(index, &here); {
 	case err == raft.ErrLogNotFound:
 		return false, nil
 	case err != nil:
@@ -249,9 +255,6 @@ func (s *logStore) dropConflict(index, term uint64) (dropped bool, err error) {
 	case here.Term == term:
 		return false, nil
 	}
-	err = s.deleteLocked(index, s.last)
-	if again := s.readBoundsLocked(); err == nil {
-		err = again
-	}
-	return true, err
+	_, last := s.bounds()
+	return true, s.delete(index, last)
 }

@@ -18,8 +18,9 @@ type memKV struct {
 	rows     map[string][]byte
 	broken   bool // every write fails
 	updates  int
-	largest  int // bytes of the largest update
-	leftover int // updates until broken, when positive
+	largest  int           // bytes of the largest update
+	leftover int           // updates until broken, when positive
+	hang     chan struct{} // updates wait until it is closed
 }
 
 func newMemKV() *memKV { return &memKV{rows: map[string][]byte{}} }
@@ -33,6 +34,11 @@ func (m *memKV) Get(key []byte) ([]byte, bool, error) {
 
 func (m *memKV) Update(rows []raftlog.Row) error {
 	m.mu.Lock()
+	if hang := m.hang; hang != nil {
+		m.mu.Unlock()
+		<-hang
+		m.mu.Lock()
+	}
 	defer m.mu.Unlock()
 	if m.leftover > 0 {
 		if m.leftover--; m.leftover == 0 {

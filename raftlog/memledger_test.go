@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/healthpost/healthpost/raftlog"
 	"github.com/healthpost/healthpost/record"
@@ -30,8 +31,9 @@ type memLedger struct {
 	subs    map[chan struct{}]struct{}
 
 	orderCalls int
-	failAt     uint64 // raft index at which Order fails
-	readErr    error  // what PendingFeeds returns
+	slow       time.Duration // what each Order takes; set before it runs
+	failAt     uint64        // raft index at which Order fails
+	readErr    error         // what PendingFeeds returns
 }
 
 type position struct{ index, term, size uint64 }
@@ -115,6 +117,7 @@ func (l *memLedger) signalLocked() {
 }
 
 func (l *memLedger) Order(index, term uint64, item []byte) ([]record.Outcome, error) {
+	time.Sleep(l.slow)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if index <= l.at.index {
@@ -322,6 +325,13 @@ func (l *memLedger) hubs() []record.DeviceID {
 	}
 	slices.SortFunc(out, func(a, b record.DeviceID) int { return slices.Compare(a[:], b[:]) })
 	return out
+}
+
+// items is how many items were ordered.
+func (l *memLedger) items() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.orderCalls
 }
 
 func (l *memLedger) size() int {

@@ -207,8 +207,10 @@ func (n *Node) live(ctx context.Context) error {
 	n.running.Store(nil)
 	stopping := r.raft.Shutdown()
 	close(released)
-	if again := stopping.Error(); err == nil {
-		err = again
+	if !errors.Is(err, ErrStalled) { // else raft hangs in the write
+		if again := stopping.Error(); err == nil {
+			err = again
+		}
 	}
 	close(r.dead)
 	lead.end()
