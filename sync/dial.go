@@ -26,6 +26,7 @@ type target struct {
 // dialDue starts an attempt for every peer that should have a session and has
 // waited long enough. It gives the time until it should look again.
 func (l *Links) dialDue() time.Duration {
+	l.partFromStrangers()
 	list, wait := l.due()
 	for _, t := range list {
 		ctx, done := l.begin()
@@ -40,6 +41,24 @@ func (l *Links) dialDue() time.Duration {
 		}()
 	}
 	return wait
+}
+
+// partFromStrangers ends the sessions of devices whose membership ended.
+func (l *Links) partFromStrangers() {
+	l.mu.Lock()
+	var gone []record.DeviceID
+	for d, c := range l.contacts {
+		if c.live != nil && !l.o.Allow(d) {
+			c.live.cancel()
+			gone = append(gone, d)
+		}
+	}
+	l.mu.Unlock()
+	for _, d := range gone {
+		if id, err := PeerID(d); err == nil {
+			_ = l.host.h.Network().ClosePeer(id)
+		}
+	}
 }
 
 // due picks the peers to dial and marks them.

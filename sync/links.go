@@ -173,8 +173,9 @@ func (l *Links) look() {
 }
 
 // Wake makes every session look again at what Options answer, for instance when
-// another hub leads.
+// another hub leads or a membership ended.
 func (l *Links) Wake() {
+	defer l.look()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, c := range l.contacts {

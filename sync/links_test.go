@@ -56,7 +56,10 @@ func (w *world) start(t *testing.T, m *memory, key ed25519.PrivateKey, o peersyn
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Session, o.Allow, o.Log = w.options(m), w.member, zerolog.Nop()
+	o.Session, o.Log = w.options(m), zerolog.Nop()
+	if o.Allow == nil {
+		o.Allow = w.member
+	}
 	b := &box{memory: m, host: h, links: peersync.NewLinks(h, m, o)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -287,6 +290,27 @@ func TestManyClinicsBehindOneAddress(t *testing.T) {
 	w.orderAll()
 	for i, c := range w.clinics {
 		until(t, fmt.Sprintf("clinic %d confirmed", i), func() bool { return c.Head() == w.hub.Head() })
+	}
+}
+
+func TestRevokedPeerIsCutOff(t *testing.T) {
+	w := newWorld(t, 33, 1)
+	var revoked atomic.Bool
+	allow := func(d record.DeviceID) bool { return w.member(d) && !(revoked.Load() && d == w.clinics[0].self) }
+	hub := w.start(t, w.hub, w.hubKey, peersync.LinksOptions{Allow: allow}, peersync.HostOptions{Hub: true, Allow: allow})
+	c := w.start(t, w.clinics[0].memory, w.clinics[0].key, peersync.LinksOptions{Hubs: fixed(hub.address(t))}, peersync.HostOptions{})
+	connected := func() bool {
+		p := hub.links.Peers()
+		return len(p) == 1 && p[0].Connected
+	}
+	until(t, "session", connected)
+	revoked.Store(true)
+	hub.links.Wake()
+	until(t, "the session's end", func() bool { return !connected() })
+	ctx, cancel := context.WithTimeout(t.Context(), waitMax)
+	defer cancel()
+	if _, err := c.links.SyncNow(ctx, hub.self); !errors.Is(err, peersync.ErrNoPeer) {
+		t.Errorf("syncing after the revocation: %v, want ErrNoPeer", err)
 	}
 }
 

@@ -172,7 +172,7 @@ func (s *Session) refresh() error {
 	if err != nil {
 		return local("reading pending feeds", err)
 	}
-	s.push.feeds, s.push.allowed = feeds, s.o.PushPending(s.peer)
+	s.push.feeds, s.push.allowed, s.hub = feeds, s.o.PushPending(s.peer), s.o.Hub(s.peer)
 	if size := s.r.Head().Size; size >= s.theirs.Size {
 		// What the peer had ordered before is ordered here too: what is still
 		// pending it must have named, or it does not hold it.

@@ -59,7 +59,7 @@ type Session struct {
 	o    Options
 	r    Replica
 	peer record.DeviceID
-	hub  bool // the peer is in the hub set
+	hub  bool // the peer is in the hub set, as of the last look
 
 	helloSent, helloSeen, over bool
 	theirs                     hello
