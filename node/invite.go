@@ -174,6 +174,8 @@ func (n *Node) handleJoin(ctx context.Context, device record.DeviceID, request [
 		return refuse("this invitation was used already: ask for a new one")
 	case !again && expired(time.Unix(inv.Expires, 0), n.o.Now()):
 		return refuse("this invitation has expired: ask for a new one")
+	case n.wasRevoked(device):
+		return refuse("this box's membership was ended: make a new box with 'healthpost init' in an empty folder")
 	case inv.Role != q.Role:
 		return refuse(fmt.Sprintf("this invitation is for a box of role %s", inv.Role))
 	}
@@ -189,6 +191,12 @@ func (n *Node) handleJoin(ctx context.Context, device record.DeviceID, request [
 		return refuse("the hub could not write the admission into the ledger: try again")
 	}
 	return n.welcome(q.Encryption)
+}
+
+// wasRevoked: a device whose membership ended never comes back under its old key.
+func (n *Node) wasRevoked(d record.DeviceID) bool {
+	m, ok, err := n.store.Member(d)
+	return err == nil && ok && !m.Active()
 }
 
 func orEmpty(s []string) []string {

@@ -42,7 +42,7 @@ func (l *links) run(ctx context.Context) error {
 		case <-changed:
 		}
 	}
-	live := peersync.NewLinks(l.host, replica{n.store}, peersync.LinksOptions{
+	live := peersync.NewLinks(l.host, replica{n.store, region}, peersync.LinksOptions{
 		Session: l.sessionOptions(region), Hubs: l.hubs, HubsWanted: l.hubsWanted(), Neighbours: l.neighbours, LAN: n.o.LAN, Allow: n.isMember, Name: n.deviceName,
 		Log: n.log.With().Str("part", "sync").Logger()})
 	if n.box.Role.Orders() {

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/healthpost/healthpost/raftlog"
 	"github.com/healthpost/healthpost/record"
@@ -13,8 +14,15 @@ import (
 // The store, the exchange and the ordering each say what they need in their own
 // words; what follows translates, and decides nothing.
 
-// replica is the store as a session sees it.
-type replica struct{ *store.Store }
+// replica is the store as a session sees it, pinned to the region that this box
+// was invited to.
+type replica struct {
+	*store.Store
+	region record.RegionID
+}
+
+// foundingSeq is where the record stands whose rid is the region's id.
+const foundingSeq = 1
 
 var _ peersync.Replica = replica{}
 
@@ -35,6 +43,11 @@ func (r replica) Ingest(ctx context.Context, from record.DeviceID, recs []record
 // Extend waits, when it fails, until what other sessions wrote meanwhile can be
 // read, so that the session sees that it was overtaken and does not blame its peer.
 func (r replica) Extend(ctx context.Context, entries []record.Entry, target record.TreeHead, proof []record.Hash) error {
+	for i := range entries {
+		if e := &entries[i]; e.Seq == foundingSeq && record.RegionID(e.Record.RID()) != r.region {
+			return fmt.Errorf("extending the ledger: %w: it was founded as region %s, this box was invited to %s", record.ErrMalformed, e.Record.RID().Short(), record.RID(r.region).Short())
+		}
+	}
 	err := r.Store.Extend(ctx, entries, target, proof)
 	if err == nil {
 		return nil
