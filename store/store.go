@@ -156,10 +156,11 @@ func (s *Store) openIndex() (err error) {
 	if s.resting {
 		o = o.WithNumCompactors(0)
 	}
-	s.db, err = badger.Open(o)
-	if err != nil {
+	db, err := badger.Open(o)
+	if err != nil { // what it returns then must not be closed
 		return fmt.Errorf("%w: %w", &DamageError{Key: indexDir, What: "index cannot be opened"}, err)
 	}
+	s.db = db
 	return nil
 }
 

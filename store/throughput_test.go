@@ -90,53 +90,41 @@ func BenchmarkExtend(b *testing.B) {
 	hub.s, other.s = nil, nil
 }
 
-// TestMemory holds 100,000 records and looks at the memory of this process. It
-// takes a while, so it runs on request only.
-func TestMemory(t *testing.T) {
-	want := os.Getenv("HEALTHPOST_STORE_RECORDS")
-	if want == "" {
-		t.Skip("set HEALTHPOST_STORE_RECORDS to a number of records")
+// BenchmarkHeld holds as many records as the benchmark asks for (-benchtime
+// 100000x) and reports the size on disk, the time to open and the memory of this
+// process that is not file pages.
+func BenchmarkHeld(b *testing.B) {
+	x := &box{t: b, dir: b.TempDir(), o: store.NewOptions(), a: author(1), role: record.RoleStandalone, wall: 1_800_000_000_000}
+	x.o.BallastBytes = 0
+	x.open()
+	x.found()
+	b.ResetTimer()
+	for done := 0; done < b.N; done += 2000 {
+		x.fill(min(2000, b.N-done), 1000)
+		x.order()
 	}
-	n, err := strconv.Atoi(want)
-	if err != nil {
-		t.Fatal(err)
+	b.StopTimer()
+	if err := x.s.Close(); err != nil {
+		b.Fatal(err)
 	}
-	b := &box{t: t, dir: t.TempDir(), o: store.NewOptions(), a: author(1), role: record.RoleStandalone, wall: 1_800_000_000_000}
-	b.o.BallastBytes = 0
-	b.open()
-	b.found()
+	b.ReportMetric(float64(dirBytes(b, x.dir))/float64(b.N), "B/record")
+	debug.FreeOSMemory()
 	start := time.Now()
-	for done := 0; done < n; done += 2000 {
-		b.fill(2000, 1000)
-		b.order()
-	}
-	t.Logf("made %d records in %v", n, time.Since(start))
-	if err := b.s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	disk := dirBytes(t, b.dir)
-	t.Logf("%d bytes a record on disk, %.2f times header and body", disk/int64(n), float64(disk)/float64(n)/1200)
+	x.open()
+	b.ReportMetric(float64(time.Since(start).Milliseconds()), "open-ms")
 	debug.FreeOSMemory()
-	before := rss(t)
+	b.ReportMetric(float64(rss(b)>>20), "anon-MiB")
 	start = time.Now()
-	b.open()
-	t.Logf("opened in %v", time.Since(start))
-	runtime.GC()
-	debug.FreeOSMemory()
-	t.Logf("resident %d MiB open, %d MiB before", rss(t)>>20, before>>20)
-	start = time.Now()
-	rep, err := b.s.Verify(ctx, nil)
+	rep, err := x.s.Verify(ctx, nil)
 	if err != nil || len(rep.Damage) > 0 {
-		t.Fatalf("verify: %v, %v", rep.Damage, err)
+		b.Fatalf("verify: %v, %v", rep.Damage, err)
 	}
-	t.Logf("verified %d rows in %v", rep.Rows, time.Since(start))
-	debug.FreeOSMemory()
-	t.Logf("resident %d MiB after verify", rss(t)>>20)
-	b.s.Close()
-	b.s = nil
+	b.ReportMetric(float64(rep.Entries)/time.Since(start).Seconds(), "verified/s")
+	x.s.Close()
+	x.s = nil
 }
 
-func dirBytes(t *testing.T, dir string) (n int64) {
+func dirBytes(t testing.TB, dir string) (n int64) {
 	t.Helper()
 	for _, d := range []string{"", "/index", "/journal"} {
 		names, err := os.ReadDir(dir + d)
@@ -153,7 +141,7 @@ func dirBytes(t *testing.T, dir string) (n int64) {
 }
 
 // rss is the resident memory of this process that is not file pages.
-func rss(t *testing.T) int64 {
+func rss(t testing.TB) int64 {
 	t.Helper()
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {

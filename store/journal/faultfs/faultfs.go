@@ -78,6 +78,15 @@ func (f *FS) Inject(x Fault) {
 	f.fault, f.ops, f.log = x, 0, nil
 }
 
+// Disarm takes a fault back; false when it has happened.
+func (f *FS) Disarm() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	waiting := f.ops < f.fault.Op
+	f.fault = Fault{}
+	return waiting
+}
+
 // Delay makes every sync take this long.
 func (f *FS) Delay(d time.Duration) {
 	f.mu.Lock()
