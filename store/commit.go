@@ -234,7 +234,7 @@ func (s *Store) nextGroup() []*layer {
 		}
 		rest := s.rest
 		s.qmu.Unlock()
-		if n == 0 && !draining && rest != s.resting {
+		if n == 0 && !draining && !s.o.Salvage && rest != s.resting {
 			if err := s.restIndex(rest); err != nil {
 				s.fail(err)
 				return nil

@@ -424,6 +424,75 @@ func TestBitRot(t *testing.T) {
 	}
 }
 
+// TestSalvage damages one block of a table. The store does not open, but opened
+// for salvage everything else can be read, and Verify names what cannot.
+func TestSalvage(t *testing.T) {
+	r := rng(t)
+	b := newBox(t, 1, record.RoleStandalone)
+	b.found()
+	acked, err := saves(b, r, 300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	acked = append(acked, b.append(visit(1, 100, r), visit(2, 100, r))...)
+	b.close()
+	tables, err := filepath.Glob(filepath.Join(b.dir, "index", "*.sst"))
+	if err != nil || len(tables) == 0 {
+		t.Fatal(tables, err)
+	}
+	raw, err := os.ReadFile(tables[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw[len(raw)/3] ^= 1 // among the bodies
+	if err := os.WriteFile(tables[0], raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Open(b.dir, b.o); !errors.Is(err, store.ErrDamaged) {
+		t.Fatalf("a damaged store opens with %v", err)
+	}
+	b.o.Salvage = true
+	for range 2 {
+		s, err := store.Open(b.dir, b.o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lost := map[record.RID]bool{}
+		for i := range acked {
+			got, ok, err := s.ByRID(acked[i].RID())
+			switch {
+			case errors.Is(err, store.ErrDamaged):
+				lost[acked[i].RID()] = true
+			case err != nil || !ok || !bytes.Equal(got.Body, acked[i].Body):
+				t.Errorf("record %d: found %v, %v", i, ok, err)
+			}
+		}
+		rep, err := s.Verify(ctx, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := map[record.RID]bool{}
+		for _, d := range rep.Damage {
+			named[d.RID] = true
+		}
+		for rid := range lost {
+			if !named[rid] {
+				t.Errorf("record %s cannot be read and is not named", rid.Short())
+			}
+		}
+		t.Logf("%d of %d records cannot be read, %d findings", len(lost), len(acked), len(rep.Damage))
+		if len(lost) == 0 || len(lost) > 30 {
+			t.Errorf("%d records of one block cannot be read", len(lost))
+		}
+		if err := s.PutRows(ctx, []store.Row{{Key: []byte("k"), Value: []byte("v")}}); !errors.Is(err, store.ErrDamaged) {
+			t.Errorf("a write to a store that is being salvaged gave %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func copyStore(t *testing.T, to, from string) (files []string) {
 	t.Helper()
 	for _, d := range []string{".", "index", "journal"} {

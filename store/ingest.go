@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/healthpost/healthpost/record"
 )
@@ -29,14 +30,13 @@ func (s *Store) Ingest(ctx context.Context, from record.DeviceID, recs []record.
 	if len(recs) > ingestRecordsMax {
 		return out, fmt.Errorf("taking in records: %w: %d at once", ErrRefused, len(recs))
 	}
-	touched := map[record.Feed]bool{}
 	for len(recs) > 0 {
 		n, bytes := 0, 0
 		for n < len(recs) && (n == 0 || bytes+len(recs[n].Body) <= ingestBytesMax) && n < 1024 {
 			bytes += len(recs[n].Body) + record.HeaderBytesMax
 			n++
 		}
-		if err := s.ingestSome(ctx, recs[:n], touched, &out); err != nil {
+		if err := s.ingestSome(ctx, recs[:n], &out); err != nil {
 			return out, fmt.Errorf("taking in records from %s: %w", from.Short(), err)
 		}
 		recs = recs[n:]
@@ -44,7 +44,7 @@ func (s *Store) Ingest(ctx context.Context, from record.DeviceID, recs []record.
 	return out, nil
 }
 
-func (s *Store) ingestSome(ctx context.Context, recs []record.Record, touched map[record.Feed]bool, out *Ingested) error {
+func (s *Store) ingestSome(ctx context.Context, recs []record.Record, out *Ingested) error {
 	var authors []*record.DeviceID
 	err := s.read(func(l lookup) (err error) {
 		authors, err = l.authors(recs)
@@ -59,7 +59,7 @@ func (s *Store) ingestSome(ctx context.Context, recs []record.Record, touched ma
 		return err
 	}
 	part := Ingested{}
-	feeds := []record.Feed{}
+	feeds, touched := []record.Feed{}, map[record.Feed]bool{}
 	for i := range recs {
 		o, err := t.ingest(&recs[i], authors[i], verdicts[i])
 		if err != nil {
@@ -96,8 +96,16 @@ func (s *Store) ingestSome(ctx context.Context, recs []record.Record, touched ma
 	return nil
 }
 
+// mergeHeads takes in the heads of a later transaction.
 func (i *Ingested) mergeHeads(heads []record.FeedHead) {
-	i.Heads = append(i.Heads, heads...)
+	for _, h := range heads {
+		at := slices.IndexFunc(i.Heads, func(x record.FeedHead) bool { return x.Feed == h.Feed })
+		if at < 0 {
+			i.Heads = append(i.Heads, h)
+		} else {
+			i.Heads[at] = h
+		}
+	}
 }
 
 // ingest judges one record: Ordered stands for stored, Duplicate for known.

@@ -456,3 +456,25 @@ func TestArrivals(t *testing.T) {
 		t.Errorf("%d arrivals in all, %v; want one for each of 4 records", len(all), err)
 	}
 }
+
+// TestIngestOfManyTellsTheLastHead: more than one transaction's worth at once.
+func TestIngestOfManyTellsTheLastHead(t *testing.T) {
+	hub, clinic := pair(t)
+	clinic.fill(1500, 200)
+	feeds, err := clinic.s.PendingFeeds()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var recs []record.Record
+	for _, f := range feeds {
+		p, err := clinic.s.Pending(f.Feed, 0, 1<<30)
+		if err != nil {
+			t.Fatal(err)
+		}
+		recs = append(recs, p...)
+	}
+	in, err := hub.s.Ingest(ctx, clinic.a.Device, recs)
+	if err != nil || in.New != 1501 || len(in.Heads) != 2 || in.Heads[1].N != 1500 {
+		t.Errorf("took in %d, heads %v, %v; want 1501 and the last n", in.New, in.Heads, err)
+	}
+}

@@ -14,7 +14,7 @@ func (s *Store) load() error {
 	st := &state{members: newMembers(nil)}
 	l := lookup{v, st}
 	for _, step := range []func(lookup) error{loadLedger, loadMembers, loadMeta, s.loadAcks, checkHeld} {
-		if err := step(l); err != nil {
+		if err := s.excuse(step(l)); err != nil {
 			return fmt.Errorf("reading state: %w", err)
 		}
 	}
@@ -44,7 +44,7 @@ func loadLedger(l lookup) error {
 			err = damagedEntry(seq, "entry is missing")
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("entry %d: %w", seq, err)
 		}
 		st.partial.grow(0, record.LeafHash(leaf))
 	}

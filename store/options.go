@@ -31,6 +31,9 @@ type Options struct {
 	// VerifyBytes is how much of the index Open reads and verifies before it
 	// returns; what is beyond is verified in the background.
 	VerifyBytes int64
+	// Salvage opens a damaged store for reading: what can be read is read, Verify
+	// names the rest, nothing is written and nothing compacts.
+	Salvage bool
 	// LazyMax is how long a transaction that nobody waits for stays off the disk.
 	LazyMax time.Duration
 }

@@ -190,7 +190,7 @@ func (s *Store) checkIndexFiles() error {
 	present := note.Files[:0:0]
 	for _, d := range note.Files {
 		ok, err := checkDigest(dir, d, note.Clean)
-		if err != nil {
+		if err := s.excuse(err); err != nil {
 			return err
 		}
 		if ok {
@@ -200,7 +200,7 @@ func (s *Store) checkIndexFiles() error {
 	if err := s.checkTables(dir); err != nil {
 		return err
 	}
-	if raw == nil || !note.Clean && len(present) == len(note.Files) {
+	if raw == nil || s.o.Salvage || !note.Clean && len(present) == len(note.Files) {
 		return nil
 	}
 	return s.forget(present)
@@ -256,7 +256,10 @@ func (s *Store) recover() error {
 		return err
 	}
 	if indexed < from {
-		return &DamageError{Key: indexDir, What: fmt.Sprintf("index is at frame %d, the checkpoint at %d", indexed, from)}
+		err := &DamageError{Key: indexDir, What: fmt.Sprintf("index is at frame %d, the checkpoint at %d", indexed, from)}
+		if err := s.excuse(err); err != nil {
+			return err
+		}
 	}
 	a := applier{db: s.db}
 	err = s.journal.Replay(func(seq uint64, payload []byte) error {
@@ -269,6 +272,9 @@ func (s *Store) recover() error {
 		return damagedJournal(err)
 	}
 	last := s.journal.Next() - 1
+	if s.o.Salvage {
+		return nil
+	}
 	if indexed > last {
 		return &DamageError{Key: journalDir, What: fmt.Sprintf("index is at frame %d, the journal ends at %d", indexed, last)}
 	}

@@ -53,6 +53,7 @@ type Store struct {
 	unmeasured  int          // bytes since measureHeadroom; owned by the committer
 	headroom    atomic.Int64 // bytes that a compaction may need
 
+	salvaged  []error       // damage that Open went past, fixed by open
 	unchecked []string      // tables for the background, fixed by open
 	closing   chan struct{} // closed by Close
 	scrubbed  chan struct{} // closed when the background ended
@@ -105,24 +106,38 @@ func (s *Store) open() error {
 	if err != nil {
 		return damagedJournal(err)
 	}
-	if err := s.checkIndexFiles(); err != nil {
+	if err := s.excuse(s.checkIndexFiles()); err != nil {
 		return err
 	}
 	if err := s.measureHeadroom(); err != nil {
 		return err
 	}
-	s.rest = s.Full()
+	s.rest = s.Full() || s.o.Salvage
 	s.resting = s.rest
 	if err := s.openIndex(); err != nil {
 		return err
 	}
-	if err := s.recover(); err != nil {
+	if err := s.excuse(s.recover()); err != nil {
 		return err
 	}
 	if err := s.load(); err != nil {
 		return err
 	}
+	if s.o.Salvage {
+		readOnly := fmt.Errorf("%w: opened for reading only: %w", ErrDamaged, errors.Join(s.salvaged...))
+		s.fault.Store(&readOnly)
+		return nil
+	}
 	return makeBallast(s.dir, s.o.BallastBytes, s.freeMin())
+}
+
+// excuse keeps damage for later where the store is opened to be salvaged.
+func (s *Store) excuse(err error) error {
+	if err == nil || !s.o.Salvage || !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	s.salvaged = append(s.salvaged, err)
+	return nil
 }
 
 func damagedJournal(err error) error {

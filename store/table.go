@@ -58,6 +58,12 @@ func (s *Store) checkTables(dir string) error {
 		}()
 	}
 	wg.Wait()
+	if s.o.Salvage {
+		if err := s.excuse(errors.Join(errs...)); err != nil {
+			return err
+		}
+		s.unchecked, errs = names, nil
+	}
 	// What is not checked in full must still not end the process.
 	for _, name := range s.unchecked {
 		errs = append(errs, checkFooter(filepath.Join(dir, name)))
@@ -68,6 +74,9 @@ func (s *Store) checkTables(dir string) error {
 // scrub verifies the tables that Open had no time for. It ends with Close.
 func (s *Store) scrub() {
 	defer close(s.scrubbed)
+	if s.o.Salvage {
+		return
+	}
 	var buf []byte
 	for _, name := range s.unchecked {
 		select {

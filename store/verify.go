@@ -48,6 +48,11 @@ func (s *Store) Verify(ctx context.Context, progress func(done, total uint64)) (
 	rep := Report{Damage: []DamageError{}}
 	err := s.read(func(l lookup) error {
 		v := verifier{s: s, l: l, rep: &rep, mem: newReplayState()}
+		for _, err := range s.salvaged {
+			if err := v.note(err); err != nil {
+				return err
+			}
+		}
 		if err := v.tables(ctx); err != nil {
 			return err
 		}
