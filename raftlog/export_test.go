@@ -249,7 +249,7 @@ func (c countedConn) deliver() {
 	for {
 		select {
 		case d := <-c.queue:
-			time.Sleep(time.Until(d.at))
+			<-time.After(time.Until(d.at)) // the link
 			if _, err := c.Conn.Write(d.p); err != nil {
 				return
 			}

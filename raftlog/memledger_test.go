@@ -117,7 +117,7 @@ func (l *memLedger) signalLocked() {
 }
 
 func (l *memLedger) Order(index, term uint64, item []byte) ([]record.Outcome, error) {
-	time.Sleep(l.slow)
+	<-time.After(l.slow) // the disk
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if index <= l.at.index {

@@ -52,6 +52,8 @@ type storeHub struct {
 	box   *box
 	dir   string
 	store *store.Store
+	apart string       // folder of a database for the raft log alone; "" keeps it with the ledger
+	log   *store.Store // of apart
 	node  *raftlog.Node
 	stop  context.CancelFunc
 	ended chan error
@@ -88,7 +90,12 @@ func (h *storeHub) start(t testing.TB, net *raftlog.MemNet, profile raftlog.Prof
 	o.FreeBytesMin, o.BallastBytes = 0, 0
 	h.store, err = store.Open(h.dir, o)
 	check(t, "opening store", err)
-	ro := raftlog.Options{Device: h.box.id, Ledger: h.store, Pending: storePending{h.store}, KV: storeKV{h.store.KV("r")}, Fetcher: h, Hubs: h.store.Hubs,
+	h.log = h.store
+	if h.apart != "" {
+		h.log, err = store.Open(h.apart, o)
+		check(t, "opening the log's store", err)
+	}
+	ro := raftlog.Options{Device: h.box.id, Ledger: h.store, Pending: storePending{h.store}, KV: storeKV{h.log.KV("r")}, Fetcher: h, Hubs: h.store.Hubs,
 		Profile: profile, Limits: limits, Log: zerolog.Nop(),
 		Region: func() (record.RegionID, bool) { id, _, ok := h.store.Region(); return id, ok }}
 	net.Attach(&ro)
@@ -107,27 +114,37 @@ func (h *storeHub) shut(t testing.TB) {
 	h.stop()
 	check(t, "running", <-h.ended)
 	check(t, "closing store", h.store.Close())
+	if h.log != h.store {
+		check(t, "closing the log's store", h.log.Close())
+	}
 }
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
 	for range 600 {
 		if ok() {
 			return
 		}
-		time.Sleep(20 * time.Millisecond)
+		<-tick.C
 	}
 	t.Fatalf("not in time: %s", what)
 }
 
 // storeRegion founds a region of hubs on real stores.
 func storeRegion(t testing.TB, hubs int, clinics []*box, profile raftlog.Profile, limits raftlog.Limits) (*raftlog.MemNet, []*storeHub) {
+	return storeRegionWith(t, hubs, clinics, profile, limits, func(*storeHub) {})
+}
+
+func storeRegionWith(t testing.TB, hubs int, clinics []*box, profile raftlog.Profile, limits raftlog.Limits, each func(*storeHub)) (*raftlog.MemNet, []*storeHub) {
 	net := raftlog.NewMemNet()
 	net.Pipelined = true
 	all := make([]*storeHub, 0, hubs)
 	names := boxes("hub", hubs)
 	for _, b := range names {
 		all = append(all, &storeHub{box: b, dir: t.TempDir(), peers: &all})
+		each(all[len(all)-1])
 	}
 	first := all[0]
 	first.start(t, net, profile, limits, true)
@@ -224,35 +241,48 @@ func TestOnRealStore(t *testing.T) {
 // real stores, signatures checked on each: 1 kB bodies, one record a call.
 func BenchmarkOrder(b *testing.B) {
 	for _, clients := range []int{1, 16, 64} {
-		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
-			writers := boxes("clinic", clients)
-			_, hubs := storeRegion(b, 3, writers, raftlog.LAN(), raftlog.DefaultLimits())
-			leader := storeLeader(hubs)
-			records := make([][]record.Record, clients)
-			for i := range b.N {
-				w := i % clients
-				records[w] = append(records[w], writers[w].visit(1000))
-			}
-			b.ResetTimer()
-			var work sync.WaitGroup
-			for _, mine := range records {
-				work.Go(func() {
-					for _, r := range mine {
-						out, err := leader.node.Submit(context.Background(), []record.Record{r})
-						if err != nil || out[0].Verdict != record.Ordered {
-							b.Errorf("submitting: %v %v", out, err)
-							return
-						}
-					}
-				})
-			}
-			work.Wait()
-			b.StopTimer()
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
-			eventually(b, "ledgers are equal", func() bool { return sameHeads(hubs, 0) })
-			for _, h := range hubs {
-				h.shut(b)
+		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) { benchmarkOrder(b, clients, func(*storeHub) {}) })
+	}
+}
+
+// BenchmarkDatabases compares the raft log in the ledger's database, as it is,
+// with one of its own: one journal and one flush for both, or two.
+func BenchmarkDatabases(b *testing.B) {
+	for _, clients := range []int{1, 64} {
+		b.Run(fmt.Sprintf("databases=1/clients=%d", clients), func(b *testing.B) { benchmarkOrder(b, clients, func(*storeHub) {}) })
+		b.Run(fmt.Sprintf("databases=2/clients=%d", clients), func(b *testing.B) {
+			benchmarkOrder(b, clients, func(h *storeHub) { h.apart = b.TempDir() })
+		})
+	}
+}
+
+func benchmarkOrder(b *testing.B, clients int, each func(*storeHub)) {
+	writers := boxes("clinic", clients)
+	_, hubs := storeRegionWith(b, 3, writers, raftlog.LAN(), raftlog.DefaultLimits(), each)
+	leader := storeLeader(hubs)
+	records := make([][]record.Record, clients)
+	for i := range b.N {
+		w := i % clients
+		records[w] = append(records[w], writers[w].visit(1000))
+	}
+	b.ResetTimer()
+	var work sync.WaitGroup
+	for _, mine := range records {
+		work.Go(func() {
+			for _, r := range mine {
+				out, err := leader.node.Submit(context.Background(), []record.Record{r})
+				if err != nil || out[0].Verdict != record.Ordered {
+					b.Errorf("submitting: %v %v", out, err)
+					return
+				}
 			}
 		})
+	}
+	work.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+	eventually(b, "ledgers are equal", func() bool { return sameHeads(hubs, 0) })
+	for _, h := range hubs {
+		h.shut(b)
 	}
 }
