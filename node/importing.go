@@ -66,11 +66,6 @@ func (r *ImportReport) refuse(file, resource, reason string) {
 	r.Add(ImportReport{RefusedCount: 1, Refused: []ImportRefusal{{file, resource, reason}}})
 }
 
-func contentName(json []byte) string {
-	h := sha256.Sum256(json)
-	return hex.EncodeToString(h[:])
-}
-
 // Import takes in one Bundle, or NDJSON when the name ends so. Each resource
 // stays byte for byte as it came. A resource that is here already, word for word,
 // is not stored again; another version of a known one is an amendment. Nothing is
@@ -85,13 +80,7 @@ func (n *Node) Import(ctx context.Context, q ImportRequest, r io.Reader, progres
 	if err := n.projectNow(); err != nil {
 		return rep, err
 	}
-	var b fhir.Bundle
-	var err error
-	if strings.EqualFold(filepath.Ext(q.Name), ".ndjson") {
-		b, err = fhir.ReadNDJSON(bufio.NewReaderSize(r, 64<<10), controlBodyMax)
-	} else {
-		b, err = fhir.ReadBundle(bufio.NewReaderSize(r, 64<<10), controlBodyMax)
-	}
+	b, err := readImport(q.Name, r)
 	if err != nil {
 		rep.refuse(q.Name, "the whole file", fileReason(err))
 		return rep, nil
@@ -100,9 +89,15 @@ func (n *Node) Import(ctx context.Context, q ImportRequest, r io.Reader, progres
 	for _, x := range plan.Refused {
 		rep.refuse(q.Name, x.Resource, x.Reason)
 	}
-	i := &importer{n: n, ctx: ctx, file: q.Name, dry: q.DryRun, plan: &plan, rep: &rep, patients: make([]importPatient, len(plan.Patients))}
+	i := &importer{n: n, ctx: ctx, file: q.Name, dry: q.DryRun, plan: &plan, rep: &rep, patients: make([]importPatient, len(plan.Patients)), batch: map[string]bool{}}
+	strangers, err := n.strangers(&plan)
+	if err != nil {
+		return rep, err
+	}
 	for k, s := range plan.Saves {
-		if err := i.save(s); err != nil {
+		if strangers[s.Patient] {
+			i.refuse(s)
+		} else if err := i.save(s); err != nil {
 			return rep, err
 		}
 		progress(Progress{Done: uint64(k + 1), Total: uint64(len(plan.Saves))})
@@ -111,6 +106,14 @@ func (n *Node) Import(ctx context.Context, q ImportRequest, r io.Reader, progres
 		return rep, err
 	}
 	return rep, n.projectNow()
+}
+
+func readImport(name string, r io.Reader) (fhir.Bundle, error) {
+	in := bufio.NewReaderSize(r, 64<<10)
+	if strings.EqualFold(filepath.Ext(name), ".ndjson") {
+		return fhir.ReadNDJSON(in, controlBodyMax)
+	}
+	return fhir.ReadBundle(in, controlBodyMax)
 }
 
 // fileReason says in words why a whole file cannot be read.
@@ -123,17 +126,11 @@ func fileReason(err error) string {
 
 // resolvePatient finds the patient of this box that a reference text means.
 func (n *Node) resolvePatient(reference string) (string, bool) {
-	r, ok, err := n.resource("p " + reference)
+	r, ok, err := n.resource(patientName(reference))
 	if err != nil || !ok {
 		return "", false
 	}
 	return record.CompartmentID(r.Compartment).String(), true
-}
-
-func (n *Node) resource(name string) (resourceRow, bool, error) {
-	var r resourceRow
-	ok, err := n.readRow(n.resourceKey(name), &r)
-	return r, ok, err
 }
 
 // importer writes the saves of one plan.
@@ -149,7 +146,7 @@ type importer struct {
 	drafts []store.Draft
 	bytes  int
 	added  int
-	batch  map[string]bool // names of what waits in drafts or was written from this file
+	batch  map[string]bool // what this file brought already: patient, key, content
 }
 
 type importPatient struct {
@@ -182,43 +179,47 @@ func (i *importer) save(s fhir.Save) error {
 	return i.draft(s, items)
 }
 
+func (i *importer) refuse(s fhir.Save) {
+	for _, r := range s.Resources {
+		i.rep.refuse(i.file, r.Name(), otherPersonReason)
+	}
+}
+
 // item decides what a resource is here: known, new, or another version.
 func (i *importer) item(s fhir.Save, r fhir.Resource) (chart.Item, bool, error) {
 	item := chart.PutItem(r)
-	name := resourceNames(item)[0]
-	if i.batch == nil {
-		i.batch = map[string]bool{}
-	}
-	same := name + " " + contentName(r.JSON)
+	h := sha256.Sum256(r.JSON)
+	c, here := i.known(s)
+	same := fmt.Sprint(s.Patient, " ", item.Key(), " ", hex.EncodeToString(h[:]))
 	if i.batch[same] {
 		return item, false, nil
 	}
 	i.batch[same] = true
-	have, ok, err := i.n.resource(name)
+	if !here {
+		return item, true, nil
+	}
+	have, ok, err := i.n.resource(keyName(c, item))
 	if err != nil || !ok {
 		return item, true, err
 	}
-	h := sha256.Sum256(r.JSON)
 	if bytes.Equal(have.Hash, h[:]) {
 		return item, false, nil
 	}
-	if c := i.known(s); bytes.Equal(have.Compartment, c[:]) {
-		item.Base = []chart.Ref{{RID: [8]byte(have.RID), Index: have.Index}}
+	if _, ok, err := i.n.resource(versionName(c, h[:])); err != nil || ok {
+		return item, false, err // replaced since
 	}
+	item.Base = []chart.Ref{{RID: [8]byte(have.RID), Index: have.Index}}
 	return item, true, nil
 }
 
-// known is the compartment that a save goes to when it exists already.
-func (i *importer) known(s fhir.Save) record.CompartmentID {
+// known is the compartment that a save goes to, when it exists already.
+func (i *importer) known(s fhir.Save) (record.CompartmentID, bool) {
 	if s.Patient == fhir.NoPatient {
 		region, _ := i.n.box.RegionID()
-		return directory(region)
+		return directory(region), true
 	}
 	c, err := record.ParseCompartmentID(i.plan.Patients[s.Patient].Known)
-	if err != nil {
-		return i.patients[s.Patient].c
-	}
-	return c
+	return c, err == nil
 }
 
 // draft seals items as one record, or as several when they are too large for one.

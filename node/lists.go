@@ -209,23 +209,6 @@ func visitProblem(v *chart.Visit) string {
 	return v.View.Type.Text
 }
 
-// resourceNames are the texts under which a resource is found again: its key,
-// and for a patient every way in which other resources may name it.
-func resourceNames(item chart.Item) []string {
-	var names []string
-	if k := item.Key(); k != "" {
-		names = append(names, "k "+k)
-	} else {
-		names = append(names, "h "+contentName(item.JSON))
-	}
-	if item.Type == "Patient" {
-		for _, name := range fhir.ReferenceNames(item.Resource()) {
-			names = append(names, "p "+name)
-		}
-	}
-	return names
-}
-
 // countsCache keeps the numbers of the sync line between changes.
 type countsCache struct {
 	at  time.Time

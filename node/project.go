@@ -3,7 +3,6 @@ package node
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -23,7 +22,7 @@ import (
 //	wrap/ comp gen                  a compartment key wrapped for this box (vault)
 //	pat/ comp                       sealed: the person's row and its tokens
 //	tok/ blind(token) comp          empty: which people a token leads to
-//	res/ blind(key)                 sealed: where a resource is and a hash of its JSON
+//	res/ blind(name)                sealed: where a resource is and a hash of its JSON (resources.go)
 //	vis/ ^hlc rid                   sealed: one line of the list of visits, newest first
 //	who/ staff key                  sealed: name and role of a staff key
 //
@@ -180,10 +179,8 @@ func (p *projection) compartment(c record.CompartmentID) error {
 	if err != nil {
 		return err
 	}
-	for i := range opened {
-		if err := p.resources(c, &opened[i]); err != nil {
-			return err
-		}
+	if err := p.resources(c, opened); err != nil {
+		return err
 	}
 	if c == directory(region) {
 		return p.directory(c)
@@ -237,50 +234,6 @@ func (n *Node) openRecord(x store.Placed) (chart.Opened, error) {
 		return chart.Opened{}, fmt.Errorf("reading record %s: %w", x.Record.RID().Short(), err)
 	}
 	return chart.Opened{Record: x.Record, RID: x.Record.RID(), Seq: x.Seq, Ordered: x.Ordered, Body: body}, nil
-}
-
-// resourceRow says where a resource is kept.
-type resourceRow struct {
-	_           struct{} `cbor:",toarray"`
-	Compartment []byte
-	RID         []byte // 8 bytes
-	Index       uint16
-	Hash        []byte // SHA-256 of its JSON
-}
-
-func (n *Node) resourceKey(key string) []byte {
-	b := seal.Blind(n.rowKey(), "res", []byte(key))
-	return append([]byte("res/"), b[:]...)
-}
-
-// resources keeps where each resource of a record is, under its key and under
-// each name that others may use for it.
-func (p *projection) resources(c record.CompartmentID, o *chart.Opened) error {
-	for i, item := range o.Body.Items {
-		if item.Op != chart.OpPut {
-			continue
-		}
-		ref := chart.RefOf(o.RID, i)
-		h := sha256.Sum256(item.JSON)
-		plain, err := record.Marshal(resourceRow{Compartment: c[:], RID: ref.RID[:], Index: ref.Index, Hash: h[:]})
-		if err != nil {
-			return err
-		}
-		for _, name := range resourceNames(item) {
-			key := p.n.resourceKey(name)
-			if old, err := p.n.store.GetRow(key); err == nil {
-				if have, err := seal.OpenRow(p.n.rowKey(), key, old); err == nil && bytes.Equal(have, plain) {
-					continue
-				}
-			}
-			row, err := p.n.sealedRow(key, plain)
-			if err != nil {
-				return err
-			}
-			p.put(row)
-		}
-	}
-	return nil
 }
 
 // personRow is one person in lists.
