@@ -67,10 +67,8 @@ func (s *Store) beginLocked() (*tx, error) {
 	if err := s.guard(); err != nil {
 		return nil, err
 	}
-	s.life.RLock()
-	if s.closed {
-		s.life.RUnlock()
-		return nil, ErrClosed
+	if err := s.gate.enter(); err != nil {
+		return nil, err
 	}
 	// Only this goroutine adds layers now; one leaves only after the index holds it.
 	acc := s.accepted.Load()

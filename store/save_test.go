@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -161,6 +162,35 @@ func TestUnsyncedIsInvisible(t *testing.T) {
 	fs.Delay(0)
 }
 
+// TestSealMayRead: what a caller runs inside a save may read the store, also
+// while the store closes.
+func TestSealMayRead(t *testing.T) {
+	for range 20 {
+		b := standalone(t)
+		inside, done := make(chan struct{}), make(chan error)
+		go func() {
+			_, err := b.s.Append(ctx, []store.Draft{{Lane: 1, Kind: record.KindClinical, Seal: func(record.Position) ([]byte, error) {
+				close(inside)
+				for range 50 {
+					if _, err := b.s.GetRow([]byte("k")); !errors.Is(err, store.ErrNotFound) {
+						return nil, err
+					}
+				}
+				return []byte("body"), nil
+			}}}, nil)
+			done <- err
+		}()
+		<-inside
+		if err := b.s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil && !errors.Is(err, store.ErrClosed) {
+			t.Errorf("a save while closing: %v", err)
+		}
+		b.s = nil
+	}
+}
+
 func benchBox(b *testing.B, fs *faultfs.FS) *box {
 	x := &box{t: b, dir: b.TempDir(), o: store.NewOptions(), a: author(1), role: record.RoleStandalone, wall: 1_800_000_000_000}
 	x.o.BallastBytes = 0
@@ -172,7 +202,7 @@ func benchBox(b *testing.B, fs *faultfs.FS) *box {
 	return x
 }
 
-// report gives flushes a save and bytes that this process handed to the disk.
+// report gives flushes and journal bytes a save, and latencies.
 func report(b *testing.B, s *store.Store, before store.Stats, took []time.Duration, elapsed time.Duration) {
 	after := s.Stats()
 	n := float64(len(took))

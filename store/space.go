@@ -86,20 +86,20 @@ func (s *Store) restIndex(rest bool) error {
 	if err := s.endCheckpoint(); err != nil {
 		return err
 	}
-	s.life.Lock()
-	defer s.life.Unlock()
-	if err := s.db.Close(); err != nil {
-		return fmt.Errorf("closing index: %w", err)
-	}
-	if err := s.writeCheckpoint(s.journal.Stats().SyncedLast, false); err != nil {
-		return err
-	}
-	s.resting = rest
-	if err := s.openIndex(); err != nil {
-		return err
-	}
-	s.o.Log.Warn().Bool("resting", rest).Msg("index")
-	return nil
+	return s.gate.exclusive(func() error {
+		if err := s.db.Close(); err != nil {
+			return fmt.Errorf("closing index: %w", err)
+		}
+		if err := s.writeCheckpoint(s.journal.Stats().SyncedLast, false); err != nil {
+			return err
+		}
+		s.resting = rest
+		if err := s.openIndex(); err != nil {
+			return err
+		}
+		s.o.Log.Warn().Bool("resting", rest).Msg("index")
+		return nil
+	})
 }
 
 func releaseBallast(dir string) error {

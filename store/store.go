@@ -24,9 +24,7 @@ type Store struct {
 	db      *badger.DB
 	journal *journal.Journal
 
-	// life is read-locked while the index is in use; Close takes it.
-	life   sync.RWMutex
-	closed bool // guarded by life
+	gate *gate // entered while the index is in use
 
 	// mu is the write mutex: one transaction is built at a time.
 	mu       sync.Mutex
@@ -72,7 +70,7 @@ const (
 // holds and the index may not, and checks that what the store promised is there:
 // ErrDamaged says what is not. ErrLocked when another process has it.
 func Open(dir string, o Options) (*Store, error) {
-	s := &Store{o: o.withDefaults(), dir: dir, wake: make(chan struct{}, 1), committed: make(chan struct{}), faulted: make(chan struct{}), closing: make(chan struct{}), scrubbed: make(chan struct{}),
+	s := &Store{o: o.withDefaults(), dir: dir, gate: newGate(), wake: make(chan struct{}, 1), committed: make(chan struct{}), faulted: make(chan struct{}), closing: make(chan struct{}), scrubbed: make(chan struct{}),
 		subscribers: map[chan struct{}]struct{}{}, verified: newVerifiedCache(verifiedMax)}
 	if err := s.open(); err != nil {
 		s.release()
@@ -206,12 +204,9 @@ func (s *Store) Close() error {
 	s.wakeCommitter()
 	<-s.committed
 	<-s.scrubbed
-	s.life.Lock()
-	defer s.life.Unlock()
-	if s.closed {
+	if !s.gate.close() {
 		return nil
 	}
-	s.closed = true
 	err := s.closeIndex()
 	s.db = nil
 	if err == nil && s.Err() == nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 
 	"github.com/healthpost/healthpost/record"
 )
@@ -29,6 +30,7 @@ type verifier struct {
 	s   *Store
 	l   lookup
 	rep *Report
+	mu  sync.Mutex // guards rep.Damage and rep.More
 
 	mem   *replayState
 	edge  record.Range
@@ -81,6 +83,8 @@ func (v *verifier) note(err error) error {
 	if !errors.As(err, &d) {
 		return err
 	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if len(v.rep.Damage) >= damageMax {
 		v.rep.More = true
 		return nil
@@ -111,39 +115,72 @@ func (v *verifier) tables(ctx context.Context) error {
 	return nil
 }
 
+// readBatch is entries that were read, before signatures and rules.
+type readBatch struct {
+	entries  []record.Entry
+	readable []bool
+	err      error
+}
+
+// entries reads in one goroutine and judges in this one.
 func (v *verifier) entries(ctx context.Context, progress func(done, total uint64)) error {
 	size := v.l.Size()
-	for from := uint64(0); from < size; from += verifyBatch {
-		if err := ctx.Err(); err != nil {
+	ctx, cancel := context.WithCancel(ctx)
+	batches := make(chan readBatch, 1)
+	go func() {
+		defer close(batches)
+		for from := uint64(0); from < size; from += verifyBatch {
+			b := v.readBatch(from, min(from+verifyBatch, size))
+			select {
+			case batches <- b:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	defer func() { // the reader uses the snapshot: wait for it
+		cancel()
+		for range batches {
+		}
+	}()
+	for b := range batches {
+		if err := errors.Join(b.err, ctx.Err()); err != nil {
 			return err
 		}
-		to := min(from+verifyBatch, size)
-		if err := v.batch(from, to); err != nil {
+		if err := v.batch(b.entries, b.readable); err != nil {
 			return err
 		}
-		v.rep.Entries = to
-		progress(to, size)
+		v.rep.Entries += uint64(len(b.entries))
+		progress(v.rep.Entries, size)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
 	}
 	progress(size, size)
 	return nil
 }
 
-// batch verifies entries [from, to): bytes first, signatures on all cores, then
-// one by one against the rules.
-func (v *verifier) batch(from, to uint64) error {
-	entries := make([]record.Entry, 0, to-from)
-	readable := make([]bool, 0, to-from)
-	recs := make([]record.Record, 0, to-from)
+func (v *verifier) readBatch(from, to uint64) readBatch {
+	var b readBatch
 	for seq := from; seq < to; seq++ {
 		e, ok, err := v.readEntry(seq)
 		if err != nil {
-			return err
+			b.err = err
+			return b
 		}
-		entries, readable, recs = append(entries, e), append(readable, ok), append(recs, e.Record)
+		b.entries, b.readable = append(b.entries, e), append(b.readable, ok)
 	}
-	authors := make([]*record.DeviceID, len(recs))
+	return b
+}
+
+// batch verifies signatures on all cores, then goes entry by entry through the
+// rules.
+func (v *verifier) batch(entries []record.Entry, readable []bool) error {
+	recs := make([]record.Record, len(entries))
+	authors := make([]*record.DeviceID, len(entries))
 	opened := map[record.EpochID]*record.DeviceID{}
-	for i := range recs {
+	for i := range entries {
+		recs[i] = entries[i].Record
 		if readable[i] {
 			authors[i] = v.author(&recs[i], opened)
 		}
@@ -155,8 +192,8 @@ func (v *verifier) batch(from, to uint64) error {
 		if !readable[i] {
 			v.broken = true
 			v.mem.skip(o)
-			o = record.NewOrderer(v.mem, fresh.verified.has)
 			v.mem.size++
+			o = record.NewOrderer(v.mem, fresh.verified.has)
 			continue
 		}
 		if err := v.judge(o, &entries[i]); err != nil {

@@ -40,10 +40,8 @@ type view struct {
 // view opens a snapshot of what is visible. A layer leaves the list only after
 // the index holds it, so a snapshot between two equal reads of the list is whole.
 func (s *Store) view() (*view, error) {
-	s.life.RLock()
-	if s.closed {
-		s.life.RUnlock()
-		return nil, ErrClosed
+	if err := s.gate.enter(); err != nil {
+		return nil, err
 	}
 	for {
 		sh := s.shown.Load()
@@ -58,7 +56,7 @@ func (s *Store) view() (*view, error) {
 // close ends a view made by Store.view.
 func (v *view) close(s *Store) {
 	v.txn.Discard()
-	s.life.RUnlock()
+	s.gate.leave()
 }
 
 // get gives the value of a row; ok false when there is none. The bytes belong to
