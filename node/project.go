@@ -23,7 +23,7 @@ import (
 //	pat/ comp                       sealed: the person's row and its tokens
 //	tok/ blind(token) comp          empty: which people a token leads to
 //	res/ blind(name)                sealed: where a resource is and a hash of its JSON (resources.go)
-//	vis/ ^hlc rid                   sealed: one line of the list of visits, newest first
+//	vis/ ^hlc rid                   sealed: one line of the list of this box's visits, newest first
 //	who/ staff key                  sealed: name and role of a staff key
 //
 // A name in a key is blinded with a key that never leaves the box.
@@ -328,6 +328,9 @@ func visitKey(hlc uint64, rid record.RID) []byte {
 	return append(binary.BigEndian.AppendUint64([]byte("vis/"), math.MaxUint64-hlc), rid[:]...)
 }
 
+// visits keeps what was done on this box. What other boxes did is in the charts:
+// fifty clinics in one list would hide this room's own people, and one of their
+// clocks, set to a year ahead, would do so for a year.
 func (p *projection) visits(c record.CompartmentID, ch *chart.Chart) error {
 	for i := range ch.Visits {
 		v := &ch.Visits[i]
@@ -339,7 +342,7 @@ func (p *projection) visits(c record.CompartmentID, ch *chart.Chart) error {
 		if err != nil {
 			return err
 		}
-		if !ok || r.Core.Lane == record.LaneBulk {
+		if !ok || r.Core.Lane == record.LaneBulk || !p.n.wroteHere(&r) {
 			continue
 		}
 		plain, err := record.Marshal(visitRow{Compartment: c[:], RID: first.RID[:], Problem: visitProblem(v), Urgent: r.Core.Lane == record.LaneControl})
@@ -384,13 +387,19 @@ func (p *projection) directory(c record.CompartmentID) error {
 
 func whoKey(public []byte) []byte { return append([]byte("who/"), hex.EncodeToString(public)...) }
 
-// registered keeps when a person was registered by this region's staff.
+// registered keeps when a person was registered on this box.
 func (p *projection) registered(c record.CompartmentID, opened []chart.Opened) {
 	for i := range opened {
 		r := &opened[i].Record
-		if r.Core.Kind == record.KindRegistration && r.Core.Lane != record.LaneBulk {
+		if r.Core.Kind == record.KindRegistration && r.Core.Lane != record.LaneBulk && p.n.wroteHere(r) {
 			p.put(store.Row{Key: registeredKey(r.Core.HLC, c), Value: []byte{1}})
 			return
 		}
 	}
+}
+
+// wroteHere reports whether a record is this box's own.
+func (n *Node) wroteHere(r *record.Record) bool {
+	d, ok, err := n.store.EpochAuthor(r.Core.Epoch)
+	return err == nil && ok && d == n.author.Device
 }

@@ -1,0 +1,141 @@
+package node_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/healthpost/healthpost/fhir"
+	"github.com/healthpost/healthpost/node"
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/web"
+)
+
+// newBox makes a box that listens on a free port of loopback and does not run.
+func newBox(t *testing.T, role record.Role, name string) *clinic {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c := &clinic{t: t, o: options(t.TempDir())}
+	c.o.Profile, c.o.Listen = "lan", []string{fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", port)}
+	if _, err := node.Init(c.o.Data, role, name); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// newHub makes the first hub of a region and runs it.
+func newHub(t *testing.T) *clinic {
+	t.Helper()
+	hub := newBox(t, record.RoleHub, "Hub")
+	if _, err := node.CreateRegion(t.Context(), hub.o, "Lake region"); err != nil {
+		t.Fatal(err)
+	}
+	hub.start()
+	return hub
+}
+
+func (c *clinic) invite(role record.Role) string {
+	c.t.Helper()
+	inv, err := c.n.Invite(c.t.Context(), node.InviteRequest{Role: role})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return inv.Text
+}
+
+// newMember makes a clinic that joined at hub, runs it, and waits until it has
+// the ledger's start, so that staff can be added.
+func newMember(t *testing.T, hub *clinic, name string) *clinic {
+	t.Helper()
+	c := newBox(t, record.RoleClinic, name)
+	if _, err := node.Join(t.Context(), c.o, hub.invite(record.RoleClinic)); err != nil {
+		t.Fatal(err)
+	}
+	c.start()
+	c.until("the ledger's start", func(s node.Status) bool { return s.Confirmed >= 3 })
+	if err := c.n.AddStaff(t.Context(), nil, web.NewStaff{Name: "Amina Test", PIN: pin}); err != nil {
+		t.Fatal(err)
+	}
+	c.signIn()
+	return c
+}
+
+// until waits until the box's status is as wanted.
+func (c *clinic) until(what string, wanted func(node.Status) bool) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
+	defer cancel()
+	changed := c.n.Watch(ctx)
+	for {
+		s, err := c.n.Status(ctx)
+		if err != nil {
+			c.t.Fatalf("waiting for %s: %v", what, err)
+		}
+		if wanted(s) {
+			return
+		}
+		if _, ok := <-changed; !ok {
+			c.t.Fatalf("waiting for %s: %+v", what, s)
+		}
+	}
+}
+
+func TestTodayIsOfThisBox(t *testing.T) {
+	hub := newHub(t)
+	one, two := newMember(t, hub, "One"), newMember(t, hub, "Two")
+	id := one.register("form-1", "Nakato")
+	if _, err := one.n.SaveVisit(t.Context(), one.token, id, "form-2", fhir.Visit{At: time.Now(), Problem: "fever", Urgent: true}); err != nil {
+		t.Fatal(err)
+	}
+	one.register("form-3", "Babirye")
+	one.confirmed()
+	two.until("the other clinic's people", func(node.Status) bool { return len(two.find("testova")) == 2 })
+	here, err := one.n.Today(t.Context(), one.token)
+	if err != nil || len(here.Recent) != 1 || len(here.Waiting) != 2 {
+		t.Errorf("today where they came: got %d visits, %d waiting, %v; want 1, 2", len(here.Recent), len(here.Waiting), err)
+	}
+	there, err := two.n.Today(t.Context(), two.token)
+	if err != nil || len(there.Recent) != 0 || len(there.Waiting) != 0 {
+		t.Errorf("today at the other clinic: got %d visits, %d waiting, %v; want none", len(there.Recent), len(there.Waiting), err)
+	}
+}
+
+func TestInvitationWorksOnceAndForItsRole(t *testing.T) {
+	hub := newHub(t)
+	text := hub.invite(record.RoleClinic)
+	join := func(c *clinic, text string) string {
+		_, err := node.Join(t.Context(), c.o, text)
+		return fmt.Sprint(err)
+	}
+	first := newBox(t, record.RoleClinic, "First")
+	if got := join(newBox(t, record.RoleHub, "Other role"), text); !strings.Contains(got, "for a clinic") {
+		t.Errorf("another role: got %s", got)
+	}
+	if got := join(first, text[:len(text)-4]); !strings.Contains(got, "copy all of it") {
+		t.Errorf("a cut invitation: got %s", got)
+	}
+	if got := join(first, text); got != "<nil>" {
+		t.Fatalf("joining: %s", got)
+	}
+	if got := join(newBox(t, record.RoleClinic, "Second"), text); got == "<nil>" {
+		t.Error("the same invitation admitted a second box")
+	}
+	hub.invite(record.RoleClinic) // strangers may knock again
+	if got := join(newBox(t, record.RoleClinic, "Third"), text); !strings.Contains(got, "used already") {
+		t.Errorf("a used invitation: got %s", got)
+	}
+	members, err := hub.n.Members()
+	if err != nil || len(members) != 2 {
+		t.Errorf("members: got %+v, %v; want the hub and one clinic", members, err)
+	}
+}
