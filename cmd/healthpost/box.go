@@ -134,7 +134,7 @@ func joinCommand(g *global) *cobra.Command {
 func regionCommand(g *global) *cobra.Command {
 	c := &cobra.Command{Use: "region", Short: "Make a region, invite boxes, see who belongs to it"}
 	onlyParent(c)
-	c.AddCommand(regionCreate(g), regionInvite(g), regionMembers(g), regionRevoke(g))
+	c.AddCommand(regionCreate(g), regionInvite(g), regionMembers(g), regionRevoke(g), regionKeys(g))
 	return c
 }
 
