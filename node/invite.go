@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
@@ -8,6 +9,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +27,7 @@ const (
 	invitationPrefix   = "HP1-"
 	invitationTokenLen = 16
 	invitationTextMax  = 4 << 10
+	invitationsMax     = 10_000 // of the last month, looked through when a stranger knocks
 )
 
 type invitation struct {
@@ -84,7 +87,11 @@ func (n *Node) Invite(ctx context.Context, q InviteRequest) (Invited, error) {
 	if err != nil {
 		return Invited{}, err
 	}
-	if err := n.store.PutRows(ctx, []store.Row{{Key: inviteKey(token), Value: row}}); err != nil {
+	forget, err := n.oldInvitations()
+	if err != nil {
+		return Invited{}, err
+	}
+	if err := n.store.PutRows(ctx, append(forget, store.Row{Key: inviteKey(token), Value: row})); err != nil {
 		return Invited{}, err
 	}
 	text, err := record.Marshal(invitation{V: 1, Region: region[:], Hub: n.author.Device[:], Addresses: n.announced(), Role: q.Role, Token: token})
@@ -92,6 +99,24 @@ func (n *Node) Invite(ctx context.Context, q InviteRequest) (Invited, error) {
 		return Invited{}, err
 	}
 	return Invited{Text: invitationPrefix + base64.RawURLEncoding.EncodeToString(text), Role: q.Role, Expires: expires}, nil
+}
+
+// inviteKept is how long after its end an invitation is kept for the box that
+// used it and did not hear the answer.
+const inviteKept = 30 * 24 * time.Hour
+
+// oldInvitations are deletions of what nobody can come back with.
+func (n *Node) oldInvitations() ([]store.Row, error) {
+	var rows []store.Row
+	now := n.o.Now()
+	err := n.store.ScanRows([]byte("invite/"), invitationsMax, func(k, v []byte) bool {
+		var i openInvite
+		if record.Unmarshal(v, &i) == nil && expired(time.Unix(i.Expires, 0).Add(inviteKept), now) {
+			rows = append(rows, store.Row{Key: bytes.Clone(k)})
+		}
+		return true
+	})
+	return rows, err
 }
 
 func parseInvitation(s string) (invitation, error) {
@@ -136,7 +161,7 @@ const joinInfo = "hp:join:1"
 // openInvitations reports whether a stranger may knock at all.
 func (n *Node) openInvitations() bool {
 	open, now := false, n.o.Now()
-	err := n.store.ScanRows([]byte("invite/"), 1000, func(_, v []byte) bool {
+	err := n.store.ScanRows([]byte("invite/"), invitationsMax, func(_, v []byte) bool {
 		var i openInvite
 		if record.Unmarshal(v, &i) == nil && len(i.Device) == 0 && !expired(time.Unix(i.Expires, 0), now) {
 			open = true
@@ -157,19 +182,14 @@ func (n *Node) handleJoin(ctx context.Context, device record.DeviceID, request [
 	n.joinMu.Lock()
 	defer n.joinMu.Unlock()
 	key := inviteKey(q.Token)
-	raw, err := n.store.GetRow(key)
-	if errors.Is(err, store.ErrNotFound) {
-		return refuse("this invitation is not known here: ask for a new one")
-	}
-	var inv openInvite
-	if err == nil {
-		err = record.Unmarshal(raw, &inv)
-	}
+	inv, known, err := n.invitation(key)
 	if err != nil {
 		return nil, fmt.Errorf("reading an invitation: %w", err)
 	}
 	again := len(inv.Device) == 32 && record.DeviceID(inv.Device) == device
 	switch {
+	case !known:
+		return refuse("this invitation is not known here: ask for a new one")
 	case len(inv.Device) != 0 && !again:
 		return refuse("this invitation was used already: ask for a new one")
 	case !again && expired(time.Unix(inv.Expires, 0), n.o.Now()):
@@ -187,10 +207,32 @@ func (n *Node) handleJoin(ctx context.Context, device record.DeviceID, request [
 	if err := n.store.PutRows(ctx, []store.Row{{Key: key, Value: used}}); err != nil {
 		return nil, err
 	}
-	if err := n.admit(ctx, record.MemberAdd{Device: device[:], Encryption: q.Encryption, Role: q.Role, Name: q.Name, Addresses: orEmpty(q.Addresses)}); err != nil {
+	add := record.MemberAdd{Device: device[:], Encryption: q.Encryption, Role: q.Role, Name: q.Name, Addresses: orEmpty(q.Addresses)}
+	if n.isAdmitted(device, add) { // it is back because the answer was lost
+		return n.welcome(q.Encryption)
+	}
+	if err := n.admit(ctx, add); err != nil {
 		return refuse("the hub could not write the admission into the ledger: try again")
 	}
 	return n.welcome(q.Encryption)
+}
+
+func (n *Node) invitation(key []byte) (inv openInvite, known bool, err error) {
+	raw, err := n.store.GetRow(key)
+	if errors.Is(err, store.ErrNotFound) {
+		return inv, false, nil
+	}
+	if err == nil {
+		err = record.Unmarshal(raw, &inv)
+	}
+	return inv, err == nil, err
+}
+
+// isAdmitted reports whether the ledger has this membership, word for word.
+func (n *Node) isAdmitted(d record.DeviceID, a record.MemberAdd) bool {
+	m, ok, err := n.store.Member(d)
+	return err == nil && ok && m.Active() && m.Role == a.Role && m.Name == a.Name && bytes.Equal(m.Encryption[:], a.Encryption) &&
+		slices.Equal(m.Addresses, a.Addresses)
 }
 
 // wasRevoked: a device whose membership ended never comes back under its old key.

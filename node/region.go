@@ -188,7 +188,8 @@ func (n *Node) Members() ([]MemberInfo, error) {
 	return list, nil
 }
 
-// Revoke ends a membership. It returns when the revocation has a place in the ledger.
+// Revoke ends a membership, never this box's own: the rules forbid that record,
+// and a refused record stops the lane that it stands in. It returns when the revocation has a place in the ledger.
 func (n *Node) Revoke(ctx context.Context, d record.DeviceID, reason string) error {
 	if !n.isRunning() {
 		return ErrNotRunning
@@ -197,6 +198,8 @@ func (n *Node) Revoke(ctx context.Context, d record.DeviceID, reason string) err
 	switch {
 	case err != nil:
 		return err
+	case d == n.author.Device:
+		return fmt.Errorf("revoking %s: that is this hub itself; run this on another hub", d.Short())
 	case !ok || !m.Active():
 		return fmt.Errorf("revoking %s: not an active member", d.Short())
 	case !n.box.Role.Orders():

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -137,5 +138,103 @@ func TestInvitationWorksOnceAndForItsRole(t *testing.T) {
 	members, err := hub.n.Members()
 	if err != nil || len(members) != 2 {
 		t.Errorf("members: got %+v, %v; want the hub and one clinic", members, err)
+	}
+}
+
+func TestJoinIsRepeatedAfterALostAnswer(t *testing.T) {
+	hub := newHub(t)
+	text := hub.invite(record.RoleClinic)
+	c := newBox(t, record.RoleClinic, "Clinic")
+	lost := c.o
+	lost.Data = t.TempDir()
+	if err := os.CopyFS(lost.Data, os.DirFS(c.o.Data)); err != nil { // as it was before the answer came
+		t.Fatal(err)
+	}
+	if _, err := node.Join(t.Context(), c.o, text); err != nil {
+		t.Fatal(err)
+	}
+	before, err := hub.n.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := node.Join(t.Context(), lost, text); err != nil {
+		t.Fatalf("joining again: %v", err)
+	}
+	after, err := hub.n.Status(t.Context())
+	if err != nil || after.Size != before.Size {
+		t.Errorf("ledger after the second answer: %d entries, before %d, %v", after.Size, before.Size, err)
+	}
+	c.o = lost
+	c.start()
+	c.until("the ledger", func(s node.Status) bool { return s.Confirmed >= before.Size })
+}
+
+func TestRevokedBoxStaysOut(t *testing.T) {
+	hub := newHub(t)
+	text := hub.invite(record.RoleClinic)
+	c := newBox(t, record.RoleClinic, "Clinic")
+	kept := c.o
+	kept.Data = t.TempDir()
+	if err := os.CopyFS(kept.Data, os.DirFS(c.o.Data)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := node.Join(t.Context(), c.o, text); err != nil {
+		t.Fatal(err)
+	}
+	members, err := hub.n.Members()
+	if err != nil || len(members) != 2 {
+		t.Fatalf("members: %+v, %v", members, err)
+	}
+	self, err := record.ParseDeviceID(members[0].Device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := hub.n.Revoke(t.Context(), self, "by mistake"); err == nil || !strings.Contains(err.Error(), "itself") {
+		t.Errorf("a hub that revokes itself: got %v", err)
+	}
+	other, err := record.ParseDeviceID(members[1].Device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := hub.n.Revoke(t.Context(), other, "stolen"); err != nil {
+		t.Fatal(err)
+	}
+	for _, invitation := range []string{text, hub.invite(record.RoleClinic)} {
+		if _, err := node.Join(t.Context(), kept, invitation); err == nil || !strings.Contains(err.Error(), "membership was ended") {
+			t.Errorf("a revoked box that joins again: got %v", err)
+		}
+		hub.invite(record.RoleField) // the door stays open to strangers
+	}
+	third := newBox(t, record.RoleClinic, "Third")
+	if _, err := node.Join(t.Context(), third.o, hub.invite(record.RoleClinic)); err != nil {
+		t.Errorf("the hub admits others afterwards: %v", err)
+	}
+}
+
+func TestInvitationsExpireAndAreForgotten(t *testing.T) {
+	hub := newHub(t)
+	hub.stop()
+	clock := time.Now()
+	hub.o.Now = func() time.Time { return clock }
+	hub.start()
+	text := hub.invite(record.RoleClinic)
+	hub.stop()
+	clock = clock.Add(25 * time.Hour)
+	hub.start()
+	fresh := hub.invite(record.RoleClinic)
+	c := newBox(t, record.RoleClinic, "Clinic")
+	if _, err := node.Join(t.Context(), c.o, text); err == nil || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("an invitation of yesterday: got %v", err)
+	}
+	if _, err := node.Join(t.Context(), c.o, fresh); err != nil {
+		t.Fatal(err)
+	}
+	hub.stop()
+	clock = clock.Add(60 * 24 * time.Hour)
+	hub.start()
+	hub.invite(record.RoleClinic)
+	d := newBox(t, record.RoleClinic, "Late")
+	if _, err := node.Join(t.Context(), d.o, text); err == nil || !strings.Contains(err.Error(), "not known") {
+		t.Errorf("an invitation of two months ago: got %v", err)
 	}
 }
