@@ -58,13 +58,28 @@ func (s *Store) ingestSome(ctx context.Context, recs []record.Record, out *Inges
 	if err != nil {
 		return err
 	}
-	part := Ingested{}
-	feeds, touched := []record.Feed{}, map[record.Feed]bool{}
+	part, err := t.ingestAll(recs, authors, verdicts)
+	if err != nil {
+		t.drop()
+		return err
+	}
+	if err := t.commit(); err != nil {
+		return err
+	}
+	out.New, out.Known = out.New+part.New, out.Known+part.Known
+	out.Refused = append(out.Refused, part.Refused...)
+	out.mergeHeads(part.Heads)
+	return nil
+}
+
+// ingestAll judges and stores the records of one transaction.
+func (t *tx) ingestAll(recs []record.Record, authors []*record.DeviceID, verdicts []record.Verdict) (part Ingested, err error) {
+	var feeds []record.Feed
+	touched := map[record.Feed]bool{}
 	for i := range recs {
 		o, err := t.ingest(&recs[i], authors[i], verdicts[i])
 		if err != nil {
-			t.drop()
-			return err
+			return part, err
 		}
 		switch o.Verdict {
 		case record.Ordered:
@@ -80,20 +95,15 @@ func (s *Store) ingestSome(ctx context.Context, recs []record.Record, out *Inges
 		}
 	}
 	for _, f := range feeds {
-		if row, ok, err := t.lookup().feed(f); err != nil {
-			t.drop()
-			return err
-		} else if ok {
+		row, ok, err := t.lookup().feed(f)
+		if err != nil {
+			return part, err
+		}
+		if ok {
 			part.Heads = append(part.Heads, record.FeedHead{Feed: f, N: row.Held.N})
 		}
 	}
-	if err := t.commit(); err != nil {
-		return err
-	}
-	out.New, out.Known = out.New+part.New, out.Known+part.Known
-	out.Refused = append(out.Refused, part.Refused...)
-	out.mergeHeads(part.Heads)
-	return nil
+	return part, nil
 }
 
 // mergeHeads takes in the heads of a later transaction.

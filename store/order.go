@@ -14,9 +14,9 @@ import (
 // one changes nothing and gives the outcomes as of now. The result depends on the
 // ledger and the item alone. It is readable on return; it becomes durable with
 // the next flush, because the raft log that it comes from is durable already
-// (Barrier waits). An item that is no batch makes no entry and gives
-// record.ErrMalformed after the applied position has moved; any other error means
-// that nothing was decided.
+// (Barrier waits). An item that is no batch makes no entry and has no
+// outcomes, on every hub alike; the applied position moves. An error means that
+// nothing was decided.
 func (s *Store) Order(index, term uint64, item []byte) ([]record.Outcome, error) {
 	b, malformed := record.DecodeBatch(item)
 	err := s.read(func(l lookup) error { return s.checkAhead(l, b.Records) })
@@ -44,7 +44,7 @@ func (s *Store) Order(index, term uint64, item []byte) ([]record.Outcome, error)
 		return nil, fmt.Errorf("ordering item %d: %w", index, l.err)
 	}
 	if malformed != nil {
-		return nil, fmt.Errorf("ordering item %d: %w", index, malformed)
+		s.o.Log.Error().Err(malformed).Uint64("index", index).Msg("raft log item is no batch")
 	}
 	return out, nil
 }

@@ -21,8 +21,8 @@ type Draft struct {
 	Kind        record.Kind
 	Compartment record.CompartmentID
 	Session     uint64 // n of the session's opening record in lane 0, 0 for the machine
-	// Seal gives the body for the place that the record will have. It is called
-	// while writes wait, and again for another place if this one is not taken.
+	// Seal gives the body for the place that the record will have. It runs while
+	// other writes wait: it may read the store and must not write to it.
 	Seal func(record.Position) ([]byte, error)
 }
 
@@ -144,7 +144,8 @@ func (t *tx) openingRecord(a Author, open func(record.EpochID, [record.LaneCount
 }
 
 // Append places, seals and signs records of this box. Records, heads, pending,
-// indexes and rows move in one transaction, durable on return. rows may be nil.
+// indexes and rows move in one transaction, durable on return. rows may be nil; like
+// Seal it may read and must not write.
 // On an error nothing was written; a context that ends later changes nothing.
 func (s *Store) Append(ctx context.Context, drafts []Draft, rows func([]record.Record) ([]Row, error)) ([]record.Record, error) {
 	if len(drafts) == 0 {
