@@ -146,6 +146,14 @@ func (t *tx) accept(durable bool) (*layer, error) {
 	return l, nil
 }
 
+// crowded says whether so much waits for the disk that who does not have to wait
+// for it should: memory is bounded.
+func (s *Store) crowded() bool {
+	s.qmu.Lock()
+	defer s.qmu.Unlock()
+	return len(s.queue) > 4*lazyLayersMax
+}
+
 // commit is accept and wait until durable.
 func (t *tx) commit() error {
 	l, err := t.accept(true)

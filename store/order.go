@@ -40,6 +40,9 @@ func (s *Store) Order(index, term uint64, item []byte) ([]record.Outcome, error)
 		return nil, fmt.Errorf("ordering item %d: %w", index, err)
 	}
 	<-l.visible
+	if s.crowded() {
+		<-l.done
+	}
 	if l.err != nil {
 		return nil, fmt.Errorf("ordering item %d: %w", index, l.err)
 	}
