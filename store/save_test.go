@@ -109,6 +109,13 @@ func TestManyAtOnce(t *testing.T) {
 		return err
 	})
 	run(func() error { _, err := b.s.Compartment(record.CompartmentID{1, 1}); return err })
+	run(func() error {
+		rep, err := b.s.Verify(ctx, nil)
+		for i := range rep.Damage {
+			err = errors.Join(err, &rep.Damage[i])
+		}
+		return err
+	})
 	var cursor uint64
 	run(func() error {
 		list, err := b.s.Arrivals(cursor+1, 50)
