@@ -18,7 +18,7 @@ import (
 const (
 	BodySizeMax    = 384 << 10 // bytes, before compression
 	ItemsMax       = 512
-	BasesMax       = 1024// versions that one item replaces
+	BasesMax       = 1024 // versions that one item replaces
 	ReasonSizeMax  = 1000
 	fullURLSizeMax = 1024
 )
