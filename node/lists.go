@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"math"
 	"sort"
 	"time"
@@ -207,88 +206,4 @@ func visitProblem(v *chart.Visit) string {
 		return v.View.Reason.Text
 	}
 	return v.View.Type.Text
-}
-
-// countsCache keeps the numbers of the sync line between changes.
-type countsCache struct {
-	at  time.Time
-	val web.Counts
-}
-
-const countsEvery = 300 * time.Millisecond
-
-// Counts are the numbers of the sync line. They are counted anew at most every
-// countsEvery, whoever asks.
-func (n *Node) Counts(context.Context) web.Counts {
-	n.countsMu.Lock()
-	defer n.countsMu.Unlock()
-	if now := time.Now(); now.Sub(n.counted.at) > countsEvery {
-		c, err := n.count()
-		if err != nil && n.store.Err() == nil && !errors.Is(err, context.Canceled) {
-			n.log.Error().Err(err).Msg("counting records")
-		}
-		if err == nil {
-			n.counted = countsCache{now, c}
-		}
-	}
-	return n.counted.val
-}
-
-func (n *Node) count() (web.Counts, error) {
-	var c web.Counts
-	feeds, err := n.store.PendingFeeds()
-	if err != nil {
-		return c, err
-	}
-	refused, err := n.store.Refused()
-	if err != nil {
-		return c, err
-	}
-	c.Refused = len(refused)
-	for _, f := range feeds {
-		if f.Author != n.author.Device {
-			continue
-		}
-		acked, err := n.ackedUpTo(f.Feed)
-		if err != nil {
-			return c, err
-		}
-		acked = max(acked, f.OrderedN)
-		c.Shared += int(acked - f.OrderedN)
-		c.Pending += int(f.HeldN - acked)
-		visits, err := n.visitsAfter(f.Feed, acked)
-		if err != nil {
-			return c, err
-		}
-		c.VisitsOnlyHere += visits
-	}
-	c.Pending = max(c.Pending-c.Refused, 0)
-	if _, head, ok := n.store.Final(); ok {
-		c.Confirmed = int(head.Size)
-	}
-	return c, nil
-}
-
-// ackedUpTo is the highest n of a feed that some other device holds durably.
-func (n *Node) ackedUpTo(f record.Feed) (uint64, error) {
-	return n.store.AckedUpTo(f)
-}
-
-func (n *Node) visitsAfter(f record.Feed, from uint64) (int, error) {
-	if f.Lane != record.LaneControl && f.Lane != record.LaneClinical {
-		return 0, nil
-	}
-	count := 0
-	for next := from + 1; ; {
-		recs, err := n.store.Pending(f, next, 256<<10)
-		if err != nil || len(recs) == 0 {
-			return count, err
-		}
-		for i := range recs {
-			if recs[i].Core.Kind == record.KindClinical {
-				count++
-			}
-		}
-		next = recs[len(recs)-1].Core.N + 1
-	}
 }

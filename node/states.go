@@ -38,14 +38,17 @@ func (s *states) of(rid record.RID) (chart.State, error) {
 
 func (s *states) find(rid record.RID) (chart.State, bool, error) {
 	loc, ok, err := s.n.store.Locate(rid)
-	if err != nil || !ok {
+	if err != nil {
 		return chart.State{}, false, err
 	}
-	if !loc.Pending && loc.Seq < s.final {
+	if ok && !loc.Pending && loc.Seq < s.final {
 		return chart.State{Kind: chart.Confirmed, Seq: loc.Seq}, true, nil
 	}
-	if out, bad := s.refused[rid]; bad && loc.Pending {
+	if out, bad := s.refused[rid]; bad && (loc.Pending || !ok) { // not ok: it gave its place to what was ordered there
 		return chart.State{Kind: chart.Refused, Reason: refusalCode(out.Verdict)}, true, nil
+	}
+	if !ok {
+		return chart.State{}, false, nil
 	}
 	holders, err := s.n.store.Acks(loc.Position)
 	if err != nil {

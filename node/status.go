@@ -81,6 +81,9 @@ func (n *Node) Status(context.Context) (Status, error) {
 	if err := n.store.Err(); err != nil {
 		s.Faults = append(s.Faults, "disk fault: "+err.Error())
 	}
+	if s.Refused > 0 {
+		s.Faults = append(s.Faults, "records of this box were refused: 'Sending' on the page lists them; start the box anew, so that what follows them is ordered")
+	}
 	if n.store.Full() {
 		s.Faults = append(s.Faults, "no room left: nothing can be saved until space is freed")
 	}
@@ -232,6 +235,12 @@ func (n *Node) describeDamage(d store.DamageError) Damage {
 	if d.RID != (record.RID{}) {
 		out.Where = "record " + d.RID.String()
 	}
+	if d.Device != (record.DeviceID{}) {
+		out.Box = n.deviceName(d.Device)
+	}
+	if d.Time != 0 {
+		out.When = time.Unix(d.Time, 0).UTC().Format(time.RFC3339)
+	}
 	return out
 }
 
@@ -293,16 +302,10 @@ func (n *Node) refusedRecords() ([]web.RefusedRecord, error) {
 	}
 	var out []web.RefusedRecord
 	for _, x := range list {
-		r, ok, err := n.store.ByRID(x.RID)
-		if err != nil {
-			return nil, err
-		}
-		w := web.RefusedRecord{RID: x.RID.String(), Reason: refusalCode(x.Verdict)}
-		if ok {
-			w.At = timeOfHLC(r.Core.HLC)
-			if row, known, err := n.row(r.Core.Compartment); err == nil && known {
-				w.PatientID, w.Name = r.Core.Compartment.String(), row.Given+" "+row.Family
-			}
+		core := &x.Record.Core
+		w := web.RefusedRecord{RID: x.RID.String(), Reason: refusalCode(x.Verdict), At: timeOfHLC(core.HLC)}
+		if row, known, err := n.row(core.Compartment); err == nil && known {
+			w.PatientID, w.Name = core.Compartment.String(), row.Given+" "+row.Family
 		}
 		out = append(out, w)
 	}

@@ -1,0 +1,157 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/web"
+)
+
+// countsCache keeps the numbers of the sync line between changes.
+type countsCache struct {
+	at  time.Time
+	val web.Counts
+}
+
+const countsEvery = 300 * time.Millisecond
+
+// Counts are the numbers of the sync line. They are counted anew at most every
+// countsEvery, whoever asks.
+func (n *Node) Counts(context.Context) web.Counts {
+	n.countsMu.Lock()
+	defer n.countsMu.Unlock()
+	if now := time.Now(); now.Sub(n.counted.at) > countsEvery {
+		c, err := n.count()
+		if err != nil && n.store.Err() == nil && !errors.Is(err, context.Canceled) {
+			n.log.Error().Err(err).Msg("counting records")
+		}
+		if err == nil {
+			n.counted = countsCache{now, c}
+		}
+	}
+	return n.counted.val
+}
+
+// count counts this box's own records by state, so that no number says more than
+// the badges do.
+func (n *Node) count() (web.Counts, error) {
+	var c web.Counts
+	feeds, err := n.store.PendingFeeds()
+	if err != nil {
+		return c, err
+	}
+	refused, err := n.ownRefused()
+	if err != nil {
+		return c, err
+	}
+	for _, f := range feeds {
+		if f.Author != n.author.Device {
+			continue
+		}
+		acked, err := n.store.AckedUpTo(f.Feed)
+		if err != nil {
+			return c, err
+		}
+		acked = max(acked, f.OrderedN)
+		not := refused[f.Feed]
+		c.Shared += int(acked-f.OrderedN) - between(not, f.OrderedN, acked)
+		c.Pending += int(f.HeldN-acked) - between(not, acked, f.HeldN)
+		visits, err := n.visitsAfter(f.Feed, acked, not)
+		if err != nil {
+			return c, err
+		}
+		c.VisitsOnlyHere += visits
+	}
+	for _, at := range refused {
+		c.Refused += len(at)
+	}
+	return c, n.countOrdered(&c)
+}
+
+// between counts the places after from, up to to.
+func between(places []uint64, from, to uint64) int {
+	count := 0
+	for _, n := range places {
+		if n > from && n <= to {
+			count++
+		}
+	}
+	return count
+}
+
+// ownRefused are the places of this box's refused records.
+func (n *Node) ownRefused() (map[record.Feed][]uint64, error) {
+	list, err := n.store.Refused()
+	if err != nil {
+		return nil, err
+	}
+	out := map[record.Feed][]uint64{}
+	for _, r := range list {
+		d, ok, err := n.store.EpochAuthor(r.Position.Epoch)
+		if err != nil {
+			return nil, err
+		}
+		if ok && d == n.author.Device {
+			out[r.Position.Feed()] = append(out[r.Position.Feed()], r.Position.N)
+		}
+	}
+	return out, nil
+}
+
+// countOrdered adds what has a place already that no final checkpoint covers yet:
+// on a box that orders, for the moment until the hubs cosigned, and for longer
+// when too few of them do.
+func (n *Node) countOrdered(c *web.Counts) error {
+	_, final, _ := n.store.Final()
+	c.Confirmed = int(final.Size)
+	for from, to := final.Size, min(n.store.Head().Size, final.Size+unconfirmedMax); from < to; {
+		entries, err := n.store.Entries(from, to, 256<<10)
+		if err != nil || len(entries) == 0 {
+			return err
+		}
+		for i := range entries {
+			r := &entries[i].Record
+			if !n.wroteHere(r) {
+				continue
+			}
+			c.Pending++
+			if isVisit(r) {
+				c.VisitsOnlyHere++
+			}
+		}
+		from = entries[len(entries)-1].Seq + 1
+	}
+	return nil
+}
+
+// unconfirmedMax bounds how many entries one count looks at.
+const unconfirmedMax = 4096
+
+func isVisit(r *record.Record) bool {
+	return r.Core.Kind == record.KindClinical && (r.Core.Lane == record.LaneControl || r.Core.Lane == record.LaneClinical)
+}
+
+func (n *Node) visitsAfter(f record.Feed, from uint64, refused []uint64) (int, error) {
+	if f.Lane != record.LaneControl && f.Lane != record.LaneClinical {
+		return 0, nil
+	}
+	skip := map[uint64]bool{}
+	for _, at := range refused {
+		skip[at] = true
+	}
+	count := 0
+	for next := from + 1; ; {
+		recs, err := n.store.Pending(f, next, 256<<10)
+		if err != nil || len(recs) == 0 {
+			return count, err
+		}
+		for i := range recs {
+			if isVisit(&recs[i]) && !skip[recs[i].Core.N] {
+				count++
+			}
+		}
+		next = recs[len(recs)-1].Core.N + 1
+	}
+}
