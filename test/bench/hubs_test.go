@@ -1,0 +1,5 @@
+package bench_test
+
+const hubFolder = "HEALTHPOST_BENCH_HUB"
+
+func runHub(string) int { return 1 }

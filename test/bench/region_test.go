@@ -1,0 +1,256 @@
+package bench_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/healthpost/healthpost/fhir"
+	"github.com/healthpost/healthpost/node"
+)
+
+// region is hubs and clinics as processes. Each clinic reaches each hub through
+// a link of its own; clinics do not know one another.
+type region struct {
+	tb            testing.TB
+	hubs, clinics []*box
+}
+
+func newRegion(tb testing.TB, hubs, clinics int) *region {
+	tb.Helper()
+	r := &region{tb: tb}
+	for i := range hubs {
+		r.hubs = append(r.hubs, newBox(tb, fmt.Sprintf("Hub %d", i+1), "hub"))
+	}
+	for i := range clinics {
+		r.clinics = append(r.clinics, newBox(tb, fmt.Sprintf("Clinic %d", i+1), "clinic"))
+	}
+	r.hubs[0].must("region", "create", "Measured region")
+	r.hubs[0].start()
+	for _, b := range r.boxes()[1:] {
+		r.admit(b)
+	}
+	eventually(tb, time.Minute, "every hub to vote", func() string {
+		if s := r.hubs[0].status(); s.Voters != hubs {
+			return s.Ordering
+		}
+		return ""
+	})
+	r.waitSame(r.boxes()...)
+	return r
+}
+
+func (r *region) boxes() []*box { return append(append([]*box{}, r.hubs...), r.clinics...) }
+
+func (r *region) admit(b *box) {
+	r.tb.Helper()
+	var inv node.Invited
+	check(r.tb, "reading the invitation", json.Unmarshal([]byte(r.hubs[0].must("region", "invite", "--role", b.role, "--json")), &inv))
+	b.must("join", inv.Text)
+	if b.role == "clinic" {
+		var dial []string
+		for _, h := range r.hubs {
+			id, err := node.PeerIDOf(h.dir)
+			check(r.tb, "reading an identity", err)
+			l := newLink(r.tb, h.peerPort)
+			b.links = append(b.links, l)
+			dial = append(dial, fmt.Sprintf("/ip4/127.0.0.1/tcp/%s/p2p/%s", l.port, id))
+		}
+		b.configure(dial)
+	}
+	b.start()
+}
+
+func (b *box) linked(up bool) {
+	for _, l := range b.links {
+		l.set(up)
+	}
+}
+
+// wire is what went over a clinic's links, and what its sessions count themselves.
+type wire struct{ up, down, appUp, appDown int64 }
+
+func (b *box) wire() wire {
+	var w wire
+	for _, l := range b.links {
+		w.up += l.out.Load()
+		w.down += l.in.Load()
+	}
+	for _, p := range b.status().Peers {
+		w.appUp += int64(p.BytesOut)
+		w.appDown += int64(p.BytesIn)
+	}
+	return w
+}
+
+func (w wire) since(before wire) wire {
+	return wire{w.up - before.up, w.down - before.down, w.appUp - before.appUp, w.appDown - before.appDown}
+}
+
+// waitSame waits until these boxes hold the same ledger, all of it final, with
+// nothing pending.
+func (r *region) waitSame(boxes ...*box) {
+	r.tb.Helper()
+	eventually(r.tb, convergeMax, "the same ledger everywhere", func() string {
+		var first node.Status
+		for i, b := range boxes {
+			s := b.status()
+			if i == 0 {
+				first = s
+			}
+			if s.Size != first.Size || s.Root != first.Root || s.Confirmed != s.Size || s.Pending+s.Shared+s.Carried+s.Refused != 0 {
+				return fmt.Sprintf("%s has %d, %s has %d, %d final, %d pending, %d copied, %d carried, %d refused", first.Name, first.Size, s.Name, s.Size, s.Confirmed, s.Pending, s.Shared, s.Carried, s.Refused)
+			}
+		}
+		return ""
+	})
+}
+
+// bundles is the folder that is taken in and how long a box is watched at rest.
+func bundles() (dir string, quiet time.Duration) {
+	if dir := os.Getenv("HEALTHPOST_BUNDLES"); dir != "" {
+		return dir, 60 * time.Second
+	}
+	return filepath.Join("..", "testdata", "fhir"), 10 * time.Second
+}
+
+// input is what a folder's bundles hold.
+type input struct {
+	values map[string]bool // resources as JSON values; of several versions the last
+	bytes  int64           // of all their JSON
+	family string          // of some patient
+}
+
+func readBundles(tb testing.TB, dir string) input {
+	tb.Helper()
+	in, last := input{values: map[string]bool{}}, map[string][]byte{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || !strings.EqualFold(filepath.Ext(path), ".json") {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		b, err := fhir.ReadBundle(bytes.NewReader(raw), int64(len(raw)))
+		for i, e := range b.Entries {
+			name := e.Resource.Type + "/" + e.Resource.ID
+			if e.Resource.ID == "" {
+				name = fmt.Sprint(path, i)
+			}
+			last[name] = e.Resource.JSON
+			in.bytes += int64(len(e.Resource.JSON))
+			if e.Resource.Type == "Patient" {
+				in.family = familyOf(tb, e.Resource.JSON)
+			}
+		}
+		return err
+	})
+	check(tb, "reading the bundles", err)
+	for _, raw := range last {
+		in.values[canonical(tb, raw)] = true
+	}
+	return in
+}
+
+func familyOf(tb testing.TB, patient []byte) string {
+	tb.Helper()
+	var p struct {
+		Name []struct {
+			Family string `json:"family"`
+		} `json:"name"`
+	}
+	check(tb, "reading a patient", json.Unmarshal(patient, &p))
+	if len(p.Name) == 0 {
+		return ""
+	}
+	return p.Name[0].Family
+}
+
+// canonical is a JSON value with sorted members and numbers as they were written.
+func canonical(tb testing.TB, raw []byte) string {
+	tb.Helper()
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	var v any
+	check(tb, "reading a resource", d.Decode(&v))
+	out, err := json.Marshal(v)
+	check(tb, "writing a resource", err)
+	return string(out)
+}
+
+// sameResources holds a box's export to what was taken in.
+func sameResources(b *box, text string, want map[string]bool) {
+	b.tb.Helper()
+	got := map[string]int{}
+	s := bufio.NewScanner(strings.NewReader(text))
+	s.Buffer(nil, 16<<20)
+	for s.Scan() {
+		got[canonical(b.tb, s.Bytes())]++
+	}
+	check(b.tb, "reading the export", s.Err())
+	missing, foreign, twice := 0, 0, 0
+	for v := range want {
+		if got[v] == 0 {
+			missing++
+		}
+	}
+	for v, n := range got {
+		if !want[v] {
+			foreign++
+		}
+		if n > 1 {
+			twice++
+		}
+	}
+	if missing+foreign+twice > 0 {
+		b.tb.Errorf("%s: of %d resources %d are missing, %d are foreign, %d come twice", b.name, len(want), missing, foreign, twice)
+	}
+}
+
+// watched is how a page answered while something else went on.
+type watched struct {
+	mu   sync.Mutex
+	took []time.Duration // guarded by mu
+	stop chan struct{}
+	done sync.WaitGroup
+}
+
+// watch loads a page of a box again and again.
+func watch(p *page, path string) *watched {
+	w := &watched{stop: make(chan struct{})}
+	w.done.Go(func() {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			begun := time.Now()
+			if _, err := p.get(path); err != nil {
+				p.tb.Errorf("the page while the box works: %v", err)
+				return
+			}
+			w.mu.Lock()
+			w.took = append(w.took, time.Since(begun))
+			w.mu.Unlock()
+			select {
+			case <-w.stop:
+				return
+			case <-tick.C:
+			}
+		}
+	})
+	return w
+}
+
+func (w *watched) end() []time.Duration {
+	close(w.stop)
+	w.done.Wait()
+	return w.took
+}
