@@ -152,6 +152,9 @@ func (n *Node) supervise(ctx context.Context, r *running, page, control net.List
 		if err := n.foundStandalone(ctx); err != nil {
 			return err
 		}
+		if err := n.finishFounding(ctx); err != nil {
+			return err
+		}
 		if page == nil {
 			ready("")
 			<-ctx.Done()

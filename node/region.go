@@ -66,8 +66,11 @@ func (n *Node) foundingRecord(ctx context.Context, name string) (record.RegionID
 }
 
 // unfinishedFounding finds the founding record of a run that stopped before
-// box.toml said so.
+// box.toml said so; its place in the ledger may have been quicker.
 func (n *Node) unfinishedFounding() (record.RegionID, bool, error) {
+	if id, _, ok := n.store.Region(); ok {
+		return id, true, nil
+	}
 	feeds, err := n.store.PendingFeeds()
 	if err != nil {
 		return record.RegionID{}, false, err
@@ -87,6 +90,37 @@ func (n *Node) unfinishedFounding() (record.RegionID, bool, error) {
 		}
 	}
 	return record.RegionID{}, false, nil
+}
+
+// finishFounding writes the directory's key when a founder was stopped after its
+// founding record and before that. Without the key nothing about staff and places
+// can ever be written in the region.
+func (n *Node) finishFounding(ctx context.Context) error {
+	region, ok := n.box.RegionID()
+	if !ok || !n.box.Role.Orders() || n.seed != nil {
+		return nil
+	}
+	if _, err := n.vault.key(directory(region), firstGen); err == nil {
+		return nil
+	}
+	recs, err := n.store.Compartment(directory(region)) // a full disk may have kept the lists behind
+	if err != nil {
+		return err
+	}
+	for i := range recs {
+		if recs[i].Record.Core.Kind == record.KindKeyWrap {
+			return nil
+		}
+	}
+	if err := n.waitOrdered(ctx, record.RID(region)); err != nil {
+		return err
+	}
+	_, wrap, err := n.vault.wrapFor(directory(region), 0)
+	if err != nil {
+		return err
+	}
+	_, err = n.append(ctx, []store.Draft{wrap}, nil)
+	return err
 }
 
 func (n *Node) newReadingKey() error {

@@ -2,9 +2,12 @@ package node_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -236,5 +239,54 @@ func TestInvitationsExpireAndAreForgotten(t *testing.T) {
 	d := newBox(t, record.RoleClinic, "Late")
 	if _, err := node.Join(t.Context(), d.o, text); err == nil || !strings.Contains(err.Error(), "not known") {
 		t.Errorf("an invitation of two months ago: got %v", err)
+	}
+}
+
+// A founder may stop after any of its steps; the next start takes the rest.
+func TestFoundingIsFinishedLater(t *testing.T) {
+	for _, role := range []record.Role{record.RoleHub, record.RoleStandalone} {
+		c := newBox(t, role, "Founder")
+		n, err := node.Open(c.o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(n.FoundOnly(t.Context(), "Lake region"), n.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if role == record.RoleHub {
+			if _, err := node.CreateRegion(t.Context(), c.o, "Lake region"); err != nil {
+				t.Fatalf("creating the region again: %v", err)
+			}
+		}
+		c.start()
+		if err := c.n.AddStaff(t.Context(), nil, web.NewStaff{Name: "Amina Test", PIN: pin}); err != nil {
+			t.Errorf("%s: adding staff: %v", role, err)
+		}
+		c.confirmed()
+		c.stop()
+	}
+}
+
+// Here the power went after the founding had its place and before box.toml said so.
+func TestFoundingIsNotRepeated(t *testing.T) {
+	c := newClinic(t)
+	c.confirmed()
+	region, err := c.n.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.stop()
+	path := filepath.Join(c.o.Data, "box.toml")
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	without := regexp.MustCompile(`(?m)^region.*$`).ReplaceAll(raw, nil)
+	if err := os.WriteFile(path, without, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.start()
+	if s, err := c.n.Status(t.Context()); err != nil || s.Region != region.Region {
+		t.Errorf("region after the start: got %s, %v; want %s", s.Region, err, region.Region)
 	}
 }
