@@ -144,12 +144,29 @@ func mustRun(t *testing.T, args ...string) string {
 	return out
 }
 
+// mustJSON runs one command with --json and reads what it prints into v.
+func mustJSON(t *testing.T, v any, args ...string) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(mustRun(t, append(args, "--json")...)), v); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func writeFile(t *testing.T, path string, b []byte) string {
 	t.Helper()
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
+}
+
+func readFile(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 // proofFiles is a folder with the proof of a visit and the keys, both made while
@@ -170,34 +187,24 @@ func proofFiles(t *testing.T, c *clinic) (rid, proof, keys string) {
 func TestProve(t *testing.T) {
 	c := newClinic(t)
 	rid, proof, keys := proofFiles(t, c)
-	raw, err := os.ReadFile(proof)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("proof of %d bytes", len(raw))
+	t.Logf("proof of %d bytes", len(readFile(t, proof)))
 
 	// A stopped box gives the same keys, and a proof that holds as well.
 	again := filepath.Join(t.TempDir(), "again.hpproof")
 	var made proveResult
-	if err := json.Unmarshal([]byte(mustRun(t, "prove", rid, "--out", again, "--json", "--data", c.dir)), &made); err != nil {
-		t.Fatal(err)
-	}
+	mustJSON(t, &made, "prove", rid, "--out", again, "--data", c.dir)
 	if made.RID != rid || made.File != again || made.Bytes == 0 || made.Seq >= made.Size {
 		t.Errorf("prove --json: got %+v", made)
 	}
 	keysJSON := writeFile(t, filepath.Join(t.TempDir(), "keys.json"), []byte(mustRun(t, "region", "keys", "--json", "--data", c.dir)))
 
 	var status node.Status
-	if err := json.Unmarshal([]byte(mustRun(t, "status", "--json", "--data", c.dir)), &status); err != nil {
-		t.Fatal(err)
-	}
+	mustJSON(t, &status, "status", "--data", c.dir)
 	t.Chdir(t.TempDir()) // a folder without a box
 	t.Setenv("HEALTHPOST_DATA", filepath.Join(t.TempDir(), "none"))
 	for _, files := range [][2]string{{proof, keys}, {proof, keysJSON}, {again, keys}} {
 		var r checkedProof
-		if err := json.Unmarshal([]byte(mustRun(t, "check-proof", files[0], "--keys", files[1], "--json")), &r); err != nil {
-			t.Fatal(err)
-		}
+		mustJSON(t, &r, "check-proof", files[0], "--keys", files[1])
 		if !r.Holds || r.RID != rid || r.Device != status.Device || r.Class != "clinical (sealed)" || r.Seq >= r.Size || r.Hubs != 1 ||
 			len(r.Signers) != 1 || r.Signers[0].Name != "Test box" || r.Region != status.Region || r.Time.IsZero() {
 			t.Errorf("check-proof --json: got %+v", r)
@@ -214,17 +221,24 @@ func TestProve(t *testing.T) {
 	}
 }
 
+// refuses wants check-proof to say why, on standard error alone or as JSON.
+func refuses(t *testing.T, name, proof, keys, why string) {
+	t.Helper()
+	out, err := healthpost(t, "check-proof", proof, "--keys", keys)
+	if err == nil || !strings.Contains(err.Error(), why) || out != "" {
+		t.Errorf("%s: got %v and %q, want %q", name, err, out, why)
+	}
+	out, err = healthpost(t, "check-proof", proof, "--keys", keys, "--json")
+	var r checkedProof
+	if json.Unmarshal([]byte(out), &r) != nil || err == nil || r.Holds || !strings.Contains(r.Why, why) {
+		t.Errorf("%s: as JSON got %v and %q", name, err, out)
+	}
+}
+
 func TestCheckProofRefuses(t *testing.T) {
 	c := newClinic(t)
 	_, proof, keys := proofFiles(t, c)
-	raw, err := os.ReadFile(proof)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(keys)
-	if err != nil {
-		t.Fatal(err)
-	}
+	raw, text := readFile(t, proof), readFile(t, keys)
 	k, err := node.ParseRegionKeys(text)
 	if err != nil {
 		t.Fatal(err)
@@ -252,17 +266,12 @@ func TestCheckProofRefuses(t *testing.T) {
 		"an unknown setting (JSON)": {raw, []byte(`{"majority": 1}`), "majority"},
 		"keys that are none":        {raw, raw, "reading the keys"},
 	} {
-		p, ks := writeFile(t, filepath.Join(dir, "proof"), x.proof), writeFile(t, filepath.Join(dir, "keys"), x.keys)
-		out, err := healthpost(t, "check-proof", p, "--keys", ks)
-		if err == nil || !strings.Contains(err.Error(), x.why) || out != "" {
-			t.Errorf("%s: got %v and %q, want %q", name, err, out, x.why)
-		}
-		out, err = healthpost(t, "check-proof", p, "--keys", ks, "--json")
-		var r checkedProof
-		if json.Unmarshal([]byte(out), &r) != nil || err == nil || r.Holds || !strings.Contains(r.Why, x.why) {
-			t.Errorf("%s: as JSON got %v and %q", name, err, out)
-		}
+		refuses(t, name, writeFile(t, filepath.Join(dir, "proof"), x.proof), writeFile(t, filepath.Join(dir, "keys"), x.keys), x.why)
 	}
+}
+
+func TestCheckProofExitCodes(t *testing.T) {
+	_, proof, keys := proofFiles(t, newClinic(t))
 	for want, args := range map[int][]string{
 		0: {"check-proof", proof, "--keys", keys}, exitFailed: {"check-proof", keys, "--keys", keys}, exitUsage: {"check-proof", proof},
 	} {
