@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -19,23 +20,38 @@ type cosigner struct {
 	region func() record.RegionID
 	leads  func() bool
 
+	hurry chan struct{} // one slot: another hub may lead now
+
 	mu     sync.Mutex
-	open   map[uint64][]byte // proposed notes by size, newest few; guarded by mu
-	newest []byte            // the largest note that this hub signed; guarded by mu
+	open   map[record.TreeHead][]byte // proposed notes, largest few, whatever tree they speak of; guarded by mu
+	newest []byte                     // the largest note that this hub signed; guarded by mu
 }
 
 // openNotesMax bounds what a slow or silent majority can pile up.
 const openNotesMax = 16
 
 func newCosigner(n *Node, region func() record.RegionID, leads func() bool) *cosigner {
-	return &cosigner{n: n, region: region, leads: leads, open: map[uint64][]byte{}}
+	return &cosigner{n: n, region: region, leads: leads, hurry: make(chan struct{}, 1), open: map[record.TreeHead][]byte{}}
 }
 
-// note is what other hubs are told.
+// note is what other hubs are told: the newest that this hub signed, and after a
+// start, until it signs again, what was final before.
 func (c *cosigner) note() []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.newest == nil {
+		note, _, _ := c.n.store.Final()
+		return note
+	}
 	return c.newest
+}
+
+// wake makes run look again at who leads.
+func (c *cosigner) wake() {
+	select {
+	case c.hurry <- struct{}{}:
+	default:
+	}
 }
 
 // run proposes and cosigns as the ledger grows.
@@ -59,6 +75,7 @@ func (c *cosigner) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-c.hurry:
 		}
 		pause.Reset(checkpointEvery)
 	}
@@ -67,21 +84,32 @@ func (c *cosigner) run(ctx context.Context) error {
 func (c *cosigner) step() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.leads() {
-		if head := c.n.store.Head(); head.Size > c.n.store.Signed().Size {
-			if err := c.signLocked(head, nil); err != nil {
-				return err
+	var errs []error
+	if head := c.n.store.Head(); c.leads() && c.owesLocked(head) {
+		if err := c.signLocked(head, nil); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	for head, note := range c.open {
+		if head.Size <= c.n.store.Head().Size {
+			if err := c.takeLocked(note); err != nil { // of one hub; the others' go on
+				errs = append(errs, err)
 			}
 		}
 	}
-	for size, note := range c.open {
-		if size <= c.n.store.Head().Size {
-			if err := c.takeLocked(note); err != nil {
-				return err
-			}
-		}
+	return errors.Join(errs...)
+}
+
+// owesLocked reports whether the leader has to propose head: it is larger than
+// what was signed, or it was signed and the note was lost with the power before
+// it became final.
+func (c *cosigner) owesLocked(head record.TreeHead) bool {
+	signed := c.n.store.Signed()
+	if head.Size > signed.Size {
+		return true
 	}
-	return nil
+	_, final, _ := c.n.store.Final()
+	return head == signed && head.Size > final.Size && c.open[head] == nil
 }
 
 // offered takes a note from another hub. An error blames the sender.
@@ -109,7 +137,7 @@ func (c *cosigner) takeLocked(note []byte) error {
 		return err
 	}
 	if _, head, ok := c.n.store.Final(); ok && cp.Head.Size <= head.Size {
-		delete(c.open, cp.Head.Size)
+		delete(c.open, cp.Head)
 		return nil
 	}
 	if cp.Head.Size > c.n.store.Head().Size {
@@ -120,7 +148,8 @@ func (c *cosigner) takeLocked(note []byte) error {
 		return err
 	}
 	if root != cp.Head.Root {
-		c.n.log.Error().Uint64("size", cp.Head.Size).Msg("hubs disagree about the ledger: cosigning stops at the size before")
+		delete(c.open, cp.Head)
+		c.n.log.Error().Uint64("size", cp.Head.Size).Msg("hubs disagree about the ledger: this checkpoint is not cosigned")
 		return fmt.Errorf("checkpoint of size %d: %w", cp.Head.Size, errSplitView)
 	}
 	signed := c.n.store.Signed()
@@ -132,26 +161,35 @@ func (c *cosigner) takeLocked(note []byte) error {
 
 // keepLocked remembers a note for a size that this ledger has not reached.
 func (c *cosigner) keepLocked(cp record.Checkpoint) error {
-	if have, ok := c.open[cp.Head.Size]; ok {
-		merged, err := record.MergeCosignatures(c.region(), have, cp.Note, c.n.hubs())
-		if err != nil {
-			return err
-		}
-		c.open[cp.Head.Size] = merged
-		return nil
-	}
-	c.dropSmallestLocked()
-	c.open[cp.Head.Size] = cp.Note
+	c.dropSmallestLocked(cp.Head)
+	c.open[cp.Head] = c.joinLocked(cp.Head, cp.Note)
 	return nil
 }
 
-func (c *cosigner) dropSmallestLocked() {
-	if len(c.open) < openNotesMax {
+// joinLocked adds the cosignatures that were collected for a head before. What
+// was collected may have no cosignature that counts any more: hubs come and go.
+func (c *cosigner) joinLocked(head record.TreeHead, note []byte) []byte {
+	have, ok := c.open[head]
+	if !ok {
+		return note
+	}
+	merged, err := record.MergeCosignatures(c.region(), have, note, c.n.hubs())
+	if err != nil {
+		return note
+	}
+	return merged
+}
+
+// dropSmallestLocked makes room for the note of a head.
+func (c *cosigner) dropSmallestLocked(next record.TreeHead) {
+	if _, ok := c.open[next]; ok || len(c.open) < openNotesMax {
 		return
 	}
-	smallest := ^uint64(0)
-	for size := range c.open {
-		smallest = min(smallest, size)
+	smallest := record.TreeHead{Size: math.MaxUint64}
+	for head := range c.open {
+		if head.Size < smallest.Size {
+			smallest = head
+		}
 	}
 	delete(c.open, smallest)
 }
@@ -176,16 +214,11 @@ func (c *cosigner) signLocked(head record.TreeHead, note []byte) error {
 	return c.mergeLocked(head, own)
 }
 
+// mergeLocked collects cosignatures of a tree that is this hub's own.
 func (c *cosigner) mergeLocked(head record.TreeHead, note []byte) error {
-	if have, ok := c.open[head.Size]; ok {
-		merged, err := record.MergeCosignatures(c.region(), have, note, c.n.hubs())
-		if err != nil {
-			return err
-		}
-		note = merged
-	}
-	c.dropSmallestLocked()
-	c.open[head.Size] = note
+	note = c.joinLocked(head, note)
+	c.dropSmallestLocked(head)
+	c.open[head] = note
 	if head.Size >= c.n.store.Signed().Size {
 		c.newest = note
 	}
@@ -195,9 +228,9 @@ func (c *cosigner) mergeLocked(head record.TreeHead, note []byte) error {
 	if err := c.n.store.PutFinal(note, head); err != nil {
 		return err
 	}
-	for size := range c.open {
-		if size <= head.Size {
-			delete(c.open, size)
+	for old := range c.open {
+		if old.Size <= head.Size {
+			delete(c.open, old)
 		}
 	}
 	return nil

@@ -23,3 +23,15 @@ func (n *Node) FoundOnly(ctx context.Context, name string) error {
 	_, err = n.appendControl(ctx, record.KindRegionFound, body)
 	return err
 }
+
+// Cosigner is a hub's cosigning without its loop and its raft.
+type Cosigner struct{ *cosigner }
+
+// NewCosigner starts with an empty memory, as after a crash.
+func (n *Node) NewCosigner(leads bool) Cosigner {
+	return Cosigner{newCosigner(n, func() record.RegionID { id, _ := n.box.RegionID(); return id }, func() bool { return leads })}
+}
+
+func (c Cosigner) Step() error                                     { return c.step() }
+func (c Cosigner) Offered(from record.DeviceID, note []byte) error { return c.offered(from, note) }
+func (c Cosigner) Note() []byte                                    { return c.note() }

@@ -63,6 +63,7 @@ func (o *ordering) followLeader(ctx context.Context) error {
 	for {
 		changed := o.raft.LeaderChanged()
 		o.links.wake()
+		o.cosigner.wake()
 		o.n.dirty.tell()
 		select {
 		case <-ctx.Done():
