@@ -9,8 +9,8 @@ type acks struct {
 	heads    map[record.Feed]ackHead
 	order    []record.Feed
 	openings []record.EpochID
-	size     uint64 // told last
-	tellSize bool   // the peer waits for this ledger to grow
+	size     uint64               // told last
+	waiting  map[record.Feed]bool // of which the peer waits for this ledger to grow
 }
 
 func (a *acks) put(f record.Feed, h ackHead) {
@@ -18,8 +18,10 @@ func (a *acks) put(f record.Feed, h ackHead) {
 		a.openings = append(a.openings, f.Epoch)
 		return
 	}
-	if h.State != ackDurable {
-		a.tellSize = true
+	if h.State == ackDurable {
+		delete(a.waiting, f)
+	} else if len(a.waiting) < ackHeadsMax {
+		a.waiting[f] = true
 	}
 	if _, ok := a.heads[f]; !ok {
 		a.order = append(a.order, f)
@@ -32,7 +34,7 @@ func (s *Session) nextAck() (Frame, bool, error) {
 	size := s.r.Head().Size
 	s.stats.target.Store(max(size, s.fetch.target.Size))
 	owed := s.credit.received - s.credit.receivedIn
-	if owed == 0 && len(a.order) == 0 && len(a.openings) == 0 && !(a.tellSize && size > a.size) {
+	if owed == 0 && len(a.order) == 0 && len(a.openings) == 0 && !(len(a.waiting) > 0 && size > a.size) {
 		return Frame{}, false, nil
 	}
 	m := ack{Credit: s.credit.received, Size: size, Heads: make([]ackHead, 0, len(a.order)+len(a.openings))}
@@ -43,9 +45,6 @@ func (s *Session) nextAck() (Frame, bool, error) {
 		h := a.heads[f]
 		h.Epoch = append([]byte(nil), f.Epoch[:]...)
 		m.Heads = append(m.Heads, h)
-	}
-	if a.tellSize && size > a.size {
-		a.tellSize = false
 	}
 	a.heads, a.order, a.openings, a.size = map[record.Feed]ackHead{}, nil, nil, size
 	s.credit.receivedIn = s.credit.received
@@ -65,11 +64,6 @@ func (s *Session) handleAck(p []byte) error {
 	if m.Size > s.theirSize {
 		s.theirSize = m.Size
 		s.stats.size.Store(m.Size)
-		for _, e := range s.push.epochs {
-			if e.held0 && m.Size > e.heldSize {
-				e.held0 = false
-			}
-		}
 	}
 	var heads []record.FeedHead
 	for _, h := range m.Heads {
@@ -109,12 +103,24 @@ func (s *Session) ackHead(h ackHead) (head record.FeedHead, durable bool) {
 	if h.N == 0 {
 		e.opening, e.openingSent = false, false
 	}
-	if h.State == ackHold || s.orderedN(head.Feed) > h.N {
-		// What is missing there is in the ledger: it arrives with the entries.
-		e.held0, e.heldSize = true, s.theirSize
+	switch {
+	case h.State == ackHold: // it does not know the author
+		for l := range e.from {
+			e.from[l] = s.sizeToWaitFor()
+		}
+	case s.orderedN(head.Feed) > h.N:
+		e.from[lane] = s.sizeToWaitFor()
 	}
 	e.held[lane], e.sent[lane] = h.N, h.N
 	return head, false
+}
+
+// sizeToWaitFor is of the peer's ledger, before it is asked again to take what
+// follows on entries that it misses. They come with the ledger up to the final
+// checkpoint; asking at every step of that would use up the rewinds.
+func (s *Session) sizeToWaitFor() uint64 {
+	_, final, _ := s.r.Final()
+	return max(final.Size, s.theirSize+1)
 }
 
 func (s *Session) orderedN(f record.Feed) uint64 {

@@ -28,8 +28,7 @@ type peerEpoch struct {
 	sent        [record.LaneCount]uint64 // sent up to n in this session
 	assumed     [record.LaneCount]bool   // held is what it acked in an earlier session
 	stuck       [record.LaneCount]bool   // a record of this lane was refused
-	held0       bool                     // author unknown there: nothing goes until its ledger grows
-	heldSize    uint64
+	from        [record.LaneCount]uint64 // nothing goes until the ledger there is of this size
 	rewinds     int
 	rewoundAt   [record.LaneCount]uint64 // bulk bytes sent when the lane was taken back
 }
@@ -273,7 +272,7 @@ func (s *Session) mayPush(f *PendingFeed) bool {
 
 func (s *Session) pushFeed(f *PendingFeed) (Frame, bool, error) {
 	e := s.epoch(f.Epoch)
-	if e == nil || e.held0 || e.stuck[f.Lane] || s.credit.acked < e.rewoundAt[f.Lane] {
+	if e == nil || s.theirSize < e.from[f.Lane] || e.stuck[f.Lane] || s.credit.acked < e.rewoundAt[f.Lane] {
 		return Frame{}, false, nil
 	}
 	n := max(e.held[f.Lane], e.sent[f.Lane], f.OrderedN) + 1

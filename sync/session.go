@@ -110,7 +110,7 @@ func NewSession(r Replica, peer record.DeviceID, o Options) *Session {
 	}
 	s := &Session{o: o, r: r, peer: peer, hub: o.Hub(peer), dirty: true}
 	s.push.epochs = map[record.EpochID]*peerEpoch{}
-	s.acks.heads = map[record.Feed]ackHead{}
+	s.acks.heads, s.acks.waiting = map[record.Feed]ackHead{}, map[record.Feed]bool{}
 	s.push.told = map[record.RID]bool{}
 	s.credit.window = uint64(min(o.Window, WindowSlow)) // until the peer names its own
 	return s
