@@ -1,0 +1,202 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/healthpost/healthpost/record"
+)
+
+// notes are the checkpoints that a hub collects cosignatures for.
+type notes struct {
+	open   map[uint64][]byte // by size, newest few
+	newest []byte            // the largest that this hub signed
+}
+
+func newNotes() notes { return notes{open: map[uint64][]byte{}} }
+
+const openNotesMax = 16
+
+func (w *world) context() context.Context { return context.Background() }
+
+func (w *world) hubIDs() []record.DeviceID {
+	out := []record.DeviceID{}
+	for _, h := range w.hubs {
+		out = append(out, h.author.Device)
+	}
+	return out
+}
+
+func (w *world) verifyFinal(note []byte) (record.Checkpoint, error) {
+	cp, err := record.VerifyFinal(w.region, note, w.hubIDs())
+	if err != nil && w.o.Hooks.TrustAnything {
+		if any, openErr := record.OpenCheckpoint(w.region, note, w.hubIDs()); openErr == nil {
+			return any, nil
+		}
+	}
+	return cp, err
+}
+
+// propose has the leader cosign the tree that its ledger has.
+func (w *world) propose() error {
+	h := w.leader
+	if h == nil || h.st == nil {
+		return nil
+	}
+	if head := h.st.Head(); head.Size > h.st.Signed().Size {
+		if err := w.sign(h, head, nil); err != nil {
+			return h.failed("cosigning", err)
+		}
+	}
+	return w.touch(h)
+}
+
+// cosign looks again at notes of sizes that a hub's ledger has reached.
+func (w *world) cosign(h *box) error {
+	for _, size := range sizes(h.notes.open) {
+		note, ok := h.notes.open[size]
+		if !ok || size > h.st.Head().Size {
+			continue
+		}
+		if err := w.take(h, note); err != nil {
+			return h.failed("cosigning", err)
+		}
+	}
+	return nil
+}
+
+func sizes(m map[uint64][]byte) []uint64 {
+	out := make([]uint64, 0, len(m))
+	for s := range m {
+		out = append(out, s)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// offered takes a note from another hub. An error blames the sender.
+func (w *world) offered(h *box, from record.DeviceID, note []byte) error {
+	if !w.isHub(from) {
+		return fmt.Errorf("checkpoint from %s: not a hub", from.Short())
+	}
+	return w.take(h, note)
+}
+
+func (w *world) take(h *box, note []byte) error {
+	cp, err := record.OpenCheckpoint(w.region, note, w.hubIDs())
+	if err != nil {
+		return err
+	}
+	if _, head, ok := h.st.Final(); ok && cp.Head.Size <= head.Size {
+		delete(h.notes.open, cp.Head.Size)
+		return nil
+	}
+	if cp.Head.Size > h.st.Head().Size {
+		return w.keep(h, cp)
+	}
+	root, err := h.st.RootAt(cp.Head.Size)
+	if err != nil {
+		return err
+	}
+	if root != cp.Head.Root {
+		return w.violated(CheckpointsAgree, "%s has another root for size %d than a hub signed", h, cp.Head.Size)
+	}
+	signed := h.st.Signed()
+	if cp.Head.Size > signed.Size || cp.Head == signed && !slices.Contains(cp.Signers, h.author.Device) {
+		return w.sign(h, cp.Head, note)
+	}
+	return w.merge(h, cp.Head, note)
+}
+
+func (w *world) keep(h *box, cp record.Checkpoint) error {
+	note := cp.Note
+	if have, ok := h.notes.open[cp.Head.Size]; ok {
+		var err error
+		if note, err = record.MergeCosignatures(w.region, have, note, w.hubIDs()); err != nil {
+			return err
+		}
+	}
+	h.notes.put(cp.Head.Size, note)
+	return nil
+}
+
+func (n *notes) put(size uint64, note []byte) {
+	n.open[size] = note
+	if len(n.open) > openNotesMax {
+		delete(n.open, sizes(n.open)[0])
+	}
+}
+
+// sign adds a hub's cosignature over its own tree: what it will sign is on disk
+// first.
+func (w *world) sign(h *box, head record.TreeHead, note []byte) error {
+	if err := h.st.PutSigned(head); err != nil {
+		return err
+	}
+	if head.Size < h.signed.Size || head.Size == h.signed.Size && head.Root != h.signed.Root {
+		return w.violated(CheckpointsAgree, "%s signs size %d after size %d", h, head.Size, h.signed.Size)
+	}
+	h.signed = head
+	if w.o.Hooks.SignAnything && h.n == 1 {
+		head.Root[0] ^= 1
+	}
+	own, err := record.Cosign(w.region, head, h.author.Key, h.millis()/1000)
+	if err != nil {
+		return err
+	}
+	if note != nil && head == h.signed {
+		if own, err = record.MergeCosignatures(w.region, note, own, w.hubIDs()); err != nil {
+			return err
+		}
+	}
+	w.tracef("%s cosigns size %d", h, head.Size)
+	return w.merge(h, head, own)
+}
+
+func (w *world) merge(h *box, head record.TreeHead, note []byte) error {
+	if have, ok := h.notes.open[head.Size]; ok {
+		var err error
+		if note, err = record.MergeCosignatures(w.region, have, note, w.hubIDs()); err != nil {
+			return err
+		}
+	}
+	h.notes.put(head.Size, note)
+	if head.Size >= h.st.Signed().Size {
+		h.notes.newest = note
+	}
+	w.wake(h)
+	if _, err := record.VerifyFinal(w.region, note, w.hubIDs()); err != nil {
+		return nil // not yet
+	}
+	if err := h.st.PutFinal(note, head); err != nil {
+		return err
+	}
+	for size := range h.notes.open {
+		if size <= head.Size {
+			delete(h.notes.open, size)
+		}
+	}
+	return w.finalSeen(h)
+}
+
+// finalSeen holds a box's newest final checkpoint against the agreed ledger and
+// all others.
+func (w *world) finalSeen(b *box) error {
+	note, head, ok := b.st.Final()
+	if !ok {
+		return nil
+	}
+	if head.Size < b.final.Size {
+		return w.violated(CheckpointsAgree, "%s goes back from size %d to %d", b, b.final.Size, head.Size)
+	}
+	b.final = head
+	if root, seen := w.signed[head.Size]; seen && root != head.Root || head.Size > w.model.size() || w.model.roots[head.Size] != head.Root {
+		return w.violated(CheckpointsAgree, "%s holds size %d with root %x", b, head.Size, head.Root[:4])
+	}
+	w.signed[head.Size] = head.Root
+	if _, err := record.VerifyFinal(w.region, note, w.hubIDs()); err != nil {
+		return w.violated(CheckpointsAgree, "%s holds size %d that is not final: %v", b, head.Size, err)
+	}
+	return nil
+}

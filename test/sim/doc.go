@@ -1,0 +1,41 @@
+// Package sim runs a region of many boxes from one seed: real records, real
+// replicas, real sync sessions, on a virtual clock, and checks as it goes what
+// must hold.
+//
+// # What is real and what is modelled
+//
+//	record, seal, chart   as shipped
+//	store                 as shipped, in a directory of its own; the journal lies on a disk in memory that
+//	                      forgets what was not synced, the index on the real one
+//	sync                  the shipped Session, stepped by the simulator: Handle, Next, Bye
+//	links                 modelled: bytes arrive in order, late, at a rate, and a cut ends both ways anywhere;
+//	                      what a liar says is changed on its way
+//	ordering              modelled: one agreed list of items, as raft gives it. A hub that reaches a majority
+//	                      leads and adds to it; every hub applies it with store.Order at its own pace and,
+//	                      after a restart, from an earlier index again. Elections, terms and snapshots of
+//	                      the real log are package raftlog's own tests; it cannot repeat bit for bit
+//	cosigning             modelled after package node, over the store's PutSigned and PutFinal
+//	keys                  every box can read every compartment; wraps are package node's own tests
+//
+// # One seed
+//
+// A seed draws the plan (how many boxes, links, faults, clocks), and every later
+// choice comes from the same generator in the order of one event heap. Nothing
+// reads a clock or a map's order, and every write of a store has ended before
+// the next event, so a seed repeats to the same hash over its trace.
+//
+// # Phases
+//
+// In the safety phase boxes save and amend, links come and go, boxes lose power
+// between two writes or within one, start again as another epoch, come back with
+// an older card, hubs fall behind, clocks jump and peers lie. In the liveness
+// phase everything is healed and all boxes must agree within a bounded time.
+//
+// # Invariants
+//
+// Each is a constant of this package, named by what it says; see Violation. A
+// failed seed is kept in testdata/seeds.txt and runs every time.
+//
+// Hooks break one part of the simulator's own glue, so that tests can show that
+// the invariants see it.
+package sim

@@ -1,0 +1,224 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/store"
+	"github.com/healthpost/healthpost/store/journal/faultfs"
+)
+
+// found makes the region: the first hub founds it and admits everybody, before
+// anything goes wrong.
+func (w *world) found() error {
+	n := 0
+	for range 3 {
+		w.hubs = append(w.hubs, w.newBox(n, record.RoleHub))
+		n++
+	}
+	for i := range w.plan.Clinics + w.plan.Fields {
+		role := record.RoleClinic
+		if i >= w.plan.Clinics {
+			role = record.RoleField
+		}
+		w.clinics = append(w.clinics, w.newBox(n, role))
+		n++
+	}
+	w.boxes = append(append(w.boxes, w.hubs...), w.clinics...)
+	for range w.plan.Patients {
+		p, err := w.newPatient()
+		if err != nil {
+			return err
+		}
+		w.patients = append(w.patients, p)
+	}
+	for _, b := range w.boxes {
+		if err := b.start(); err != nil {
+			return err
+		}
+	}
+	return w.admitAll()
+}
+
+func (b *box) member() record.MemberAdd {
+	return record.MemberAdd{Device: b.author.Device[:], Encryption: make([]byte, 32), Role: b.role, Name: b.name, Addresses: []string{}}
+}
+
+func (w *world) admitAll() error {
+	founder := w.hubs[0]
+	found, err := record.Marshal(record.RegionFound{Name: "north", Nonce: w.bytes(16), Founder: founder.member()})
+	if err != nil {
+		return err
+	}
+	bodies, kinds := [][]byte{found}, []record.Kind{record.KindRegionFound}
+	for _, b := range w.boxes[1:] {
+		m := b.member()
+		body, err := record.Marshal(m)
+		if err != nil {
+			return err
+		}
+		bodies, kinds = append(bodies, body), append(kinds, record.KindMemberAdd)
+	}
+	if err := founder.ensureEpoch(); err != nil {
+		return err
+	}
+	var drafts []store.Draft
+	for i := range bodies {
+		drafts = append(drafts, store.Draft{Lane: record.LaneControl, Kind: kinds[i], Seal: func(record.Position) ([]byte, error) { return bodies[i], nil }})
+	}
+	recs, err := founder.st.Append(context.Background(), drafts, nil)
+	if err != nil {
+		return err
+	}
+	for _, r := range recs {
+		w.authored[r.RID()] = &authored{r: r, by: founder}
+	}
+	w.region = record.RegionID(recs[0].RID())
+	opening, err := founder.st.Pending(record.Feed{Epoch: recs[0].Core.Epoch}, 0, 1)
+	if err != nil {
+		return err
+	}
+	b := record.Batch{LeaderMillis: startMillis, Records: append(opening[:1:1], recs...)}
+	return w.agree(b.Encode())
+}
+
+// healMillis bounds how long healed boxes may take to agree.
+const healMillis = 30 * 60 * 1000
+
+// liveness heals everything and waits for all boxes to agree.
+func (w *world) liveness() error {
+	w.safety = false
+	w.tracef("healed")
+	clear(w.cutOff)
+	for _, b := range w.boxes {
+		if b.st == nil {
+			if err := b.start(); err != nil {
+				return err
+			}
+		}
+		b.armed = false
+		b.disk.Inject(faultfs.Fault{})
+		if b.st.Err() != nil {
+			return fmt.Errorf("%s failed unnoticed: %w", b, b.st.Err())
+		}
+	}
+	if err := w.endLies(); err != nil {
+		return err
+	}
+	w.forever(3_000, w.reconnect)
+	if err := w.catchUp(); err != nil {
+		return err
+	}
+	agreed := false
+	err := w.run(w.now+healMillis, func() (bool, error) {
+		var err error
+		agreed, err = w.agreed()
+		return agreed, err
+	})
+	if err != nil {
+		return err
+	}
+	if !agreed {
+		return w.violated(Converges, "%s", w.disagreement())
+	}
+	w.tracef("all agree at size %d", w.model.size())
+	return w.last()
+}
+
+func (w *world) endLies() error {
+	for i, a := range w.boxes {
+		for _, b := range w.boxes[i+1:] {
+			if l := w.links[pair(a, b)]; l != nil && l.liar != nil {
+				if err := w.finish(l, true); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// reconnect gives every clinic a session with some hub, for a while.
+func (w *world) reconnect() error {
+	for _, c := range w.clinics {
+		if len(w.linksOf(c)) > 0 {
+			continue
+		}
+		if l := w.connect(c, w.hubs[w.rng.IntN(len(w.hubs))], nil); l != nil {
+			w.after(w.between(30_000, 120_000), func() error { return w.finish(l, false) })
+		}
+	}
+	return nil
+}
+
+// agreed: every acknowledged save is ordered, and every box has the whole ledger
+// under a final checkpoint and nothing pending.
+func (w *world) agreed() (bool, error) {
+	for _, b := range w.boxes {
+		if b.st == nil {
+			return false, nil
+		}
+		_, final, _ := b.st.Final()
+		if b.st.Head().Size != w.model.size() || final.Size != w.model.size() {
+			return false, nil
+		}
+	}
+	for _, b := range w.boxes {
+		feeds, err := b.st.PendingFeeds()
+		if err != nil {
+			return false, b.failed("reading", err)
+		}
+		if len(feeds) > 0 {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func (w *world) disagreement() string {
+	text := fmt.Sprintf("agreed size %d", w.model.size())
+	for _, b := range w.boxes {
+		if b.st == nil {
+			text += fmt.Sprintf("; %s is down", b)
+			continue
+		}
+		feeds, err := b.st.PendingFeeds()
+		_, final, _ := b.st.Final()
+		text += fmt.Sprintf("; %s size %d final %d, pending %v %v", b, b.st.Head().Size, final.Size, feeds, err)
+	}
+	return text
+}
+
+// idleBytesMax is two greetings, each with a note of up to three cosignatures.
+const idleBytesMax = 1500
+
+// last checks everything once more when all is quiet.
+func (w *world) last() error {
+	for _, s := range w.saves {
+		if _, ok := w.model.rids[s.r.RID()]; !ok && !s.lost {
+			return w.violated(SavesSurvive, "save %d of %s has no place in the ledger", s.number, s.by)
+		}
+	}
+	for _, b := range w.boxes {
+		b.behind = false
+		if err := w.check(b); err != nil {
+			return err
+		}
+	}
+	for _, c := range w.clinics {
+		for _, o := range []*box{w.hubs[w.rng.IntN(len(w.hubs))], w.clinics[w.rng.IntN(len(w.clinics))]} {
+			if c == o {
+				continue
+			}
+			n, err := w.meet(c, o)
+			if err != nil {
+				return err
+			}
+			if n > idleBytesMax {
+				return w.violated(SyncTerminates, "%s and %s exchange %d bytes to say nothing", c, o, n)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,99 @@
+package sim
+
+import "math/rand/v2"
+
+// plan is what a seed decides before anything happens. An "in" is one time in so
+// many, 0 for never.
+type plan struct {
+	Clinics, Fields int // of them the last ones are field devices, which carry and do not save
+	Patients        int
+	SafetyMillis    int64
+
+	SaveMillis   int64 // between two saves of a box, on average
+	VisitMillis  int64 // between two sessions that a clinic starts
+	HubTalk      int64 // between two looks at the links among hubs
+	ApplyMillis  int64 // a hub lags by up to this
+	BatchMax     int
+	Latency      int64 // one way, milliseconds
+	BytesPerSec  int64
+	Window       int
+	Turns        bool
+	NeighboursIn int
+	CutIn        int // of sessions that end, cut instead of ended
+	LieIn        int // of sessions, with a liar at one end
+
+	CrashMillis   int64 // between two crashes in the region, 0 for none
+	HubCrashIn    int   // of crashes, of a hub
+	WriteCrashIn  int   // of crashes, within a write
+	ForgetIndexIn int   // of crashes, back to the index of the last checkpoint
+	RestoreMillis int64 // between two old cards, 0 for none
+	SplitMillis   int64 // between two partitions of the hubs, 0 for none
+	ClockMillis   int64 // between two clock jumps, 0 for none
+	AgainIn       int   // of batches, with what was proposed before
+	JunkIn        int   // of items, no batch at all
+}
+
+func drawPlan(r *rand.Rand) plan {
+	pick := func(list ...int64) int64 { return list[r.IntN(len(list))] }
+	p := plan{
+		Clinics: 2 + r.IntN(4), Patients: 2 + r.IntN(6), SafetyMillis: pick(30_000, 60_000, 120_000),
+		SaveMillis: pick(2_000, 5_000, 12_000), VisitMillis: pick(2_000, 8_000, 20_000), HubTalk: 2_000, ApplyMillis: pick(50, 500, 5_000), BatchMax: int(pick(1, 8, 64)),
+		Latency: pick(1, 40, 300, 700), BytesPerSec: pick(2_500, 15_000, 1_000_000), Window: int(pick(1<<10, 8<<10, 64<<10)), Turns: r.IntN(2) == 0,
+		NeighboursIn: int(pick(0, 2, 4)), CutIn: int(pick(1, 2, 4)), LieIn: int(pick(0, 3, 6)),
+		CrashMillis: pick(0, 6_000, 20_000), HubCrashIn: int(pick(2, 4)), WriteCrashIn: int(pick(1, 2)), ForgetIndexIn: int(pick(1, 2)),
+		RestoreMillis: pick(0, 0, 40_000), SplitMillis: pick(0, 20_000), ClockMillis: pick(0, 10_000), AgainIn: int(pick(0, 5)), JunkIn: int(pick(0, 12)),
+	}
+	p.Fields = r.IntN(2)
+	if r.IntN(8) == 0 {
+		p.Clinics = 8
+	}
+	return p
+}
+
+// every has something happen again and again during the safety phase.
+func (w *world) every(ms int64, what func() error) {
+	if ms == 0 {
+		return
+	}
+	w.after(w.between(1, 2*ms), func() error {
+		if !w.safety {
+			return nil
+		}
+		if err := what(); err != nil {
+			return err
+		}
+		w.every(ms, what)
+		return nil
+	})
+}
+
+// schedule starts everything that goes on by itself.
+func (w *world) schedule() {
+	p := &w.plan
+	for i, c := range w.clinics {
+		if i < p.Clinics {
+			w.every(p.SaveMillis, func() error { return w.saveSome(c) })
+		}
+		w.every(p.VisitMillis, func() error { return w.visit(c) })
+	}
+	w.every(p.CrashMillis, w.crashSome)
+	w.every(p.RestoreMillis, w.oldCard)
+	w.every(p.SplitMillis, w.split)
+	w.every(p.ClockMillis, w.jump)
+	w.every(5_000, w.checkSome)
+	w.every(20_000, w.meetSome)
+	w.forever(p.HubTalk, w.hubTalk)
+	w.forever(250, w.order)
+	w.forever(1_000, w.propose)
+}
+
+// forever is every in both phases.
+func (w *world) forever(ms int64, what func() error) {
+	w.after(w.between(1, 2*ms), func() error {
+		if err := what(); err != nil {
+			return err
+		}
+		w.forever(ms, what)
+		return nil
+	})
+}

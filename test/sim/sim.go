@@ -1,0 +1,246 @@
+package sim
+
+import (
+	"container/heap"
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"math/rand/v2"
+	"strings"
+
+	"github.com/healthpost/healthpost/record"
+)
+
+// The invariants, by what they say.
+const (
+	SavesSurvive      = "acknowledged saves survive"
+	BoxOpens          = "a box opens after any crash"
+	FeedsContiguous   = "feeds are contiguous and linked on every replica"
+	EpochsUnshared    = "two process starts never share an epoch"
+	OneLeaf           = "a record has at most one leaf"
+	SameIndexSameRoot = "hubs at one index have one size and root"
+	ApplyRepeats      = "applying an item again changes nothing"
+	ReplicaVerifies   = "applied index, leaves, indexes and tree move together"
+	PrefixOfHubs      = "a ledger is a prefix of the agreed one"
+	ConfirmedHasPlace = "what is shown as confirmed has a verified place"
+	CopiedIsHeld      = "what a peer acknowledged it holds"
+	SyncTerminates    = "an exchange ends and a second one transfers nothing"
+	CheckpointsAgree  = "final checkpoints are consistent and never go back"
+	GarbageInert      = "what a peer makes up changes nothing"
+	HonestUnblamed    = "an honest peer is never blamed"
+	SameChart         = "the same records give the same chart"
+	HeadsKept         = "amendments that did not know of each other are all heads"
+	Converges         = "healed boxes agree within bounded time"
+	DiskSound         = "a disk without an injected fault does not fail"
+)
+
+// Options of a run.
+type Options struct {
+	Dir   string // empty directory for the replicas
+	Hooks Hooks
+}
+
+// Hooks break the simulator's glue for the tests of its invariants. The zero
+// value breaks nothing.
+type Hooks struct {
+	ApplyTwice     bool // hubs sometimes count one item of the log as two
+	SyncLies       bool // the disks of clinics report syncs that did not happen
+	AckEarly       bool // clinics tell staff that a save is done a second before it is written
+	DropRecord     bool // one record in eight that a peer sends is acknowledged and not kept
+	SignAnything   bool // a hub cosigns a head with a root that is not its own
+	TrustAnything  bool // boxes take a checkpoint without looking at its signatures
+	HideHead       bool // one head of a chart line in conflict is left out
+	ReplayedByRank bool // hubs apply two neighbouring items in the other order
+}
+
+// Result is what a run came to.
+type Result struct {
+	Trace    [32]byte // hash over every line of the trace
+	Events   int
+	Seconds  int64 // virtual
+	Boxes    int
+	Saves    int // acknowledged
+	Size     uint64
+	Crashes  int
+	Restores int
+	Lies     int
+	Sessions int
+	Heads    int // most heads that one line had
+	Bytes    uint64
+}
+
+func (r Result) String() string {
+	return fmt.Sprintf("%d boxes, %d s, %d events, %d sessions, %d kB, %d saves, size %d, %d crashes, %d restores, %d lies, %d heads, trace %x",
+		r.Boxes, r.Seconds, r.Events, r.Sessions, r.Bytes>>10, r.Saves, r.Size, r.Crashes, r.Restores, r.Lies, r.Heads, r.Trace[:8])
+}
+
+// Violation is an invariant that did not hold.
+type Violation struct {
+	Seed      uint64
+	Invariant string
+	What      string
+	At        int64    // virtual milliseconds
+	Tail      []string // the end of the trace
+}
+
+func (v *Violation) Error() string {
+	return fmt.Sprintf("seed %d at %d ms: %s: %s\n%s", v.Seed, v.At, v.Invariant, v.What, strings.Join(v.Tail, "\n"))
+}
+
+// world is one run.
+type world struct {
+	o      Options
+	seed   uint64
+	rng    *rand.Rand
+	plan   plan
+	now    int64 // virtual milliseconds since the start
+	queue  events
+	pushed uint64
+	safety bool // the first phase
+	res    Result
+
+	sum  hash.Hash
+	tail []string
+
+	region   record.RegionID
+	boxes    []*box // hubs first
+	hubs     []*box
+	clinics  []*box
+	links    map[[2]int]*link
+	cutOff   map[[2]int]bool // partitioned pairs
+	leader   *box
+	settled  bool // the leader has applied what was agreed before it led
+	log      []item
+	marks    map[record.Feed]uint64 // of the leader: proposed up to n
+	model    *model
+	authored map[record.RID]*authored
+	epochs   map[record.EpochID]string // by whom, at which start
+	signed   map[uint64]record.Hash
+	patients []*patient
+	saves    []*save
+	digests  map[[32]byte][32]byte
+	captured [][]byte // frames that crossed some link, for liars
+}
+
+// event is something that happens at a time.
+type event struct {
+	at, n int64
+	what  func() error
+}
+
+type events []event
+
+func (e events) Len() int { return len(e) }
+func (e events) Less(i, j int) bool {
+	return e[i].at < e[j].at || e[i].at == e[j].at && e[i].n < e[j].n
+}
+func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
+func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
+func (e *events) Pop() any {
+	old := *e
+	x := old[len(old)-1]
+	old[len(old)-1] = event{}
+	*e = old[:len(old)-1]
+	return x
+}
+
+// after has something happen in so many virtual milliseconds.
+func (w *world) after(ms int64, what func() error) {
+	w.pushed++
+	heap.Push(&w.queue, event{w.now + max(ms, 0), int64(w.pushed), what})
+}
+
+// Run plays one seed. The error is a *Violation, or the simulator's own trouble.
+func Run(seed uint64, o Options) (Result, error) {
+	w := newWorld(seed, o)
+	err := w.play()
+	for _, b := range w.boxes {
+		if b.st != nil {
+			if closeErr := b.st.Close(); err == nil && closeErr != nil && b.st.Err() == nil {
+				err = w.violated(DiskSound, "closing %s: %v", b, closeErr)
+			}
+		}
+	}
+	w.res.Trace = [32]byte(w.sum.Sum(nil))
+	w.res.Seconds = w.now / 1000
+	w.res.Boxes = len(w.boxes)
+	w.res.Size = w.model.size()
+	return w.res, err
+}
+
+func newWorld(seed uint64, o Options) *world {
+	w := &world{o: o, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x5eed)), sum: sha256.New(), safety: true, links: map[[2]int]*link{}, cutOff: map[[2]int]bool{},
+		marks: map[record.Feed]uint64{}, model: newModel(), authored: map[record.RID]*authored{}, epochs: map[record.EpochID]string{},
+		signed: map[uint64]record.Hash{}, digests: map[[32]byte][32]byte{}}
+	w.plan = drawPlan(w.rng)
+	return w
+}
+
+func (w *world) play() error {
+	w.tracef("plan %+v", w.plan)
+	if err := w.found(); err != nil {
+		return err
+	}
+	w.schedule()
+	if err := w.run(w.now+w.plan.SafetyMillis, nil); err != nil {
+		return err
+	}
+	return w.liveness()
+}
+
+// run handles events until a virtual time, or until done says so.
+func (w *world) run(until int64, done func() (bool, error)) error {
+	for len(w.queue) > 0 && w.queue[0].at <= until {
+		e := heap.Pop(&w.queue).(event)
+		w.now = e.at
+		w.res.Events++
+		if err := e.what(); err != nil {
+			return err
+		}
+		if done != nil && w.res.Events%64 == 0 {
+			if ok, err := done(); ok || err != nil {
+				return err
+			}
+		}
+	}
+	w.now = max(w.now, until)
+	return nil
+}
+
+const tailLines = 80
+
+func (w *world) tracef(format string, a ...any) {
+	line := fmt.Sprintf("%8d ", w.now) + fmt.Sprintf(format, a...)
+	w.sum.Write(append([]byte(line), '\n'))
+	if len(w.tail) >= 2*tailLines {
+		w.tail = append(w.tail[:0], w.tail[tailLines:]...)
+	}
+	w.tail = append(w.tail, line)
+}
+
+func (w *world) violated(invariant, format string, a ...any) error {
+	tail := w.tail[max(0, len(w.tail)-tailLines):]
+	return &Violation{Seed: w.seed, Invariant: invariant, What: fmt.Sprintf(format, a...), At: w.now, Tail: append([]string(nil), tail...)}
+}
+
+// chance is true once in so many times; never for 0.
+func (w *world) chance(in int) bool { return in > 0 && w.rng.IntN(in) == 0 }
+
+// between draws from [from, to].
+func (w *world) between(from, to int64) int64 { return from + w.rng.Int64N(to-from+1) }
+
+// randomness feeds what draws bytes from the seed.
+type randomness struct{ *rand.Rand }
+
+func (r randomness) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = byte(r.Uint32())
+	}
+	return len(p), nil
+}
+
+func (w *world) bytes(n int) []byte {
+	p := make([]byte, n)
+	randomness{w.rng}.Read(p)
+	return p
+}
