@@ -9,6 +9,8 @@ GO      ?= go
 # One seed for every seeded test; unset, each test picks and prints its own.
 SEED    ?=
 FUZZTIME ?= 10s
+# How many new regions to simulate; 0 is as many as fit in half a minute.
+SEEDS   ?= 0
 # The release's own tag; between releases the program names itself.
 VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
 
@@ -20,7 +22,6 @@ export GOFLAGS := $(strip $(filter-out -buildvcs=%,$(GOFLAGS)) -buildvcs=false)
 
 LDFLAGS := -s -w $(if $(VERSION),-X github.com/healthpost/healthpost/node.Version=$(VERSION))
 PKGS    := ./...
-SIM     := ./raftlog ./sync $(if $(wildcard test/sim),./test/sim/...)
 
 ifneq ($(SEED),)
 export HEALTHPOST_TEST_SEED = $(SEED)
@@ -64,8 +65,9 @@ arm: setup ## the same ledger on amd64 and arm64, and the pure packages' own tes
 	$(GO) test -count=1 -v ./test/arm/...
 	GOARCH=arm64 $(GO) test -count=1 -exec qemu-aarch64-static ./record ./seal ./fhir ./chart ./store
 
-sim: ## hubs and peers over simulated links in virtual time: make sim SEED=7
-	$(GO) test -count=1 -v $(SIM)
+sim: ## whole regions in virtual time: make sim SEEDS=200, make sim SEED=7
+	$(GO) test -count=1 -v ./raftlog ./sync
+	$(GO) test -count=1 -v -timeout 4h ./test/sim -args -sim.seeds=$(SEEDS)
 
 bench: ## every benchmark, one line each
 	$(GO) test -run='^$$' -bench=. -benchmem $(PKGS)

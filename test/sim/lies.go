@@ -14,6 +14,9 @@ const capturedMax = 64
 
 // capture keeps some of what crosses links, for liars to play again.
 func (w *world) capture(b []byte) {
+	if peersync.Type(b[0]) == peersync.TypeCheckpoint {
+		w.notes = append(w.notes[max(0, len(w.notes)-capturedMax):], b)
+	}
 	if len(w.captured) < capturedMax {
 		w.captured = append(w.captured, b)
 	} else if w.chance(8) {
@@ -66,6 +69,9 @@ func (w *world) lie(b []byte) [][]byte {
 	case 3:
 		return nil
 	case 4: // of another link, or of another time
+		if len(w.notes) > 0 && w.chance(2) {
+			return [][]byte{c, w.notes[w.rng.IntN(len(w.notes))]}
+		}
 		return [][]byte{c, w.captured[w.rng.IntN(len(w.captured))]}
 	case 5: // nothing that means anything, as any kind of frame
 		types := []peersync.Type{peersync.TypeHello, peersync.TypeCheckpoint, peersync.TypePull, peersync.TypeSegment, peersync.TypePending, peersync.TypeAck, peersync.TypeReject, 0x55}

@@ -69,7 +69,7 @@ func (w *world) applyNext(h *box) error {
 		return nil
 	}
 	x := w.log[h.next]
-	if w.o.Hooks.ReplayedByRank && h.next+1 < uint64(len(w.log)) && h.n == 1 {
+	if w.o.Hooks.SwapItems && h.next+1 < uint64(len(w.log)) && h.n == 1 {
 		x.bytes = w.log[h.next+1].bytes
 	}
 	if err := w.apply(h, x); err != nil {
@@ -145,7 +145,8 @@ func (w *world) reaches(h *box) int {
 // isolated hubs learn of no new items.
 func (w *world) isolated(h *box) bool { return w.reaches(h)*2 <= len(w.hubs) }
 
-const marksMax = 64
+// underWayMax is how many items a leader proposes before they are applied.
+const underWayMax = 4
 
 // order is the leader's turn: it collects what is pending into one item. Another
 // hub leads when this one cannot reach a majority.
@@ -160,8 +161,8 @@ func (w *world) order() error {
 	if h.next >= uint64(len(w.log)) {
 		clear(w.marks) // the replica says what is ordered
 		w.settled = true
-	} else if w.applySoon(h); !w.settled || len(w.marks) > marksMax {
-		return nil // what was agreed before it led comes first
+	} else if w.applySoon(h); !w.settled || uint64(len(w.log))-h.next >= underWayMax {
+		return nil // what was agreed before it led comes first, and only so much at once
 	}
 	if w.chance(w.plan.AgainIn) {
 		clear(w.marks)

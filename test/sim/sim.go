@@ -43,14 +43,14 @@ type Options struct {
 // Hooks break the simulator's glue for the tests of its invariants. The zero
 // value breaks nothing.
 type Hooks struct {
-	ApplyTwice     bool // hubs sometimes count one item of the log as two
-	SyncLies       bool // the disks of clinics report syncs that did not happen
-	AckEarly       bool // clinics tell staff that a save is done a second before it is written
-	DropRecord     bool // one record in eight that a peer sends is acknowledged and not kept
-	SignAnything   bool // a hub cosigns a head with a root that is not its own
-	TrustAnything  bool // boxes take a checkpoint without looking at its signatures
-	HideHead       bool // one head of a chart line in conflict is left out
-	ReplayedByRank bool // hubs apply two neighbouring items in the other order
+	ApplyTwice    bool // hubs sometimes count one item of the log as two
+	SyncLies      bool // the disks of clinics report syncs that did not happen
+	AckEarly      bool // clinics tell staff that a save is done a second before it is written
+	DropRecord    bool // one record in eight that a peer sends is acknowledged and not kept
+	SignAnything  bool // a hub cosigns a head with a root that is not its own
+	TrustAnything bool // boxes take a checkpoint without looking at its signatures
+	HideHead      bool // one head of a chart line in conflict is left out
+	SwapItems     bool // a hub applies two neighbouring items in the other order
 }
 
 // Result is what a run came to.
@@ -120,6 +120,7 @@ type world struct {
 	saves    []*save
 	digests  map[[32]byte][32]byte
 	captured [][]byte // frames that crossed some link, for liars
+	notes    [][]byte // of them checkpoints, with one cosignature or with all
 }
 
 // event is something that happens at a time.

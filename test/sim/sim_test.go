@@ -1,10 +1,24 @@
 package sim_test
 
 import (
+	"bufio"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"flag"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/healthpost/healthpost/test/sim"
+)
+
+var (
+	seeds = flag.Int("sim.seeds", 0, "how many new seeds to run; 0 is as many as fit -sim.time")
+	span  = flag.Duration("sim.time", 35*time.Second, "how long to start new seeds")
 )
 
 // folder is in memory where there is such a file system: the index is real files,
@@ -23,14 +37,130 @@ func folder(t testing.TB) string {
 	return dir
 }
 
-func TestOne(t *testing.T) {
-	for seed := uint64(1); seed <= 60; seed++ {
-		t.Run("", func(t *testing.T) {
-			r, err := sim.Run(seed, sim.Options{Dir: folder(t)})
-			t.Log(seed, r)
-			if err != nil {
-				t.Error(err)
+func run(t *testing.T, seed uint64, h sim.Hooks) (sim.Result, error) {
+	t.Helper()
+	return sim.Run(seed, sim.Options{Dir: folder(t), Hooks: h})
+}
+
+// hold runs a seed, which must keep every invariant.
+func hold(t *testing.T, seed uint64) sim.Result {
+	t.Helper()
+	r, err := run(t, seed, sim.Hooks{})
+	if err != nil {
+		t.Fatalf("HEALTHPOST_TEST_SEED=%d repeats it: %v", seed, err)
+	}
+	return r
+}
+
+// newSeed is HEALTHPOST_TEST_SEED when it is set.
+func newSeed(t *testing.T) (seed uint64, given bool) {
+	t.Helper()
+	if s := os.Getenv("HEALTHPOST_TEST_SEED"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatalf("HEALTHPOST_TEST_SEED: %v", err)
+		}
+		return n, true
+	}
+	var b [8]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		t.Fatal(err)
+	}
+	return binary.BigEndian.Uint64(b[:]) >> 16, false
+}
+
+// TestNewSeeds plays regions that nobody has seen before.
+func TestNewSeeds(t *testing.T) {
+	seed, given := newSeed(t)
+	if given {
+		t.Logf("seed %d: %s", seed, hold(t, seed))
+		return
+	}
+	end := time.Now().Add(*span)
+	var all sim.Result
+	n := 0
+	for ; n < *seeds || *seeds == 0 && time.Now().Before(end); n++ {
+		t.Run(strconv.FormatUint(seed+uint64(n), 10), func(t *testing.T) {
+			r := hold(t, seed+uint64(n))
+			t.Log(r)
+			all.Saves, all.Crashes, all.Restores, all.Lies, all.Sessions, all.Events = all.Saves+r.Saves, all.Crashes+r.Crashes, all.Restores+r.Restores,
+				all.Lies+r.Lies, all.Sessions+r.Sessions, all.Events+r.Events
+			all.Seconds += r.Seconds
+		})
+	}
+	t.Logf("seeds %d to %d: %d s, %d events, %d sessions, %d saves, %d crashes, %d old cards, %d lies", seed, seed+uint64(n)-1,
+		all.Seconds, all.Events, all.Sessions, all.Saves, all.Crashes, all.Restores, all.Lies)
+}
+
+// TestKeptSeeds plays every region that once found a fault, and a few that reach
+// far.
+func TestKeptSeeds(t *testing.T) {
+	f, err := os.Open("testdata/seeds.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	n := 0
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		text, _, _ := strings.Cut(lines.Text(), "#")
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		seed, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+		t.Run(text, func(t *testing.T) { t.Log(hold(t, seed)) })
+	}
+	if n == 0 {
+		t.Error("no seeds were kept")
+	}
+}
+
+// TestSameSeedSameTrace is what makes a failed seed worth keeping.
+func TestSameSeedSameTrace(t *testing.T) {
+	for _, seed := range []uint64{8, 16, 23} {
+		first, second := hold(t, seed), hold(t, seed)
+		if first != second {
+			t.Errorf("seed %d: %s, and then %s", seed, first, second)
+		}
+	}
+}
+
+// TestBreaksAreCaught breaks one thing at a time and wants some seed to see it, by
+// an invariant that speaks of it.
+func TestBreaksAreCaught(t *testing.T) {
+	for _, x := range []struct {
+		name  string
+		hooks sim.Hooks
+		by    []string
+	}{
+		{"a hub applies an item twice", sim.Hooks{ApplyTwice: true}, []string{sim.SameIndexSameRoot}},
+		{"a hub applies items in another order", sim.Hooks{SwapItems: true}, []string{sim.SameIndexSameRoot}},
+		{"a disk says it synced", sim.Hooks{SyncLies: true}, []string{sim.SavesSurvive, sim.BoxOpens, sim.EpochsUnshared, sim.ConfirmedHasPlace}},
+		{"staff are told before the write", sim.Hooks{AckEarly: true}, []string{sim.SavesSurvive}},
+		{"a session drops a record that it acknowledged", sim.Hooks{DropRecord: true}, []string{sim.CopiedIsHeld, sim.SyncTerminates, sim.Converges}},
+		{"a hub cosigns another root", sim.Hooks{SignAnything: true}, []string{sim.CheckpointsAgree}},
+		{"boxes trust any checkpoint", sim.Hooks{TrustAnything: true}, []string{sim.CheckpointsAgree, sim.PrefixOfHubs}},
+		{"a head is hidden", sim.Hooks{HideHead: true}, []string{sim.HeadsKept}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			for seed := uint64(1); seed <= 12; seed++ {
+				_, err := run(t, seed, x.hooks)
+				var v *sim.Violation
+				if errors.As(err, &v) {
+					if !slices.Contains(x.by, v.Invariant) {
+						t.Errorf("seed %d: caught by %q, want one of %q: %s", seed, v.Invariant, x.by, v.What)
+					}
+					t.Logf("seed %d: %s: %s", seed, v.Invariant, v.What)
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
 			}
+			t.Error("no seed saw it")
 		})
 	}
 }
