@@ -249,15 +249,19 @@ func (b *Box) signal(s syscall.Signal) {
 func (b *Box) waitEnd() int {
 	b.t.Helper()
 	cmd, ended := b.process()
-	select {
-	case <-ended:
-	case <-time.After(stopMax):
-		b.t.Errorf("%s did not end within %s", b.name, stopMax)
-		cmd.Process.Signal(syscall.SIGQUIT) // its log then says where it waits
-		cmd.Process.Kill()
-		<-ended
+	for _, s := range []syscall.Signal{0, syscall.SIGQUIT, syscall.SIGKILL} { // after SIGQUIT its log says where it waits
+		if s != 0 {
+			b.t.Errorf("%s did not end within %s, sending %s; its log:\n%s", b.name, stopMax, s, b.logTail())
+			cmd.Process.Signal(s)
+		}
+		select {
+		case <-ended:
+			return cmd.ProcessState.ExitCode()
+		case <-time.After(stopMax):
+		}
 	}
-	return cmd.ProcessState.ExitCode()
+	b.t.Fatalf("%s cannot be ended", b.name)
+	return 0
 }
 
 // Status asks the running or stopped box.
