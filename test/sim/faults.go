@@ -83,6 +83,11 @@ func (w *world) crashSome() error {
 // oldCard copies a clinic's card, or puts the copy back in place of the card.
 func (w *world) oldCard() error {
 	b := w.clinics[w.rng.IntN(len(w.clinics))]
+	for _, c := range w.clinics {
+		if c.card != nil && w.chance(2) {
+			b = c
+		}
+	}
 	if b.st == nil || b.armed {
 		return nil
 	}

@@ -41,7 +41,7 @@ func drawPlan(r *rand.Rand) plan {
 		Latency: pick(1, 40, 300, 700), BytesPerSec: pick(2_500, 15_000, 1_000_000), Window: int(pick(1<<10, 8<<10, 64<<10)), Turns: r.IntN(2) == 0,
 		NeighboursIn: int(pick(0, 2, 4)), CutIn: int(pick(1, 2, 4)), LieIn: int(pick(0, 3, 6)),
 		CrashMillis: pick(0, 6_000, 20_000), HubCrashIn: int(pick(2, 4)), WriteCrashIn: int(pick(1, 2)), ForgetIndexIn: int(pick(1, 2)),
-		RestoreMillis: pick(0, 0, 40_000), SplitMillis: pick(0, 20_000), ClockMillis: pick(0, 10_000), AgainIn: int(pick(0, 5)), JunkIn: int(pick(0, 12)),
+		RestoreMillis: pick(0, 4_000, 15_000), SplitMillis: pick(0, 20_000), ClockMillis: pick(0, 10_000), AgainIn: int(pick(0, 5)), JunkIn: int(pick(0, 12)),
 	}
 	p.Fields = r.IntN(2)
 	if r.IntN(8) == 0 {

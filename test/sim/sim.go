@@ -48,7 +48,7 @@ type Hooks struct {
 	AckEarly      bool // clinics tell staff that a save is done a second before it is written
 	DropRecord    bool // one record in eight that a peer sends is acknowledged and not kept
 	SignAnything  bool // a hub cosigns a head with a root that is not its own
-	TrustAnything bool // boxes take a checkpoint without looking at its signatures
+	OneIsMajority bool // boxes take a checkpoint that one hub cosigned for final
 	HideHead      bool // one head of a chart line in conflict is left out
 	SwapItems     bool // a hub applies two neighbouring items in the other order
 }
