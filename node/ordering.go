@@ -9,6 +9,7 @@ import (
 
 	"github.com/healthpost/healthpost/raftlog"
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/store"
 )
 
 // ordering is a hub's part in making the ledger: raft, and the cosignatures.
@@ -29,7 +30,7 @@ func (n *Node) newOrdering(l *links) (*ordering, error) {
 	o.raft, err = raftlog.Open(raftlog.Options{
 		Device: n.author.Device, Host: l.host.Libp2p(), AllowHub: n.isHub, Hubs: n.store.Hubs, Region: n.box.RegionID,
 		Ledger: n.store, Pending: waiting{n.store}, KV: raftRows{n.store.KV("r")}, Fetcher: o, Profile: profile,
-		Refused: o.refused, Clock: func() int64 { return n.o.Now().UnixMilli() }, Log: n.log.With().Str("part", "raft").Logger()})
+		Rests: func(err error) bool { return errors.Is(err, store.ErrFull) }, Refused: o.refused, Clock: func() int64 { return n.o.Now().UnixMilli() }, Log: n.log.With().Str("part", "raft").Logger()})
 	if err != nil {
 		return nil, err
 	}

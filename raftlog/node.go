@@ -161,12 +161,23 @@ func (n *Node) Run(ctx context.Context) error {
 			n.log.Warn().Msg("a lost leader's items were replaced, raft starts again")
 			continue
 		}
-		if err != nil {
+		if err == nil {
+			return nil
+		}
+		if !n.o.Rests(err) {
 			return fmt.Errorf("running raft: %w", err)
 		}
-		return nil
+		n.log.Warn().Err(err).Msg("ordering rests")
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(restEvery):
+		}
 	}
 }
+
+// restEvery is how often raft is started again after an error that will pass.
+const restEvery = 3 * time.Second
 
 // Close ends Run and waits for it.
 func (n *Node) Close() error {

@@ -28,6 +28,9 @@ type Options struct {
 	KV      KV
 	Fetcher Fetcher // may be nil without Host
 
+	// Rests tells errors of KV and Ledger that wrote nothing and will pass, as a
+	// full disk does: raft stops and is started again until they have. Nil: none.
+	Rests func(error) bool
 	// Refused is told of a pending record whose verdict is final. It may be told
 	// of the same record again after leadership changed. nil ignores them.
 	Refused func(record.Outcome, record.Record)
@@ -112,6 +115,9 @@ func (o *Options) complete() error {
 	}
 	if o.Clock == nil {
 		o.Clock = func() int64 { return time.Now().UnixMilli() }
+	}
+	if o.Rests == nil {
+		o.Rests = func(error) bool { return false }
 	}
 	if o.Refused == nil {
 		o.Refused = func(record.Outcome, record.Record) {}

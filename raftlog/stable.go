@@ -38,8 +38,12 @@ func (s stableStore) Get(key []byte) ([]byte, error) {
 	return value, nil
 }
 
-// SetUint64 stores a number.
+// SetUint64 stores a number. One that is there already is durable: raft gives its
+// term again at every start, which must work on a full disk.
 func (s stableStore) SetUint64(key []byte, v uint64) error {
+	if have, err := s.GetUint64(key); err == nil && have == v {
+		return nil
+	}
 	return s.Set(key, binary.BigEndian.AppendUint64(nil, v))
 }
 
