@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -18,7 +19,7 @@ import (
 //  1. the process's epoch is open       <- its own transaction, once
 //  2. the region is founded, or this is the founding
 //  3. records, indexes and rows         <- the commit point
-//  4. the projection                    <- rebuilt at the next start when cut here
+//  4. the projection                    <- goes on at the next change or start when cut here
 func (n *Node) append(ctx context.Context, drafts []store.Draft, rows func([]record.Record) ([]store.Row, error)) ([]record.Record, error) {
 	if err := n.openEpoch(ctx); err != nil {
 		return nil, err
@@ -27,7 +28,11 @@ func (n *Node) append(ctx context.Context, drafts []store.Draft, rows func([]rec
 	if err != nil {
 		return nil, err
 	}
-	return placed, n.projectNow()
+	n.recount()
+	if err := n.projectNow(); err != nil && !errors.Is(err, store.ErrFull) {
+		return nil, err
+	}
+	return placed, nil // with the disk full by now the lists follow later; what was saved is saved
 }
 
 // appendControl writes one readable control record.

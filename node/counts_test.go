@@ -19,7 +19,13 @@ func TestCountsAreOfOwnRecords(t *testing.T) {
 	if err := c.n.SetLink(false); err != nil {
 		t.Fatal(err)
 	}
+	if n := c.n.Counts(t.Context()); n.Pending != 0 {
+		t.Errorf("before a save: got %+v, want nothing pending", n)
+	}
 	id := c.register("form-1", "Nakato")
+	if n := c.n.Counts(t.Context()); n.Pending == 0 { // asked at once, as the page after the save does
+		t.Errorf("right after a save: got %+v, want records saved here only", n)
+	}
 	saved, err := c.n.SaveVisit(t.Context(), c.token, id, "form-2", fhir.Visit{At: time.Now(), Problem: "fever"})
 	if err != nil {
 		t.Fatal(err)

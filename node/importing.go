@@ -307,6 +307,7 @@ func (i *importer) flush() error {
 	if _, err := i.n.store.Append(i.ctx, i.drafts, nil); err != nil {
 		return err
 	}
+	i.n.recount()
 	i.rep.Added += i.added
 	i.rep.Records += len(i.drafts)
 	i.drafts, i.bytes, i.added = nil, 0, 0

@@ -82,7 +82,7 @@ func Open(o Options) (*Node, error) {
 	if err := n.loadSeed(); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	if err := n.projectNow(); err != nil {
+	if err := n.projectNow(); err != nil && !errors.Is(err, store.ErrFull) { // a full disk leaves them behind
 		return nil, errors.Join(fmt.Errorf("bringing the lists up to date: %w", err), st.Close())
 	}
 	return n, nil
@@ -140,7 +140,13 @@ func (n *Node) supervise(ctx context.Context, r *running, page, control net.List
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.watchFault(ctx) })
 	if r.ordering != nil {
-		g.Go(func() error { return r.ordering.run(ctx) })
+		g.Go(func() error {
+			err := r.ordering.run(ctx)
+			if n.store.Err() != nil {
+				return nil // watchFault says it, after the page did
+			}
+			return err
+		})
 	}
 	g.Go(func() error { return r.links.run(ctx) })
 	g.Go(func() error { return n.projectLoop(ctx) })

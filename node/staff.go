@@ -69,14 +69,15 @@ type staffRoom struct {
 	idle time.Duration
 	now  func() time.Time
 
-	pinMu sync.Mutex // one PIN at a time: each costs 64 MiB
+	pinMu   sync.Mutex         // one PIN at a time: each costs 64 MiB
+	unsaved map[string]account // tries counted while the disk was full, by staff id; guarded by pinMu
 
 	mu   sync.Mutex
 	open map[string]*signedIn // by token; guarded by mu
 }
 
 func (r *staffRoom) init(idle time.Duration, now func() time.Time) {
-	r.idle, r.now, r.open = idle, now, map[string]*signedIn{}
+	r.idle, r.now, r.open, r.unsaved = idle, now, map[string]*signedIn{}, map[string]account{}
 }
 
 func accountKey(public []byte) []byte {
@@ -229,7 +230,8 @@ func (n *Node) sealedDraft(lane record.Lane, kind record.Kind, c record.Compartm
 }
 
 // SignIn tries a PIN. Wrong tries are counted on disk, so a restart does not
-// give new ones. The session's opening record is durable before the token exists.
+// give new ones, and in memory while the disk is full. The session's opening
+// record is durable before the token exists.
 func (n *Node) SignIn(ctx context.Context, staffID, pin string) (string, error) {
 	n.staff.pinMu.Lock()
 	defer n.staff.pinMu.Unlock()
@@ -237,9 +239,15 @@ func (n *Node) SignIn(ctx context.Context, staffID, pin string) (string, error) 
 	if err != nil || !ok {
 		return "", errors.Join(err, web.ErrWrongPIN)
 	}
+	if u, ok := n.staff.unsaved[a.id()]; ok {
+		a = u
+	}
 	now := n.o.Now()
-	if wait := time.Unix(a.Locked, 0).Sub(now); wait > 0 {
-		return "", &web.LockedError{Until: min(wait, pinLock)} // a clock set back does not lock for longer
+	if wait := time.Unix(a.Locked, 0).Sub(now); wait > pinLock { // the clock was set back
+		a.Locked = now.Add(pinLock).Unix()
+		return "", errors.Join(n.countTry(ctx, a), &web.LockedError{Until: pinLock})
+	} else if wait > 0 {
+		return "", &web.LockedError{Until: wait}
 	}
 	key, err := seal.DecodeStaffKey(a.Key)
 	if err != nil {
@@ -252,13 +260,28 @@ func (n *Node) SignIn(ctx context.Context, staffID, pin string) (string, error) 
 	if err != nil {
 		return "", fmt.Errorf("signing in: %w", err)
 	}
-	if a.Fails != 0 {
+	if a.Fails != 0 || a.Locked != 0 {
 		a.Fails, a.Locked = 0, 0
-		if err := n.putAccount(ctx, a); err != nil && !errors.Is(err, store.ErrFull) {
+		if err := n.countTry(ctx, a); err != nil {
 			return "", explain(err)
 		}
 	}
 	return n.openSession(ctx, a, priv)
+}
+
+func (a *account) id() string { return hex.EncodeToString(a.Public[:16]) }
+
+// countTry keeps an account's tries: on disk, or in memory until there is room.
+func (n *Node) countTry(ctx context.Context, a account) error {
+	err := n.putAccount(ctx, a)
+	if errors.Is(err, store.ErrFull) {
+		n.staff.unsaved[a.id()] = a
+		return nil
+	}
+	if err == nil {
+		delete(n.staff.unsaved, a.id())
+	}
+	return err
 }
 
 func (n *Node) accountByID(id string) (account, bool, error) {
@@ -282,7 +305,7 @@ func (n *Node) wrongPIN(ctx context.Context, a account, now time.Time) error {
 	if a.Fails >= pinTriesMax {
 		a.Fails, a.Locked = 0, now.Add(pinLock).Unix()
 	}
-	if err := n.putAccount(ctx, a); err != nil {
+	if err := n.countTry(ctx, a); err != nil {
 		return explain(err) // a try that cannot be counted is not answered
 	}
 	if a.Locked > now.Unix() {
@@ -300,7 +323,7 @@ func (n *Node) openSession(ctx context.Context, a account, priv ed25519.PrivateK
 		return "", explain(err)
 	}
 	s := &signedIn{n: at, key: priv, used: n.staff.now(), seen: map[record.CompartmentID]time.Time{},
-		session: web.Session{Token: token, StaffID: hex.EncodeToString(a.Public[:16]), StaffName: a.Name, Role: a.Role}}
+		session: web.Session{Token: token, StaffID: a.id(), StaffName: a.Name, Role: a.Role}}
 	n.staff.mu.Lock()
 	defer n.staff.mu.Unlock()
 	n.staff.sweepLocked()

@@ -1,0 +1,75 @@
+package node_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/healthpost/healthpost/web"
+)
+
+func (c *clinic) try(id, p string) error {
+	_, err := c.n.SignIn(c.t.Context(), id, p)
+	return err
+}
+
+// A box without a clock of its own may start in the past: that must not keep its
+// staff out until the time comes round again.
+func TestAClockSetBackLocksForNoLonger(t *testing.T) {
+	c := newClinic(t)
+	c.stop()
+	clock := time.Now()
+	c.o.Now = func() time.Time { return clock }
+	c.start()
+	tiles, err := c.n.Staff(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var locked *web.LockedError
+	for range 5 {
+		err = c.try(tiles[0].ID, "999999")
+	}
+	if !errors.As(err, &locked) {
+		t.Fatalf("fifth wrong PIN: got %v, want locked", err)
+	}
+	clock = clock.AddDate(-1, 0, 0)
+	if err := c.try(tiles[0].ID, pin); !errors.As(err, &locked) || locked.Until > 5*time.Minute {
+		t.Errorf("right after the clock went back a year: got %v, want locked for 5 minutes at most", err)
+	}
+	clock = clock.Add(5*time.Minute + time.Second)
+	if err := c.try(tiles[0].ID, pin); err != nil {
+		t.Errorf("five minutes later: %v", err)
+	}
+}
+
+// A full disk takes no count, and must not make guessing free.
+func TestPINsAreCountedWhileTheDiskIsFull(t *testing.T) {
+	c := newClinic(t)
+	c.confirmed()
+	c.stop()
+	o := c.o
+	c.o.Store.FreeBytesMin = 1 << 60
+	c.start()
+	tiles, err := c.n.Staff(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 4 {
+		if err := c.try(tiles[0].ID, "999999"); !errors.Is(err, web.ErrWrongPIN) {
+			t.Fatalf("wrong PIN %d: got %v, want ErrWrongPIN", i+1, err)
+		}
+	}
+	var locked *web.LockedError
+	if err := c.try(tiles[0].ID, "999999"); !errors.As(err, &locked) {
+		t.Errorf("fifth wrong PIN: got %v, want locked", err)
+	}
+	if err := c.try(tiles[0].ID, pin); !errors.As(err, &locked) {
+		t.Errorf("right PIN while locked: got %v, want locked", err)
+	}
+	c.stop()
+	c.o = o
+	c.start()
+	if err := c.try(tiles[0].ID, pin); err != nil {
+		t.Errorf("right PIN with room again: %v", err)
+	}
+}
