@@ -103,12 +103,14 @@ func (s *Session) ackHead(h ackHead) (head record.FeedHead, durable bool) {
 	if h.N == 0 {
 		e.opening, e.openingSent = false, false
 	}
+	own := s.pendingFeed(head.Feed)
 	switch {
-	case h.State == ackHold: // it does not know the author
+	case h.State == ackHold, h.N == 0 && e.held[lane] == 0 && !own.Opening && own.HeldN != 0:
+		// It does not know the author, or not the epoch, which is in the ledger.
 		for l := range e.from {
 			e.from[l] = s.sizeToWaitFor()
 		}
-	case s.orderedN(head.Feed) > h.N:
+	case own.OrderedN > h.N:
 		e.from[lane] = s.sizeToWaitFor()
 	}
 	e.held[lane], e.sent[lane] = h.N, h.N
@@ -123,11 +125,12 @@ func (s *Session) sizeToWaitFor() uint64 {
 	return max(final.Size, s.theirSize+1)
 }
 
-func (s *Session) orderedN(f record.Feed) uint64 {
+// pendingFeed is what is pending here of a feed, zero for nothing.
+func (s *Session) pendingFeed(f record.Feed) PendingFeed {
 	for _, p := range s.push.feeds {
 		if p.Feed == f {
-			return p.OrderedN
+			return p
 		}
 	}
-	return 0
+	return PendingFeed{}
 }
