@@ -110,26 +110,24 @@ func (w *world) oldCard() error {
 	return err
 }
 
-// noteLost marks the saves that only the card held which is taken out now. What
-// anybody else holds must come back.
+// noteLost marks the saves that may have been on the card only which is taken out
+// now. What anybody else holds must come back.
 func (w *world) noteLost(b *box) error {
 	for _, s := range w.saves {
-		if s.by != b || s.number < b.cardAt || s.lost {
+		if _, ordered := w.model.rids[s.r.RID()]; ordered || s.lost || s.by == b && s.number < b.cardAt {
 			continue
 		}
-		held := false
+		held := s.by != b && !s.by.behind
 		for _, o := range w.boxes {
-			if o == b || o.st == nil {
+			if o == b || o.st == nil || held {
 				continue
 			}
-			_, ok, err := o.st.ByRID(s.r.RID())
-			if err != nil {
+			var err error
+			if _, held, err = o.st.ByRID(s.r.RID()); err != nil {
 				return o.failed("reading", err)
 			}
-			held = held || ok
 		}
-		_, ordered := w.model.rids[s.r.RID()]
-		s.lost = !held && !ordered
+		s.lost = !held
 	}
 	return nil
 }

@@ -138,7 +138,10 @@ func (w *world) checkHolds(x, y *box) error {
 			}
 			continue
 		}
-		return w.violated(SyncTerminates, "%s misses lane %d up to n %d of %s after an exchange with %s", x, f.Lane, f.HeldN, f.Epoch, y)
+		_, fx, _ := x.st.Final()
+		_, fy, _ := y.st.Final()
+		return w.violated(SyncTerminates, "%s (size %d, final %d) misses lane %d n %d to %d of %s after an exchange with %s (size %d, final %d)", x, x.st.Head().Size, fx.Size,
+			f.Lane, f.OrderedN+1, f.HeldN, f.Epoch, y, y.st.Head().Size, fy.Size)
 	}
 	return nil
 }
