@@ -59,6 +59,9 @@ func Init(dir string, role record.Role, name string) (*Box, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the keys: %w", err)
 	}
+	if err := os.Chmod(dir, 0o700); err != nil { // it may have been made for everybody
+		return nil, fmt.Errorf("closing the data folder to others: %w", err)
+	}
 	b := &Box{Format: boxFormat, Role: role, Name: name, dir: dir}
 	if err := keys.Save(b.path("keys")); err != nil {
 		return nil, fmt.Errorf("saving the keys: %w", err)

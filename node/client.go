@@ -140,7 +140,11 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader, si
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("asking the box: %w", err)
+		var u *url.Error
+		if errors.As(err, &u) && ctx.Err() == nil {
+			err = u.Err // without the address, which is nobody's
+		}
+		return nil, fmt.Errorf("the box stopped before it answered, what it saved stays; see its log, start it and try again: %w", err)
 	}
 	return resp, nil
 }
@@ -160,7 +164,7 @@ func (c *Client) stream(ctx context.Context, path string, body io.Reader, size i
 			Failure  *wireError      `json:"failure"`
 		}
 		if err := dec.Decode(&line); err != nil {
-			return fmt.Errorf("the box ended before the answer: %w", err)
+			return fmt.Errorf("the box stopped before it answered, what it saved stays; see its log, start it and try again: %w", err)
 		}
 		switch {
 		case line.Failure != nil:

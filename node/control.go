@@ -18,7 +18,8 @@ import (
 )
 
 // The control socket carries HTTP with JSON between commands and a running box.
-// Whoever may open the file may do what its owner may; the data folder is 0700.
+// Whoever may open the file may do what its owner may; it is 0600, in a folder
+// that Init makes 0700.
 // A command on a stopped box serves the same handler to itself in memory, so
 // there is one way for every command.
 
@@ -143,6 +144,12 @@ func (n *Node) listenControl() (net.Listener, error) {
 		}
 		return err
 	})
+	if err == nil {
+		err = os.Chmod(n.box.path(controlSocket), 0o600)
+		if err != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("making the control socket: %w", err)
 	}

@@ -2,9 +2,13 @@ package node_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/healthpost/healthpost/node"
+	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/web"
 )
 
@@ -71,5 +75,32 @@ func TestPINsAreCountedWhileTheDiskIsFull(t *testing.T) {
 	c.start()
 	if err := c.try(tiles[0].ID, pin); err != nil {
 		t.Errorf("right PIN with room again: %v", err)
+	}
+}
+
+// A PIN that the page's form does not take would keep its owner out for good.
+func TestAPINIsWhatThePageAsksFor(t *testing.T) {
+	c := newClinic(t)
+	for _, p := range []string{"", "27182", "2718281", "27182818", "27182a", "2718\u0662\u0668"} {
+		if err := c.n.AddStaff(t.Context(), &c.token, web.NewStaff{Name: "Second", PIN: p}); err == nil {
+			t.Errorf("a PIN of %d bytes was taken", len(p))
+		}
+	}
+}
+
+func TestOthersOnTheMachineReachNothing(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := node.Init(dir, record.RoleStandalone, "Box"); err != nil {
+		t.Fatal(err)
+	}
+	c := &clinic{t: t, o: options(dir)}
+	c.start()
+	for name, want := range map[string]os.FileMode{"": 0o700, "control.sock": 0o600, "keys": 0o600, "box.toml": 0o600, "db": 0o700} {
+		if st, err := os.Stat(filepath.Join(dir, name)); err != nil || st.Mode().Perm() != want {
+			t.Errorf("%q: got %v, %v; want %v", name, st.Mode().Perm(), err, want)
+		}
 	}
 }

@@ -25,6 +25,7 @@ import (
 // key, so that every chart can say who wrote what.
 
 const (
+	pinDigits     = 6
 	pinTriesMax   = 5
 	pinLock       = 5 * time.Minute
 	sessionsMax   = 64
@@ -170,7 +171,10 @@ func initials(name string) string {
 func (n *Node) AddStaff(ctx context.Context, by *web.Session, s web.NewStaff) error {
 	s.Name = strings.Join(strings.Fields(s.Name), " ")
 	if s.Name == "" || len(s.Name) > staffNameMax || !utf8.ValidString(s.Name) {
-		return fmt.Errorf("adding staff: a name has 1 to %d bytes: %w", staffNameMax, web.ErrRefused)
+		return fmt.Errorf("adding staff: a name has 1 to %d bytes", staffNameMax)
+	}
+	if !pinShape(s.PIN) {
+		return fmt.Errorf("adding staff: a PIN has %d digits", pinDigits)
 	}
 	unlock := n.forms.lock("staff")
 	defer unlock()
@@ -188,6 +192,11 @@ func (n *Node) AddStaff(ctx context.Context, by *web.Session, s web.NewStaff) er
 		}
 	}
 	return explain(n.addAccount(ctx, n.sessionOf(by), s))
+}
+
+// pinShape reports whether the page's keypad can give this PIN.
+func pinShape(pin string) bool {
+	return len(pin) == pinDigits && strings.Trim(pin, "0123456789") == ""
 }
 
 func (n *Node) addAccount(ctx context.Context, session uint64, s web.NewStaff) error {
