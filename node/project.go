@@ -132,13 +132,27 @@ func (p *projection) put(rows ...store.Row) {
 	}
 }
 
+// putChanged seals and puts a row, unless it is there as it is.
+func (p *projection) putChanged(key, plain []byte) error {
+	if old, err := p.n.store.GetRow(key); err == nil {
+		if have, err := seal.OpenRow(p.n.rowKey(), key, old); err == nil && bytes.Equal(have, plain) {
+			return nil
+		}
+	}
+	row, err := p.n.sealedRow(key, plain)
+	if err == nil {
+		p.put(row)
+	}
+	return err
+}
+
 func (p *projection) flush() error {
 	rows := p.rows
 	p.rows, p.size = nil, 0
 	if p.err != nil || len(rows) == 0 {
 		return p.err
 	}
-	return p.n.store.PutRows(p.ctx, rows)
+	return p.n.store.PutRowsSoon(p.ctx, rows)
 }
 
 func (p *projection) arrived(a store.Arrival) error {
@@ -349,11 +363,9 @@ func (p *projection) visits(c record.CompartmentID, ch *chart.Chart) error {
 		if err != nil {
 			return err
 		}
-		row, err := p.n.sealedRow(visitKey(r.Core.HLC, first.RID), plain)
-		if err != nil {
+		if err := p.putChanged(visitKey(r.Core.HLC, first.RID), plain); err != nil {
 			return err
 		}
-		p.put(row)
 	}
 	return nil
 }

@@ -98,16 +98,5 @@ func (p *projection) resource(name string, r resourceRow) error {
 	if err != nil {
 		return err
 	}
-	key := p.n.resourceKey(name)
-	if old, err := p.n.store.GetRow(key); err == nil {
-		if have, err := seal.OpenRow(p.n.rowKey(), key, old); err == nil && bytes.Equal(have, plain) {
-			return nil
-		}
-	}
-	row, err := p.n.sealedRow(key, plain)
-	if err != nil {
-		return err
-	}
-	p.put(row)
-	return nil
+	return p.putChanged(p.n.resourceKey(name), plain)
 }

@@ -164,6 +164,16 @@ func (t *tx) commit() error {
 	return l.err
 }
 
+// show is accept and wait until readers see it; nobody waits for the disk.
+func (t *tx) show() error {
+	l, err := t.accept(false)
+	if err != nil {
+		return err
+	}
+	<-l.visible
+	return l.err
+}
+
 // showLocked makes visible every layer that is durable or that follows only
 // visible ones and is waited for by nobody. The caller holds qmu.
 func (s *Store) showLocked() {

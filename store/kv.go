@@ -34,8 +34,8 @@ func (t *tx) putUnder(prefix []byte, rows []Row) error {
 
 func (t *tx) putRows(rows []Row) error { return t.putUnder([]byte{pRow}, rows) }
 
-// write commits opaque rows under a prefix.
-func (s *Store) write(ctx context.Context, prefix []byte, rows []Row) error {
+// write ends a transaction of opaque rows under a prefix with end.
+func (s *Store) write(ctx context.Context, prefix []byte, rows []Row, end func(*tx) error) error {
 	if len(rows) == 0 {
 		return nil
 	}
@@ -47,7 +47,7 @@ func (s *Store) write(ctx context.Context, prefix []byte, rows []Row) error {
 		t.drop()
 		return fmt.Errorf("writing rows: %w", err)
 	}
-	if err := t.commit(); err != nil {
+	if err := end(t); err != nil {
 		return fmt.Errorf("writing rows: %w", err)
 	}
 	return nil
@@ -55,7 +55,14 @@ func (s *Store) write(ctx context.Context, prefix []byte, rows []Row) error {
 
 // PutRows writes projection rows, all or none, durable on return.
 func (s *Store) PutRows(ctx context.Context, rows []Row) error {
-	return s.write(ctx, []byte{pRow}, rows)
+	return s.write(ctx, []byte{pRow}, rows, (*tx).commit)
+}
+
+// PutRowsSoon writes projection rows that can be made again from what is durable:
+// readable on return, on the disk with the next flush, Options.LazyMax later at
+// the latest. After a crash they may be missing, the last ones first.
+func (s *Store) PutRowsSoon(ctx context.Context, rows []Row) error {
+	return s.write(ctx, []byte{pRow}, rows, (*tx).show)
 }
 
 // GetRow gives a projection row. ErrNotFound when there is none.
@@ -160,7 +167,9 @@ func (k *KV) Get(key []byte) (value []byte, err error) {
 }
 
 // Update writes all rows or none, durable on return. A nil Value deletes.
-func (k *KV) Update(rows []Row) error { return k.s.write(context.Background(), k.prefix, rows) }
+func (k *KV) Update(rows []Row) error {
+	return k.s.write(context.Background(), k.prefix, rows, (*tx).commit)
+}
 
 // First gives the smallest key with a prefix.
 func (k *KV) First(prefix []byte) (key []byte, ok bool, err error) { return k.end(prefix, false) }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
+	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/store"
 )
 
@@ -94,5 +96,46 @@ func TestKV(t *testing.T) {
 		}
 		b.reopen()
 		k = b.s.KV("r")
+	}
+}
+
+// TestRowsSoon: rows that can be made again cost no flush of their own, are
+// readable at once, and go to the disk with the next save.
+func TestRowsSoon(t *testing.T) {
+	b := newBox(t, 1, record.RoleStandalone)
+	b.close()
+	b.o.LazyMax = time.Hour
+	b.open()
+	b.found()
+	r := rng(t)
+	row := func(i int) store.Row {
+		return store.Row{Key: fmt.Appendf(nil, "soon/%d", i), Value: fmt.Appendf(nil, "v%d", i)}
+	}
+	const saves = 5
+	b.s.Barrier(ctx)
+	before := b.s.Stats().Flushes
+	for i := range saves {
+		b.append(visit(1, 100, r))
+		if err := b.s.PutRowsSoon(ctx, []store.Row{row(i)}); err != nil {
+			t.Fatal(err)
+		}
+		if v, err := b.s.GetRow(row(i).Key); err != nil || !bytes.Equal(v, row(i).Value) {
+			t.Errorf("row %d right after it was put: %q, %v", i, v, err)
+		}
+	}
+	if got := b.s.Stats().Flushes - before; got != saves {
+		t.Errorf("%d flushes for %d saves with a row after each", got, saves)
+	}
+	if err := b.s.Barrier(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.s.Stats().Flushes - before; got != saves+1 {
+		t.Errorf("%d flushes after the last row was waited for, want %d", got, saves+1)
+	}
+	b.reopen()
+	for i := range saves {
+		if v, err := b.s.GetRow(row(i).Key); err != nil || !bytes.Equal(v, row(i).Value) {
+			t.Errorf("row %d after a restart: %q, %v", i, v, err)
+		}
 	}
 }

@@ -42,13 +42,19 @@ type scenario struct {
 	browser     *page
 }
 
+// ReportMetric also logs, for the line of a benchmark that failed is not printed.
+func (s *scenario) ReportMetric(v float64, unit string) {
+	s.B.ReportMetric(v, unit)
+	s.Logf("%12.6g %s", v, unit)
+}
+
 func (s *scenario) takeIn() {
 	s.browser = newPage(s.away)
 	s.browser.first()
 	s.region.waitSame(s.region.boxes()...)
 	s.away.linked(false)
 	w := watch(s.browser, "/")
-	io := s.away.proc("io", "write_bytes")
+	written := deviceWrites(s, s.away.dir)
 	begun := time.Now()
 	rep := s.away.importAll(s.dir)
 	took := time.Since(begun)
@@ -63,13 +69,21 @@ func (s *scenario) takeIn() {
 	s.ReportMetric(millis(quantile(pages, 0.5)), "import-page-p50-ms")
 	s.ReportMetric(millis(quantile(pages, 1)), "import-page-max-ms")
 	s.ReportMetric(float64(s.away.proc("status", "VmHWM"))/1024, "import-rss-peak-MiB")
-	s.ReportMetric(float64(s.away.proc("io", "write_bytes")-io)/float64(rep.Records), "import-disk-B/record")
+	s.ReportMetric(float64(deviceWrites(s, s.away.dir)-written)/float64(rep.Records), "import-device-B/record")
 }
 
 func (s *scenario) catchUp() {
 	before, size := s.away.wire(), s.region.hubs[0].status().Size
 	begun := time.Now()
 	s.away.linked(true)
+	eventually(s, convergeMax, "the clinic to call again", func() string {
+		if s.away.received() == before.down {
+			return "not yet"
+		}
+		return ""
+	})
+	s.ReportMetric(time.Since(begun).Seconds(), "redial-s")
+	begun = time.Now()
 	eventually(s, convergeMax, "the hubs to order the import", func() string {
 		if s.region.hubs[0].status().Size < size+uint64(s.records) {
 			return "not yet"

@@ -79,16 +79,23 @@ func (b *box) linked(up bool) {
 type wire struct{ up, down, appUp, appDown int64 }
 
 func (b *box) wire() wire {
-	var w wire
+	w := wire{down: b.received()}
 	for _, l := range b.links {
 		w.up += l.out.Load()
-		w.down += l.in.Load()
 	}
 	for _, p := range b.status().Peers {
 		w.appUp += int64(p.BytesOut)
 		w.appDown += int64(p.BytesIn)
 	}
 	return w
+}
+
+// received is what came over the clinic's links.
+func (b *box) received() (n int64) {
+	for _, l := range b.links {
+		n += l.in.Load()
+	}
+	return n
 }
 
 func (w wire) since(before wire) wire {
@@ -124,37 +131,53 @@ func bundles() (dir string, quiet time.Duration) {
 
 // input is what a folder's bundles hold.
 type input struct {
-	values map[string]bool // resources as JSON values; of several versions the last
+	values map[string]bool // resources as JSON values; of several versions the newest
 	bytes  int64           // of all their JSON
 	family string          // of some patient
 }
 
+// bundleFiles lists a folder's files as the program takes them: places and
+// people first.
+func bundleFiles(tb testing.TB, dir string) []string {
+	tb.Helper()
+	var places, rest []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		name := strings.ToLower(d.Name())
+		switch {
+		case err != nil || !d.Type().IsRegular() || filepath.Ext(name) != ".json":
+		case strings.HasPrefix(name, "hospitalinformation"), strings.HasPrefix(name, "practitionerinformation"):
+			places = append(places, path)
+		default:
+			rest = append(rest, path)
+		}
+		return err
+	})
+	check(tb, "listing the bundles", err)
+	return append(places, rest...)
+}
+
 func readBundles(tb testing.TB, dir string) input {
 	tb.Helper()
-	in, last := input{values: map[string]bool{}}, map[string][]byte{}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || !strings.EqualFold(filepath.Ext(path), ".json") {
-			return err
-		}
+	in, last, seen := input{values: map[string]bool{}}, map[string][]byte{}, map[string]bool{}
+	for _, path := range bundleFiles(tb, dir) {
 		raw, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
+		check(tb, "reading a bundle", err)
 		b, err := fhir.ReadBundle(bytes.NewReader(raw), int64(len(raw)))
+		check(tb, "reading "+path, err)
 		for i, e := range b.Entries {
 			name := e.Resource.Type + "/" + e.Resource.ID
 			if e.Resource.ID == "" {
 				name = fmt.Sprint(path, i)
 			}
-			last[name] = e.Resource.JSON
+			if version := name + string(e.Resource.JSON); !seen[version] { // an old version brings nothing back
+				seen[version], last[name] = true, e.Resource.JSON
+			}
 			in.bytes += int64(len(e.Resource.JSON))
 			if e.Resource.Type == "Patient" {
 				in.family = familyOf(tb, e.Resource.JSON)
 			}
 		}
-		return err
-	})
-	check(tb, "reading the bundles", err)
+	}
 	for _, raw := range last {
 		in.values[canonical(tb, raw)] = true
 	}
