@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/BurntSushi/toml"
@@ -49,8 +51,8 @@ func (b *Box) RegionID() (id record.RegionID, ok bool) {
 // Init makes a box in an empty or new folder: its name, its role and its keys.
 // ErrBoxExists when there is one, and an error in words for any other content.
 func Init(dir string, role record.Role, name string) (*Box, error) {
-	if name == "" || len(name) > 120 || !utf8.ValidString(name) {
-		return nil, fmt.Errorf("naming the box: a name has 1 to 120 bytes of text")
+	if !plainName(name, boxNameMax) {
+		return nil, fmt.Errorf("naming the box: a name has 1 to %d bytes of text on one line", boxNameMax)
 	}
 	if err := emptyFolder(dir); err != nil {
 		return nil, err
@@ -67,6 +69,14 @@ func Init(dir string, role record.Role, name string) (*Box, error) {
 		return nil, fmt.Errorf("saving the keys: %w", err)
 	}
 	return b, b.save()
+}
+
+const boxNameMax = 120
+
+// plainName reports whether a name can stand in a list on a page or a terminal: a
+// name with control characters could rewrite what others read around it.
+func plainName(s string, bytesMax int) bool {
+	return s != "" && len(s) <= bytesMax && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }
 
 func emptyFolder(dir string) error {

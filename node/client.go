@@ -46,7 +46,7 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 	if c, err := dialRunning(ctx, o.Data); err == nil {
 		return c, nil
 	}
-	n, err := Open(o)
+	n, err := openStopped(o)
 	if err != nil {
 		return nil, err
 	}
@@ -61,6 +61,22 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 	}}
 	c.http.Transport = &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return l.dial() }}
 	return c, nil
+}
+
+// openStopped opens a box for commands. One that is damaged opens for reading
+// only: verify names what fails, and what can be read can be exported.
+func openStopped(o Options) (*Node, error) {
+	n, err := Open(o)
+	if !errors.Is(err, store.ErrDamaged) {
+		return n, err
+	}
+	o.Log.Warn().Err(err).Msg("the box is damaged and opened for reading only")
+	o.Store.Salvage = true
+	n, again := Open(o)
+	if again != nil {
+		return nil, errors.Join(err, again)
+	}
+	return n, nil
 }
 
 func dialRunning(ctx context.Context, dir string) (*Client, error) {
@@ -149,7 +165,7 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader, si
 	return resp, nil
 }
 
-// stream reads JSON lines until the result or the failure.
+// stream reads JSON lines until the result, which a failure may have too.
 func (c *Client) stream(ctx context.Context, path string, body io.Reader, size int64, progress func(Progress), result any) error {
 	resp, err := c.do(ctx, http.MethodPost, path, body, size)
 	if err != nil {
@@ -168,6 +184,9 @@ func (c *Client) stream(ctx context.Context, path string, body io.Reader, size i
 		}
 		switch {
 		case line.Failure != nil:
+			if len(line.Result) > 0 {
+				return errors.Join(line.Failure.err(), json.Unmarshal(line.Result, result))
+			}
 			return line.Failure.err()
 		case line.Progress != nil:
 			progress(*line.Progress)
@@ -219,11 +238,13 @@ func (c *Client) Import(ctx context.Context, path string, dryRun bool, progress 
 		return rep, fmt.Errorf("opening the file: %w", err)
 	}
 	q := url.Values{"name": {path}, "dry": {strconv.FormatBool(dryRun)}}
-	return rep, c.stream(ctx, "/import?"+q.Encode(), f, st.Size(), progress, &rep)
+	err = c.stream(ctx, "/import?"+q.Encode(), f, st.Size(), progress, &rep)
+	return rep, err
 }
 
 func (c *Client) Verify(ctx context.Context, progress func(Progress)) (rep VerifyReport, err error) {
-	return rep, c.stream(ctx, "/verify", nil, 0, progress, &rep)
+	err = c.stream(ctx, "/verify", nil, 0, progress, &rep)
+	return rep, err
 }
 
 // Export writes NDJSON to w.

@@ -110,7 +110,8 @@ type streamLine struct {
 
 const progressEvery = 200 * time.Millisecond
 
-// streamed answers with JSON lines: progress now and then, one result or failure.
+// streamed answers with JSON lines: progress now and then, at last the result, of
+// as much as was done when it failed.
 func (n *Node) streamed(f func(context.Context, *http.Request, func(any)) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		enc := json.NewEncoder(w)
@@ -124,7 +125,7 @@ func (n *Node) streamed(f func(context.Context, *http.Request, func(any)) (any, 
 		})
 		line := streamLine{Result: v}
 		if err != nil {
-			line = streamLine{Failure: &wireError{Error: err.Error(), Damage: errors.Is(err, store.ErrDamaged)}}
+			line = streamLine{Result: v, Failure: &wireError{Error: err.Error(), Damage: errors.Is(err, store.ErrDamaged)}}
 		}
 		enc.Encode(line)
 	}

@@ -2,6 +2,10 @@ package node
 
 import (
 	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
 
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/store"
@@ -35,3 +39,14 @@ func (n *Node) NewCosigner(leads bool) Cosigner {
 func (c Cosigner) Step() error                                     { return c.step() }
 func (c Cosigner) Offered(from record.DeviceID, note []byte) error { return c.offered(from, note) }
 func (c Cosigner) Note() []byte                                    { return c.note() }
+
+// Streamed is how an answer that takes long, and its failure, reach a client.
+func (n *Node) Streamed(ctx context.Context, result any, failure error, into any) error {
+	srv := httptest.NewServer(n.streamed(func(context.Context, *http.Request, func(any)) (any, error) { return result, failure }))
+	defer srv.Close()
+	c := &Client{close: func() error { return nil }}
+	c.http.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", srv.Listener.Addr().String())
+	}}
+	return errors.Join(c.stream(ctx, "/", nil, 0, func(Progress) {}, into), c.Close())
+}

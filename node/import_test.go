@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -23,6 +24,16 @@ func hospitalFile(patient, family, sex, observation, kilos string) string {
 		{"resource":{"resourceType":"Patient","id":%q,"name":[{"family":%q,"given":["Ada"]}],"gender":%q,"birthDate":"1990-01-02"}},
 		{"resource":{"resourceType":"Observation","id":%q,"status":"final","code":{"text":"weight"},"subject":{"reference":"Patient/%s"},
 			"valueQuantity":{"value":%s,"unit":"kg"}}}]}`, patient, family, sex, observation, patient, kilos)
+}
+
+// What was taken in before the disk was full is in the report of the command.
+func TestAFailureBringsWhatWasDone(t *testing.T) {
+	c := newClinic(t)
+	var got node.ImportReport
+	err := c.n.Streamed(t.Context(), node.ImportReport{Added: 7}, errors.New("disk is full"), &got)
+	if err == nil || err.Error() != "disk is full" || got.Added != 7 {
+		t.Errorf("got %d added, %v; want 7 and the failure", got.Added, err)
+	}
 }
 
 func (c *clinic) find(query string) []string {

@@ -196,6 +196,8 @@ func (n *Node) handleJoin(ctx context.Context, device record.DeviceID, request [
 		return refuse("this invitation has expired: ask for a new one")
 	case n.wasRevoked(device):
 		return refuse("this box's membership was ended: make a new box with 'healthpost init' in an empty folder")
+	case !plainName(q.Name, boxNameMax):
+		return refuse("this box's name cannot be shown: make a new box with another name")
 	case inv.Role != q.Role:
 		return refuse(fmt.Sprintf("this invitation is for a box of role %s", inv.Role))
 	}

@@ -27,6 +27,9 @@ func (n *Node) Found(ctx context.Context, name string) (record.RegionID, error) 
 	if !n.box.Role.Orders() {
 		return record.RegionID{}, fmt.Errorf("founding a region: a %s cannot order a ledger; make the box with --role hub", n.box.Role)
 	}
+	if !plainName(name, boxNameMax) {
+		return record.RegionID{}, fmt.Errorf("founding a region: a name has 1 to %d bytes of text on one line", boxNameMax)
+	}
 	id, err := n.foundingRecord(ctx, name)
 	if err != nil {
 		return id, fmt.Errorf("founding a region: %w", err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -288,5 +289,22 @@ func TestFoundingIsNotRepeated(t *testing.T) {
 	c.start()
 	if s, err := c.n.Status(t.Context()); err != nil || s.Region != region.Region {
 		t.Errorf("region after the start: got %s, %v; want %s", s.Region, err, region.Region)
+	}
+}
+
+// A box that starts and stops leaves nothing behind, however often.
+func TestStopEndsEverything(t *testing.T) {
+	c := newClinic(t)
+	c.confirmed()
+	c.stop()
+	c.start()
+	c.stop()
+	before := runtime.NumGoroutine()
+	for range 5 {
+		c.start()
+		c.stop()
+	}
+	if after := runtime.NumGoroutine(); after > before+10 { // some of the libraries' end a little later
+		t.Errorf("goroutines: %d before, %d after five more starts", before, after)
 	}
 }

@@ -170,7 +170,7 @@ func initials(name string) string {
 // only for the first member of this box; after that an administrator adds.
 func (n *Node) AddStaff(ctx context.Context, by *web.Session, s web.NewStaff) error {
 	s.Name = strings.Join(strings.Fields(s.Name), " ")
-	if s.Name == "" || len(s.Name) > staffNameMax || !utf8.ValidString(s.Name) {
+	if !plainName(s.Name, staffNameMax) {
 		return fmt.Errorf("adding staff: a name has 1 to %d bytes", staffNameMax)
 	}
 	if !pinShape(s.PIN) {
