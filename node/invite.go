@@ -186,20 +186,11 @@ func (n *Node) handleJoin(ctx context.Context, device record.DeviceID, request [
 	if err != nil {
 		return nil, fmt.Errorf("reading an invitation: %w", err)
 	}
-	again := len(inv.Device) == 32 && record.DeviceID(inv.Device) == device
-	switch {
-	case !known:
+	if !known {
 		return refuse("this invitation is not known here: ask for a new one")
-	case len(inv.Device) != 0 && !again:
-		return refuse("this invitation was used already: ask for a new one")
-	case !again && expired(time.Unix(inv.Expires, 0), n.o.Now()):
-		return refuse("this invitation has expired: ask for a new one")
-	case n.wasRevoked(device):
-		return refuse("this box's membership was ended: make a new box with 'healthpost init' in an empty folder")
-	case !plainName(q.Name, boxNameMax):
-		return refuse("this box's name cannot be shown: make a new box with another name")
-	case inv.Role != q.Role:
-		return refuse(fmt.Sprintf("this invitation is for a box of role %s", inv.Role))
+	}
+	if why := n.whyNot(inv, device, q); why != "" {
+		return refuse(why)
 	}
 	inv.Device = device[:]
 	used, err := record.Marshal(inv)
@@ -217,6 +208,24 @@ func (n *Node) handleJoin(ctx context.Context, device record.DeviceID, request [
 		return refuse("the hub could not write the admission into the ledger: try again")
 	}
 	return n.welcome(q.Encryption)
+}
+
+// whyNot is why an invitation does not admit a device, in words; empty when it does.
+func (n *Node) whyNot(inv openInvite, device record.DeviceID, q joinRequest) string {
+	again := len(inv.Device) == 32 && record.DeviceID(inv.Device) == device
+	switch {
+	case len(inv.Device) != 0 && !again:
+		return "this invitation was used already: ask for a new one"
+	case !again && expired(time.Unix(inv.Expires, 0), n.o.Now()):
+		return "this invitation has expired: ask for a new one"
+	case n.wasRevoked(device):
+		return "this box's membership was ended: make a new box with 'healthpost init' in an empty folder"
+	case !plainName(q.Name, boxNameMax):
+		return "this box's name cannot be shown: make a new box with another name"
+	case inv.Role != q.Role:
+		return fmt.Sprintf("this invitation is for a box of role %s", inv.Role)
+	}
+	return ""
 }
 
 func (n *Node) invitation(key []byte) (inv openInvite, known bool, err error) {
