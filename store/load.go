@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/healthpost/healthpost/record"
@@ -38,15 +39,9 @@ func loadLedger(l lookup) error {
 		}
 	}
 	size := st.ledger.Edge.Size
-	for seq := size &^ (tileHashes - 1); seq < size; seq++ {
-		leaf, ok, err := l.get(keySeq(pEntry, seq))
-		if err == nil && !ok {
-			err = damagedEntry(seq, "entry is missing")
-		}
-		if err != nil {
-			return fmt.Errorf("entry %d: %w", seq, err)
-		}
-		st.partial.grow(0, record.LeafHash(leaf))
+	damage, err := loadLeaves(l)
+	if err != nil {
+		return err
 	}
 	for level := 1; size>>(tileHeight*level) > 0; level++ {
 		n := size >> (tileHeight * level)
@@ -62,10 +57,32 @@ func loadLedger(l lookup) error {
 	if err != nil {
 		return err
 	}
-	if root != st.ledger.Edge.Root() {
+	if damage == nil && root != st.ledger.Edge.Root() {
 		return &DamageError{What: fmt.Sprintf("tree of size %d has another root than its entries", size)}
 	}
-	return nil
+	return damage
+}
+
+// loadLeaves hashes the leaves of the tile that is not full. One that is damaged
+// gets a hash of zeros, so that a store that is opened for reading can go on, and
+// comes back as damage.
+func loadLeaves(l lookup) (damage, err error) {
+	st := l.st
+	size := st.ledger.Edge.Size
+	for seq := size &^ (tileHashes - 1); seq < size; seq++ {
+		leaf, ok, err := l.get(keySeq(pEntry, seq))
+		if err == nil && !ok {
+			err = damagedEntry(seq, "entry is missing")
+		}
+		hash := record.LeafHash(leaf)
+		if errors.Is(err, ErrDamaged) {
+			damage, hash = errors.Join(damage, fmt.Errorf("entry %d: %w", seq, err)), record.Hash{}
+		} else if err != nil {
+			return nil, fmt.Errorf("entry %d: %w", seq, err)
+		}
+		st.partial.grow(0, hash)
+	}
+	return damage, nil
 }
 
 func (t *tiles) grow(level int, h record.Hash) {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
 
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/store/journal"
@@ -36,7 +37,8 @@ type Store struct {
 	qmu         sync.Mutex
 	queue       []*layer // accepted, in no frame yet
 	draining    bool     // nothing more is accepted
-	rest        bool     // the disk is full: the index shall rest
+	rest        bool     // the disk is nearly full: the index shall rest
+	refusing    bool     // the disk is full
 	flushLazy   bool     // Barrier asks for a frame
 	subscribers map[chan struct{}]struct{}
 	accepted    atomic.Pointer[shown] // written under qmu: every layer that the index does not hold
@@ -110,8 +112,15 @@ func (s *Store) open() error {
 	if err := s.measureHeadroom(); err != nil {
 		return err
 	}
-	s.rest = s.Full() || s.o.Salvage
+	free, err := freeBytes(s.dir)
+	if err != nil {
+		return err
+	}
+	s.rest = free < restBelow(s.freeMin()) || s.o.Salvage
 	s.resting = s.rest
+	if err := s.roomToOpen(); err != nil {
+		return err
+	}
 	if err := s.openIndex(); err != nil {
 		return err
 	}
@@ -166,8 +175,11 @@ func (s *Store) openIndex() (err error) {
 		}
 	}()
 	o := badgerOptions(filepath.Join(s.dir, indexDir), s.memTable, s.o.Log)
+	if s.o.Salvage { // every row has a hash of its own: one bad row must not take its block along
+		o = o.WithChecksumVerificationMode(options.NoVerification)
+	}
 	if s.resting {
-		o = o.WithNumCompactors(0)
+		o = o.WithNumCompactors(0).WithNumLevelZeroTablesStall(1 << 10)
 	}
 	db, err := badger.Open(o)
 	if err != nil { // what it returns then must not be closed
@@ -181,7 +193,7 @@ func (s *Store) openIndex() (err error) {
 func (s *Store) release() error {
 	var err error
 	if s.db != nil {
-		err = s.db.Close()
+		_, err = s.closeDB()
 	}
 	if s.journal != nil {
 		err = errors.Join(err, s.journal.Close())
@@ -207,9 +219,9 @@ func (s *Store) Close() error {
 	if !s.gate.close() {
 		return nil
 	}
-	err := s.closeIndex()
+	closed, err := s.closeIndex()
 	s.db = nil
-	if err == nil && s.Err() == nil {
+	if err == nil && closed && s.Err() == nil {
 		err = s.writeCheckpoint(s.journal.Stats().SyncedLast, true)
 	}
 	if err := errors.Join(err, s.release()); err != nil {
@@ -218,9 +230,8 @@ func (s *Store) Close() error {
 	return nil
 }
 
-func (s *Store) closeIndex() error {
+func (s *Store) closeIndex() (closed bool, err error) {
 	// The index writes its memtable into a new table now: it must find space.
-	var err error
 	if s.Full() {
 		err = releaseBallast(s.dir)
 	}
@@ -229,7 +240,19 @@ func (s *Store) closeIndex() error {
 	} else {
 		err = errors.Join(err, s.endCheckpoint())
 	}
-	return errors.Join(err, s.db.Close())
+	closed, cerr := s.closeDB()
+	return closed, errors.Join(err, cerr)
+}
+
+// closeDB closes Badger, or lets it lie as after a crash when its memtable would
+// find no space: the journal and the logs hold everything.
+func (s *Store) closeDB() (closed bool, err error) {
+	room, err := s.roomToClose()
+	if err != nil || !room {
+		s.o.Log.Warn().Msg("disk is full: index is left to the journal")
+		return false, err
+	}
+	return true, s.db.Close()
 }
 
 // Dir is the directory of the store.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 
 	"github.com/healthpost/healthpost/record"
@@ -36,7 +35,8 @@ type verifier struct {
 	edge  record.Range
 	tiles tiles
 	// broken is set after an entry that cannot be read: what follows may miss it.
-	broken bool
+	broken  bool
+	lookups int // entries that were looked up backwards
 }
 
 // Verify reads everything: each entry's bytes, hashes, signature, place in its
@@ -101,11 +101,7 @@ func (v *verifier) tables(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err := checkTable(filepath.Join(v.s.dir, indexDir, fmt.Sprintf("%06d.sst", info.ID)), &buf)
-		if errors.Is(err, errNotExist) { // compacted meanwhile
-			continue
-		}
-		if err := v.note(err); err != nil {
+		if err := v.note(v.s.checkOpenTable(tableFile(info.ID), &buf)); err != nil {
 			return err
 		}
 	}
@@ -229,10 +225,13 @@ func (v *verifier) author(r *record.Record, opened map[record.EpochID]*record.De
 func (v *verifier) readEntry(seq uint64) (e record.Entry, ok bool, err error) {
 	e, err = v.l.entry(seq, true)
 	leafRead := e.Record.RID() != (record.RID{})
-	if err != nil {
-		if err := v.note(annotate(err, seq, &e)); err != nil {
-			return e, false, err
-		}
+	if err != nil && leafRead {
+		err = annotate(err, seq, &e)
+	} else if err != nil {
+		err = v.namedEntry(err, seq)
+	}
+	if err := v.note(err); err != nil {
+		return e, false, err
 	}
 	var hash record.Hash
 	if leafRead {
@@ -420,7 +419,7 @@ func (v *verifier) pendingFeeds() error {
 				err = &DamageError{What: "pending record does not continue its feed", RID: p.Record.RID()}
 			}
 			if err != nil {
-				return err
+				return v.namedPending(err, record.Position{Epoch: f.Epoch, Lane: f.Lane, N: n})
 			}
 			last = record.Head{N: n, RID: p.Record.RID()}
 		}
