@@ -82,7 +82,7 @@ func Open(o Options) (*Node, error) {
 	if err := n.loadSeed(); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	if err := n.projectNow(); err != nil && !errors.Is(err, store.ErrFull) { // a full disk leaves them behind
+	if err := n.projectNow(); err != nil && !errors.Is(err, store.ErrFull) && !so.Salvage { // a full or damaged disk leaves them behind
 		return nil, errors.Join(fmt.Errorf("bringing the lists up to date: %w", err), st.Close())
 	}
 	return n, nil
@@ -93,7 +93,7 @@ func (n *Node) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	var err error
-	if n.store.Err() == nil {
+	if n.store.Err() == nil && !n.o.Store.Salvage {
 		err = n.flushAccess(ctx)
 	}
 	return errors.Join(err, n.store.Close())

@@ -234,6 +234,14 @@ func (n *Node) describeDamage(d store.DamageError) Damage {
 	out := Damage{Where: d.Key, What: d.What}
 	if d.RID != (record.RID{}) {
 		out.Where = "record " + d.RID.String()
+	} else if d.HasSeq {
+		out.Where = fmt.Sprintf("entry %d", d.Seq)
+	}
+	if d.Device != (record.DeviceID{}) {
+		out.Box = n.deviceName(d.Device)
+	}
+	if d.Time != 0 {
+		out.When = time.Unix(d.Time, 0).UTC().Format(time.RFC3339)
 	}
 	if d.Device != (record.DeviceID{}) {
 		out.Box = n.deviceName(d.Device)

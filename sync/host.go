@@ -73,6 +73,8 @@ type Host struct {
 
 // NewHost listens. Close it.
 func NewHost(o HostOptions) (*Host, error) {
+	// Without reuse of ports a second box on a taken port fails at its start,
+	// instead of getting half of the first one's connections.
 	key, err := privateKey(o.Key)
 	if err != nil {
 		return nil, err
@@ -83,7 +85,7 @@ func NewHost(o HostOptions) (*Host, error) {
 	}
 	g := newGater(o.Allow, o.AllowStrangers)
 	h, err := libp2p.New(libp2p.Identity(key), libp2p.ListenAddrStrings(o.Listen...),
-		libp2p.Transport(tcp.NewTCPTransport, tcp.WithConnectionTimeout(tcpTimeout)), libp2p.Transport(quic.NewTransport),
+		libp2p.Transport(tcp.NewTCPTransport, tcp.WithConnectionTimeout(tcpTimeout), tcp.DisableReuseport()), libp2p.Transport(quic.NewTransport),
 		libp2p.Security(noise.ID, noise.New), muxer(o.Metered), libp2p.ConnectionGater(g), libp2p.ResourceManager(limits),
 		libp2p.ConnectionManager(connmgr.NullConnMgr{}), libp2p.WithDialTimeout(dialTimeout), libp2p.UserAgent("healthpost"),
 		libp2p.AddrsFactory(func([]ma.Multiaddr) []ma.Multiaddr { return nil }),

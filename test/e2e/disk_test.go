@@ -215,7 +215,7 @@ func fsyncFails(t *testing.T, rnd *rand.Rand, when string) {
 	load.Wait()
 	_, before := s.all()
 	a, err := p.Get("/sign-in")
-	if got := words(a.body); err != nil || !strings.Contains(got, "The disk of this box is faulty. You can read, but nothing can be saved. Call for support.") {
+	if got := words(a.body); err != nil || !strings.Contains(got, "The disk of this box is faulty. Nothing can be saved. Charts stay closed. Call for support.") {
 		t.Errorf("the page after a failed sync: %v, status %d: %.300s", err, a.status, got)
 	}
 	for range 3 { // a disk that works again proves nothing
