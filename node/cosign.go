@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"math"
 	"sync"
 	"time"
@@ -153,10 +154,10 @@ func (c *cosigner) takeLocked(note []byte) error {
 		return fmt.Errorf("checkpoint of size %d: %w", cp.Head.Size, errSplitView)
 	}
 	signed := c.n.store.Signed()
-	if cp.Head.Size > signed.Size || cp.Head == signed {
+	if cp.Head.Size > signed.Size || cp.Head == signed && !slices.Contains(cp.Signers, c.n.author.Device) {
 		return c.signLocked(cp.Head, note)
 	}
-	return c.mergeLocked(cp.Head, note) // smaller than what this hub signed: only collected
+	return c.mergeLocked(cp.Head, note) // signed already, or smaller than what was: only collected
 }
 
 // keepLocked remembers a note for a size that this ledger has not reached.

@@ -243,12 +243,6 @@ func (n *Node) describeDamage(d store.DamageError) Damage {
 	if d.Time != 0 {
 		out.When = time.Unix(d.Time, 0).UTC().Format(time.RFC3339)
 	}
-	if d.Device != (record.DeviceID{}) {
-		out.Box = n.deviceName(d.Device)
-	}
-	if d.Time != 0 {
-		out.When = time.Unix(d.Time, 0).UTC().Format(time.RFC3339)
-	}
 	return out
 }
 
