@@ -80,7 +80,8 @@ nightly: setup check ## the long tier
 	$(MAKE) race
 	$(MAKE) bench
 	$(MAKE) arm
-	$(MAKE) unit rigs
+	$(MAKE) sim SEEDS=600
+	HEALTHPOST_KILLS=200 $(MAKE) unit rigs
 
 clean:
 	rm -rf bin
