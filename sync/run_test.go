@@ -22,7 +22,7 @@ type cable struct {
 
 	mu    sync.Mutex
 	left  int // bytes until it breaks, negative for never
-	moved int // bytes that arrived
+	total int // bytes that arrived
 	once  sync.Once
 	cut   chan struct{}
 }
@@ -52,6 +52,13 @@ func lay(delay time.Duration, rate, breakAfter int) *cable {
 	return c
 }
 
+// moved is how many bytes arrived so far.
+func (c *cable) moved() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.total
+}
+
 func (c *cable) sever() { c.once.Do(func() { close(c.cut) }) }
 
 // take lets n bytes arrive, fewer where the cable breaks.
@@ -64,7 +71,7 @@ func (c *cable) take(n int) int {
 	if c.left >= 0 {
 		c.left -= n
 	}
-	c.moved += n
+	c.total += n
 	if c.left == 0 {
 		c.sever()
 	}
@@ -183,7 +190,7 @@ func TestCutAnywhere(t *testing.T) {
 				if !linkOnly(ea) || !linkOnly(eb) {
 					t.Fatalf("seed %d, cut %d: %v; %v", seed, cuts, ea, eb)
 				}
-				moved += c.moved
+				moved += c.moved()
 				w.check(a.memory)
 				w.check(b.memory)
 			}
@@ -198,15 +205,15 @@ func TestCutAnywhere(t *testing.T) {
 			m = w.begin(a.memory, b.memory, again, peersync.WindowSlow)
 			time.Sleep(time.Minute)
 			m.end()
-			if again.moved > 1000 {
-				t.Errorf("seed %d: nothing new took %d bytes", seed, again.moved)
+			if again.moved() > 1000 {
+				t.Errorf("seed %d: nothing new took %d bytes", seed, again.moved())
 			}
 			need := 0
 			for _, r := range a.allPending() {
 				need += 130 + len(r.Body)
 			}
-			if most := need*11/10 + (cuts+1)*(2*600+peersync.WindowSlow/4+200); moved+last.moved > most {
-				t.Errorf("seed %d: %d bytes in %d meetings for records of %d bytes, at most %d", seed, moved+last.moved, cuts+1, need, most)
+			if most := need*11/10 + (cuts+1)*(2*600+peersync.WindowSlow/4+200); moved+last.moved() > most {
+				t.Errorf("seed %d: %d bytes in %d meetings for records of %d bytes, at most %d", seed, moved+last.moved(), cuts+1, need, most)
 			}
 		})
 	}
@@ -229,7 +236,7 @@ func TestEntriesUnderCuts(t *testing.T) {
 				m := w.begin(b.memory, w.hub, c, peersync.WindowSlow)
 				time.Sleep(2 * time.Minute)
 				m.end()
-				moved += c.moved
+				moved += c.moved()
 				w.check(b.memory)
 			}
 			if b.Head() != w.hub.Head() {
@@ -258,8 +265,8 @@ func TestThroughput(t *testing.T) {
 			m := w.begin(c.memory, w.hub, line, 0)
 			<-m.settled[0]
 			took := time.Since(began)
-			need := time.Duration(line.moved) * time.Second / time.Duration(x.rate)
-			t.Logf("%s: %d bytes in %s, the line alone needs %s", x.name, line.moved, took, need)
+			need := time.Duration(line.moved()) * time.Second / time.Duration(x.rate)
+			t.Logf("%s: %d bytes in %s, the line alone needs %s", x.name, line.moved(), took, need)
 			if got := len(w.hub.allPending()); got != 401 {
 				t.Errorf("%s: %d records arrived, want 401", x.name, got)
 			}
@@ -299,7 +306,7 @@ func TestSlowLink(t *testing.T) {
 		for len(w.hub.allPending()) != 252 {
 			time.Sleep(time.Second)
 		}
-		t.Logf("urgent record acknowledged after %s; %d bytes in all", took, line.moved)
+		t.Logf("urgent record acknowledged after %s; %d bytes in all", took, line.moved())
 		m.end()
 	})
 }
@@ -344,8 +351,8 @@ func TestIdleSessionStays(t *testing.T) {
 		line := lay(time.Millisecond, 0, -1)
 		m := w.begin(w.clinics[0].memory, w.hub, line, 0)
 		time.Sleep(24 * time.Hour)
-		if line.moved > 1000 {
-			t.Errorf("a day of nothing took %d bytes", line.moved)
+		if line.moved() > 1000 {
+			t.Errorf("a day of nothing took %d bytes", line.moved())
 		}
 		w.save(w.clinics[0], record.LaneClinical, 1)
 		time.Sleep(time.Second)
