@@ -335,6 +335,11 @@ func (s *Store) commitGroup(group []*layer) error {
 		close(l.done)
 	}
 	s.qmu.Unlock()
+	if s.resting {
+		if err := s.reserveLogs(); err != nil {
+			return err
+		}
+	}
 	if err := applyGroup(s.db, seq, group); err != nil {
 		return fmt.Errorf("applying to the index: %w", err)
 	}

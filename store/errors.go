@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/healthpost/healthpost/record"
 )
@@ -52,8 +51,6 @@ func (e *DamageError) Error() string {
 
 // Is makes errors.Is(err, ErrDamaged) hold.
 func (e *DamageError) Is(target error) bool { return target == ErrDamaged }
-
-var errNotExist = fs.ErrNotExist
 
 func damagedRow(key []byte, what string) *DamageError {
 	return &DamageError{Key: fmt.Sprintf("%q", key), What: what}

@@ -72,14 +72,15 @@ const (
 
 // badgerOptions is the only place where the index is configured. SyncWrites is
 // off because the journal is the commit point. Nothing goes to the value log:
-// the threshold is the largest that one transaction can hold.
+// the threshold is the largest that one transaction can hold. The store has a lock
+// of its own.
 func badgerOptions(dir string, memTable int64, log zerolog.Logger) badger.Options {
 	return badger.DefaultOptions(dir).WithSyncWrites(false).WithDetectConflicts(false).
 		WithChecksumVerificationMode(options.OnBlockRead).WithVerifyValueChecksum(true).
 		WithMemTableSize(memTable).WithNumMemtables(2).WithValueThreshold(valueThreshold).WithValueLogFileSize(1 << 20).
 		WithBaseTableSize(8 << 20).WithNumLevelZeroTables(3).WithNumLevelZeroTablesStall(10).WithNumCompactors(2).
 		WithBlockCacheSize(8 << 20).WithIndexCacheSize(8 << 20).WithBlockSize(8 << 10).WithCompression(options.None).
-		WithMetricsEnabled(false).WithNumGoroutines(2).WithNumVersionsToKeep(1).WithLogger(badgerLog{log})
+		WithMetricsEnabled(false).WithNumGoroutines(2).WithNumVersionsToKeep(1).WithBypassLockGuard(true).WithLogger(badgerLog{log})
 }
 
 type badgerLog struct{ log zerolog.Logger }

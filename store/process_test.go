@@ -31,6 +31,10 @@ func TestMain(m *testing.M) {
 		childWriter(os.Args[1], os.Args[2])
 	case "full":
 		childFull(os.Args[1])
+	case "taken":
+		childTaken(os.Args[1], os.Args[2])
+	case "again":
+		childAgain(os.Args[1], os.Args[2])
 	case "cut":
 		childCut(os.Args[1], os.Args[2])
 	}
@@ -190,7 +194,7 @@ func image(t *testing.T, size string) (path, at string) {
 // TestFullDisk fills a small disk: saves end with ErrFull and never with a signal,
 // reads go on, and the store opens again while the disk is full.
 func TestFullDisk(t *testing.T) {
-	img, at := image(t, "120M")
+	img, at := image(t, "160M")
 	out, err := mounted(t, img, at, "noatime", "full")
 	if err != nil || !strings.Contains(out, "done") {
 		t.Fatalf("%v:\n%s", err, out)
@@ -200,7 +204,7 @@ func TestFullDisk(t *testing.T) {
 
 func childFull(dir string) {
 	b := childBox(filepath.Join(dir, "db"))
-	b.o.FreeBytesMin, b.o.BallastBytes = 24<<20, 8<<20
+	b.o.FreeBytesMin, b.o.BallastBytes = 24<<20, 32<<20
 	b.close()
 	b.open()
 	b.beginEpoch()
@@ -225,15 +229,7 @@ func childFull(dir string) {
 	checkAcked(fatal{}, b.s, acked, "while full")
 	// The tables are at rest; then others fill the rest to the last byte.
 	waitQuiet(filepath.Join(dir, "db", "index"))
-	f, err := os.Create(filepath.Join(dir, "other"))
-	if err != nil {
-		fatal{}.Fatal(err)
-	}
-	for block := 1 << 20; block >= 512; {
-		if _, err := f.Write(make([]byte, block)); err != nil {
-			block /= 2
-		}
-	}
+	other := takeRest(dir)
 	if _, err := b.s.Append(ctx, []store.Draft{visit(1, 100, r)}, nil); !errors.Is(err, store.ErrFull) {
 		fatal{}.Fatalf("a save on a disk with no byte left gave %v", err)
 	}
@@ -243,7 +239,7 @@ func childFull(dir string) {
 	}
 	b.open()
 	checkAcked(fatal{}, b.s, acked, "opened while full")
-	if err := os.Remove(f.Name()); err != nil {
+	if err := os.Remove(other); err != nil {
 		fatal{}.Fatal(err)
 	}
 	b.o.FreeBytesMin = 1 << 20
@@ -253,6 +249,195 @@ func childFull(dir string) {
 	b.append(visit(1, 100, r))
 	b.close()
 	fmt.Printf("done: %d records before the disk was full\n", len(acked))
+}
+
+// takeRest writes a file until the disk has no byte left.
+func takeRest(dir string) string {
+	f, err := os.OpenFile(filepath.Join(dir, "other"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		fatal{}.Fatal(err)
+	}
+	defer f.Close()
+	for block := 1 << 20; block >= 512; {
+		if _, err := f.Write(make([]byte, block)); err != nil {
+			block /= 2
+		}
+	}
+	return f.Name()
+}
+
+// TestLastBytesTaken fills a small disk; right after the first refused save
+// another program takes every byte that is left, and again after each start. The
+// store never dies by a signal, and nothing that was acknowledged is lost.
+func TestLastBytesTaken(t *testing.T) {
+	rounds := 5
+	if testing.Short() {
+		rounds = 1
+	}
+	for round := range rounds {
+		img, at := image(t, "224M")
+		ack := filepath.Join(t.TempDir(), "acked")
+		for _, role := range []string{"taken", "again"} {
+			out, err := mounted(t, img, at, "noatime", role, ack)
+			var exit *exec.ExitError
+			killed := errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
+			if role == "taken" && !killed || role == "again" && err != nil || !strings.Contains(out, "done") {
+				t.Fatalf("round %d, %s: %v:\n%.6000s", round, role, err, out)
+			}
+			t.Logf("round %d: %s", round, strings.TrimSpace(out))
+		}
+	}
+}
+
+// tightBox is a box that keeps 24 MiB free and a ballast of 32 MiB.
+func tightBox(dir string) *box {
+	b := &box{t: fatal{}, dir: filepath.Join(dir, "db"), o: options(), a: author(1), role: record.RoleStandalone, wall: uint64(time.Now().UnixMilli())}
+	b.o.FreeBytesMin, b.o.BallastBytes = 24<<20, 32<<20
+	return b
+}
+
+// childTaken is killed at the end, as by a power cut.
+func childTaken(dir, ack string) {
+	b := tightBox(dir)
+	b.open()
+	b.found()
+	r := rand.New(rand.NewPCG(1, 1))
+	var acked []record.Record
+	for i := 0; ; i++ {
+		recs, err := b.s.Append(ctx, []store.Draft{visit(byte(i), 20_000, r)}, nil)
+		if errors.Is(err, store.ErrFull) {
+			break
+		}
+		if err != nil || i > 20_000 {
+			fatal{}.Fatalf("save %d: %v", i, err)
+		}
+		acked = append(acked, recs...)
+	}
+	takeRest(dir)
+	checkAcked(fatal{}, b.s, acked, "no byte left")
+	if _, err := b.s.Append(ctx, []store.Draft{visit(1, 100, r)}, nil); !errors.Is(err, store.ErrFull) {
+		fatal{}.Fatalf("a save on a disk with no byte left gave %v", err)
+	}
+	time.Sleep(time.Second) // what runs in the background must not die either
+	if err := b.s.Err(); err != nil {
+		fatal{}.Fatal(err)
+	}
+	var list strings.Builder
+	for i := range acked {
+		fmt.Fprintln(&list, hex.EncodeToString(rid(&acked[i])))
+	}
+	if err := os.WriteFile(ack, []byte(list.String()), 0o600); err != nil {
+		fatal{}.Fatal(err)
+	}
+	fmt.Printf("done: %d records before the disk was full\n", len(acked))
+	syscall.Kill(os.Getpid(), syscall.SIGKILL)
+}
+
+func rid(r *record.Record) []byte { id := r.RID(); return id[:] }
+
+// childAgain opens the full store, has the room that the ballast gave taken too,
+// and opens it again, with and at last without ErrFull.
+func childAgain(dir, ack string) {
+	raw, err := os.ReadFile(ack)
+	if err != nil {
+		fatal{}.Fatal(err)
+	}
+	var acked []record.RID
+	for _, line := range strings.Fields(string(raw)) {
+		id, err := hex.DecodeString(line)
+		if err != nil || len(id) != 32 {
+			fatal{}.Fatalf("list says %q", line)
+		}
+		acked = append(acked, record.RID(id))
+	}
+	held := func(b *box, when string) {
+		for i, id := range acked {
+			if _, ok, err := b.s.ByRID(id); err != nil || !ok {
+				fatal{}.Fatalf("%s: record %d of %d: found %v, %v", when, i, len(acked), ok, err)
+			}
+		}
+	}
+	b := tightBox(dir)
+	b.open()
+	held(b, "opened with the ballast's room")
+	other := takeRest(dir)
+	held(b, "no byte left")
+	if err := b.s.Close(); err != nil {
+		fatal{}.Fatalf("closing with no byte left: %v", err)
+	}
+	s, err := store.Open(b.dir, b.o)
+	refused := errors.Is(err, store.ErrFull)
+	if err == nil {
+		b.s = s
+		held(b, "opened with no byte left")
+		b.s.Close()
+	} else if !refused {
+		fatal{}.Fatalf("opening with no byte left: %v", err)
+	}
+	if err := os.Remove(other); err != nil {
+		fatal{}.Fatal(err)
+	}
+	b.o.FreeBytesMin, b.o.BallastBytes = 1<<20, 0
+	b.open()
+	held(b, "opened with room")
+	if rep, err := b.s.Verify(ctx, nil); err != nil || len(rep.Damage) != 0 {
+		fatal{}.Fatalf("verify: %v, %v", rep.Damage, err)
+	}
+	b.beginEpoch()
+	b.append(visit(1, 100, rand.New(rand.NewPCG(2, 2))))
+	b.close()
+	fmt.Printf("done: %d records held; opening with no byte left was refused: %v\n", len(acked), refused)
+}
+
+// TestUnlistedTable leaves a table behind as it is when a process dies while it
+// writes it: the manifest does not name it and the store opens.
+func TestUnlistedTable(t *testing.T) {
+	b := newBox(t, 1, record.RoleStandalone)
+	b.found()
+	acked := b.append(visit(1, 5000, rng(t)))
+	b.close()
+	path := filepath.Join(b.dir, "index", "000099.sst")
+	if err := os.WriteFile(path, make([]byte, 40_000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.open()
+	checkAcked(t, b.s, acked, "with a cut table")
+	check(t, b.s)
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the cut table is still there: %v", err)
+	}
+}
+
+// TestVerifyWhileCompacting verifies a store again and again while saves make its
+// tables come and go.
+func TestVerifyWhileCompacting(t *testing.T) {
+	b := newBox(t, 1, record.RoleStandalone)
+	b.found()
+	r := rng(t)
+	done := make(chan error, 1)
+	go func() {
+		for i := range 2500 {
+			if _, err := b.s.Append(ctx, []store.Draft{visit(byte(i), 20_000, r)}, nil); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for n := 0; ; n++ {
+		select {
+		case err := <-done:
+			t.Logf("verified %d times", n)
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		default:
+		}
+		if rep, err := b.s.Verify(ctx, nil); err != nil || len(rep.Damage) != 0 {
+			t.Errorf("verify %d: %v, %v", n, rep.Damage, err)
+		}
+	}
 }
 
 // waitQuiet returns when no compaction has changed the tables for a second.

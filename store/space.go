@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -53,10 +54,15 @@ func (s *Store) Full() bool {
 	return err == nil && n < 0
 }
 
+// restBelow is the free space under which the index rests: well before writes are
+// refused, so that nothing compacts when it comes to that.
+func restBelow(need int64) int64 { return need + need/2 }
+
 // guard refuses a write before it is built. The index maps sparse files: a page
 // fault on a full disk would kill the process, so it must never come to that.
-// While the disk is full the index rests, so that nothing in the background needs
-// space either, whatever other programs do to the disk.
+// While the disk is nearly full the index rests: it does not compact and its log
+// is allocated. Once writes are refused nothing is done to the index, neither in
+// the background nor here, whatever other programs do to the disk.
 func (s *Store) guard() error {
 	n, err := freeBytes(s.dir)
 	if err != nil {
@@ -65,24 +71,23 @@ func (s *Store) guard() error {
 	need := s.freeMin()
 	s.qmu.Lock()
 	defer s.qmu.Unlock()
-	if s.rest && n < need+need/16 || n < need {
-		if !s.rest {
-			s.rest = true
-			s.wakeCommitter()
-		}
-		return fmt.Errorf("%w: %d MiB free, %d MiB needed", ErrFull, n>>20, need>>20)
-	}
-	if s.rest {
-		s.rest = false
+	if rest := n < restBelow(need) || s.rest && n < restBelow(need)+need/4; rest != s.rest {
+		s.rest = rest
 		s.wakeCommitter()
+	}
+	if s.refusing = n < need || s.refusing && n < need+need/16; s.refusing {
+		return fmt.Errorf("%w: %d MiB free, %d MiB needed", ErrFull, n>>20, need>>20)
 	}
 	return nil
 }
 
 // restIndex closes the index, which writes its memtable out and ends compactions,
 // and opens it without compactions, or with them again. Only the committer calls
-// it, with nothing queued.
+// it, with nothing queued. Without ample room for that the index stays as it is.
 func (s *Store) restIndex(rest bool) error {
+	if free, err := freeBytes(s.dir); err != nil || free < 3*s.memTable+openBytes {
+		return err
+	}
 	if err := s.endCheckpoint(); err != nil {
 		return err
 	}
@@ -102,6 +107,93 @@ func (s *Store) restIndex(rest bool) error {
 	})
 }
 
+// openBytes is what opening and closing the index write whatever it holds: first
+// pages of its logs, its manifest, the checkpoint.
+const openBytes = 1 << 20
+
+// logBytes is what the memtable logs hold, which becomes tables of about that
+// size when the index is closed or opened.
+func (s *Store) logBytes() (int64, error) {
+	dir := filepath.Join(s.dir, indexDir)
+	names, err := indexFiles(dir, isLog)
+	var size int64
+	for _, name := range names {
+		b, rerr := os.ReadFile(filepath.Join(dir, name))
+		if rerr != nil && !errors.Is(rerr, fs.ErrNotExist) { // flushed meanwhile
+			return 0, rerr
+		}
+		size += int64(len(bytes.TrimRight(b, "\x00")))
+	}
+	return size, err
+}
+
+// roomToClose says whether the index finds the space that its closing takes.
+func (s *Store) roomToClose() (bool, error) {
+	held, err := s.logBytes()
+	if err != nil {
+		return false, err
+	}
+	free, err := freeBytes(s.dir)
+	return free >= held+held/4+openBytes, err
+}
+
+// roomToOpen is ErrFull when the index would not find the space that its opening
+// takes: its logs as tables, and what is replayed as a log and as tables.
+func (s *Store) roomToOpen() error {
+	held, err := s.logBytes()
+	if err != nil {
+		return err
+	}
+	free, err := freeBytes(s.dir)
+	if err != nil || free > 4*s.memTable+2*s.journal.Live()+2*s.o.SegmentBytes {
+		return err
+	}
+	var tail int64
+	err = s.journal.Replay(func(_ uint64, payload []byte) error {
+		tail += int64(len(payload))
+		return nil
+	})
+	if err != nil {
+		return damagedJournal(err)
+	}
+	if need := held + held/4 + 5*tail/2 + openBytes; free < need {
+		err = fmt.Errorf("%w: %d KiB free, %d KiB needed to open", ErrFull, free>>10, need>>10)
+	}
+	return err
+}
+
+// reserveLogs allocates the memtable logs, which Badger makes sparse.
+func (s *Store) reserveLogs() error {
+	dir := filepath.Join(s.dir, indexDir)
+	names, err := indexFiles(dir, isLog)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := reserve(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("reserving space for the index: %w", err)
+		}
+	}
+	return nil
+}
+
+func reserve(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var st syscall.Stat_t
+	if err := syscall.Fstat(int(f.Fd()), &st); err != nil || st.Blocks*512 >= st.Size {
+		return err
+	}
+	const keepSize = 1 // Badger may cut the log meanwhile
+	if err := syscall.Fallocate(int(f.Fd()), keepSize, 0, st.Size); err != nil && !errors.Is(err, syscall.EOPNOTSUPP) {
+		return err
+	}
+	return nil
+}
+
 func releaseBallast(dir string) error {
 	if err := os.Remove(filepath.Join(dir, ballastFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("releasing ballast: %w", err)
@@ -109,10 +201,17 @@ func releaseBallast(dir string) error {
 	return nil
 }
 
-// makeBallast allocates the ballast when that leaves room for writes as well.
+// makeBallast allocates the ballast when that leaves room for writes as well. On a
+// disk that is full already it takes what is left, so that the next opening finds
+// it whatever other programs do.
 func makeBallast(dir string, ballast, freeMin int64) error {
 	free, err := freeBytes(dir)
-	if err != nil || ballast <= 0 || free < ballast+freeMin+freeMin/4 {
+	if free < freeMin {
+		ballast = min(ballast, free-4*openBytes)
+	} else if free < ballast+freeMin+freeMin/4 {
+		return err
+	}
+	if err != nil || ballast <= 0 {
 		return err
 	}
 	f, err := os.OpenFile(filepath.Join(dir, ballastFile), os.O_CREATE|os.O_RDWR, 0o600)

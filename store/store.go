@@ -118,7 +118,7 @@ func (s *Store) open() error {
 	}
 	s.rest = free < restBelow(s.freeMin()) || s.o.Salvage
 	s.resting = s.rest
-	if err := s.roomToOpen(); err != nil {
+	if err := s.excuse(s.roomToOpen()); err != nil {
 		return err
 	}
 	if err := s.openIndex(); err != nil {

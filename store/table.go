@@ -4,12 +4,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 
+	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/fb"
 	"github.com/dgraph-io/badger/v4/pb"
 	"github.com/dgraph-io/badger/v4/y"
@@ -25,10 +27,46 @@ import (
 // tableName says whether a file of the index is a table.
 func tableName(name string) bool { return strings.HasSuffix(name, ".sst") }
 
+// listedTables are the tables that the manifest names. Any other was cut off
+// while it was written: its rows are still in the logs and the journal, and Badger
+// removes it. A manifest that cannot be read names every table.
+func listedTables(dir string) ([]string, error) {
+	listed := func(string) bool { return true }
+	if f, err := os.Open(filepath.Join(dir, badger.ManifestFilename)); err == nil {
+		defer f.Close()
+		if m, _, err := badger.ReplayManifestFile(f, 0, badger.DefaultOptions(dir).WithLogger(nil)); err == nil {
+			listed = func(name string) bool {
+				id, err := strconv.ParseUint(strings.TrimSuffix(name, ".sst"), 10, 64)
+				_, ok := m.Tables[id]
+				return ok || err != nil
+			}
+		}
+	}
+	return indexFiles(dir, func(name string) bool { return tableName(name) && listed(name) })
+}
+
+// checkOpenTable is checkTable for a table of the open index. One that a
+// compaction took away meanwhile, which empties it first, is no error. The caller
+// is inside the gate.
+func (s *Store) checkOpenTable(name string, buf *[]byte) error {
+	err := checkTable(filepath.Join(s.dir, indexDir, name), buf)
+	if err == nil {
+		return nil
+	}
+	for _, info := range s.db.Tables() {
+		if tableFile(info.ID) == name {
+			return err
+		}
+	}
+	return nil
+}
+
+func tableFile(id uint64) string { return fmt.Sprintf("%06d.sst", id) }
+
 // checkTables verifies the tables within the budget and keeps the names of the
 // others for the background. Damage is an error unless the store is salvaged.
 func (s *Store) checkTables(dir string) error {
-	names, err := indexFiles(dir, tableName)
+	names, err := listedTables(dir)
 	if err != nil {
 		return err
 	}
@@ -84,8 +122,12 @@ func (s *Store) scrub() {
 			return
 		default:
 		}
-		err := checkTable(filepath.Join(s.dir, indexDir, name), &buf)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // compacted away meanwhile
+		if err := s.gate.enter(); err != nil {
+			return
+		}
+		err := s.checkOpenTable(name, &buf)
+		s.gate.leave()
+		if err != nil {
 			s.fail(err)
 			return
 		}
@@ -99,6 +141,9 @@ func tableDamage(path, what string) error {
 // checkTable verifies every block of a table and its index.
 func checkTable(path string, buf *[]byte) error {
 	b, err := readInto(path, buf)
+	if errors.Is(err, io.EOF) {
+		return tableDamage(path, "shorter than it was")
+	}
 	if err != nil {
 		return err
 	}
