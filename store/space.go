@@ -202,11 +202,11 @@ func releaseBallast(dir string) error {
 }
 
 // makeBallast allocates the ballast when that leaves room for writes as well. On a
-// disk that is full already it takes what is left, so that the next opening finds
+// disk that is nearly full it takes what is left, so that the next opening finds
 // it whatever other programs do.
 func makeBallast(dir string, ballast, freeMin int64) error {
 	free, err := freeBytes(dir)
-	if free < freeMin {
+	if free < restBelow(freeMin) {
 		ballast = min(ballast, free-4*openBytes)
 	} else if free < ballast+freeMin+freeMin/4 {
 		return err
