@@ -175,7 +175,7 @@ func (s *Store) openIndex() (err error) {
 		}
 	}()
 	o := badgerOptions(filepath.Join(s.dir, indexDir), s.memTable, s.o.Log)
-	if s.o.Salvage { // every row has a hash of its own: one bad row must not take its block along
+	if s.o.Salvage && soundTables(filepath.Join(s.dir, indexDir)) { // every row has a hash of its own: one bad row must not take its block along
 		o = o.WithChecksumVerificationMode(options.NoVerification)
 	}
 	if s.resting {
