@@ -2,11 +2,15 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 
 	"github.com/dgraph-io/badger/v4/fb"
 )
+
+// errUnopenable: opening the index would end the process, also for reading.
+var errUnopenable = errors.New("this part of the index cannot be opened at all: move the box's data away and let a new box fetch from its peers")
 
 // soundTables reports whether every table of a damaged index can be taken apart,
 // whatever its values say. Only then may the index be read without its checksums

@@ -140,7 +140,7 @@ func (s *Store) open() error {
 
 // excuse keeps damage for later where the store is opened to be salvaged.
 func (s *Store) excuse(err error) error {
-	if err == nil || !s.o.Salvage || !errors.Is(err, ErrDamaged) {
+	if err == nil || !s.o.Salvage || !errors.Is(err, ErrDamaged) || errors.Is(err, errUnopenable) {
 		return err
 	}
 	s.salvaged = append(s.salvaged, err)

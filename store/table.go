@@ -104,7 +104,9 @@ func (s *Store) checkTables(dir string) error {
 	}
 	// What is not checked in full must still not end the process.
 	for _, name := range s.unchecked {
-		errs = append(errs, checkFooter(filepath.Join(dir, name)))
+		if err := checkFooter(filepath.Join(dir, name)); err != nil {
+			errs = append(errs, err, errUnopenable)
+		}
 	}
 	return errors.Join(errs...)
 }
