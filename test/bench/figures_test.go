@@ -3,6 +3,7 @@ package bench_test
 import (
 	"net/http"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,6 +75,10 @@ func (s *scenario) takeIn() {
 
 func (s *scenario) catchUp() {
 	before, size := s.away.wire(), s.region.hubs[0].status().Size
+	var cpu []time.Duration
+	for _, b := range s.region.boxes() {
+		cpu = append(cpu, b.cpu())
+	}
 	begun := time.Now()
 	s.away.linked(true)
 	eventually(s, convergeMax, "the clinic to call again", func() string {
@@ -96,6 +101,9 @@ func (s *scenario) catchUp() {
 	s.region.waitSame(s.region.boxes()...)
 	all := time.Since(begun)
 	w, n := s.away.wire().since(before), float64(s.records)
+	for i, b := range s.region.boxes() {
+		s.ReportMetric((b.cpu() - cpu[i]).Seconds(), strings.ReplaceAll(b.name, " ", "-")+"-cpu-s")
+	}
 	s.ReportMetric(ordered.Seconds(), "ordered-s")
 	s.ReportMetric(n/ordered.Seconds(), "ordered-records/s")
 	s.ReportMetric(confirmed.Seconds(), "confirmed-s")
