@@ -208,7 +208,7 @@ func (n *Node) live(ctx context.Context) error {
 	released := make(chan struct{})
 	err := n.start(ctx, r, parkingStable{n.stable, fail, released})
 	if err != nil || r.raft == nil {
-		_ = r.link.Close()
+		_ = r.link.Close() // err is the news
 		return err
 	}
 	n.running.Store(r)
@@ -225,7 +225,7 @@ func (n *Node) live(ctx context.Context) error {
 	}
 	close(r.dead)
 	lead.end()
-	_ = r.link.Close()
+	_ = r.link.Close() // what ended raft is the news; a link that is slow to close is not
 	n.signal()
 	return err
 }

@@ -34,7 +34,7 @@ type HubStatus struct {
 func (n *Node) Status() Status {
 	s := Status{Server: string(n.name), State: "starting", Size: n.o.Ledger.Head().Size}
 	s.Applied, _, _ = n.o.Ledger.Applied()
-	s.Last, _ = n.logs.LastIndex()
+	s.Last, _ = n.logs.LastIndex() // a view for people: 0 when it cannot be read, and Run says why
 	r := n.running.Load()
 	if r == nil {
 		if n.ran.Load() && isClosed(n.ended) {
