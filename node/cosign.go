@@ -18,7 +18,7 @@ import (
 // second root for a size: what it will sign is on disk before it signs.
 type cosigner struct {
 	n      *Node
-	region func() record.RegionID
+	ledger func() record.LedgerID
 	leads  func() bool
 
 	hurry chan struct{} // one slot: another hub may lead now
@@ -31,8 +31,8 @@ type cosigner struct {
 // openNotesMax bounds what a slow or silent majority can pile up.
 const openNotesMax = 16
 
-func newCosigner(n *Node, region func() record.RegionID, leads func() bool) *cosigner {
-	return &cosigner{n: n, region: region, leads: leads, hurry: make(chan struct{}, 1), open: map[record.TreeHead][]byte{}}
+func newCosigner(n *Node, ledger func() record.LedgerID, leads func() bool) *cosigner {
+	return &cosigner{n: n, ledger: ledger, leads: leads, hurry: make(chan struct{}, 1), open: map[record.TreeHead][]byte{}}
 }
 
 // note is what other hubs are told: the newest that this hub signed, and after a
@@ -133,7 +133,7 @@ func (c *cosigner) offered(from record.DeviceID, note []byte) error {
 var errSplitView = errors.New("another root for a size of this ledger")
 
 func (c *cosigner) takeLocked(note []byte) error {
-	cp, err := record.OpenCheckpoint(c.region(), note, c.n.hubs())
+	cp, err := record.OpenCheckpoint(c.ledger(), note, c.n.hubs())
 	if err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func (c *cosigner) joinLocked(head record.TreeHead, note []byte) []byte {
 	if !ok {
 		return note
 	}
-	merged, err := record.MergeCosignatures(c.region(), have, note, c.n.hubs())
+	merged, err := record.MergeCosignatures(c.ledger(), have, note, c.n.hubs())
 	if err != nil {
 		return note
 	}
@@ -203,12 +203,12 @@ func (c *cosigner) signLocked(head record.TreeHead, note []byte) error {
 	if err := c.n.store.PutSigned(head); err != nil {
 		return err
 	}
-	own, err := record.Cosign(c.region(), head, c.n.author.Key, c.n.o.Now().Unix())
+	own, err := record.Cosign(c.ledger(), head, c.n.author.Key, c.n.o.Now().Unix())
 	if err != nil {
 		return err
 	}
 	if note != nil {
-		if own, err = record.MergeCosignatures(c.region(), note, own, c.n.hubs()); err != nil {
+		if own, err = record.MergeCosignatures(c.ledger(), note, own, c.n.hubs()); err != nil {
 			return err
 		}
 	}
@@ -223,7 +223,7 @@ func (c *cosigner) mergeLocked(head record.TreeHead, note []byte) error {
 	if head.Size >= c.n.store.Signed().Size {
 		c.newest = note
 	}
-	if _, err := record.VerifyFinal(c.region(), note, c.n.hubs()); err != nil {
+	if _, err := record.VerifyFinal(c.ledger(), note, c.n.hubs()); err != nil {
 		return nil // not yet
 	}
 	if err := c.n.store.PutFinal(note, head); err != nil {

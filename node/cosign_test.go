@@ -49,7 +49,7 @@ func twoHubs(t *testing.T) (n *node.Node, region record.RegionID, second *seal.K
 // cosign is the second hub's note about a head.
 func cosign(t *testing.T, region record.RegionID, head record.TreeHead, k *seal.Keyring) []byte {
 	t.Helper()
-	note, err := record.Cosign(region, head, k.Signer(), time.Now().Unix())
+	note, err := record.Cosign(region.Ledger(1), head, k.Signer(), time.Now().Unix())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestALostCosignatureIsGivenAgain(t *testing.T) {
 	if err := c.Step(); err != nil {
 		t.Fatal(err)
 	}
-	cp, err := record.OpenCheckpoint(region, c.Note(), n.Store().Hubs())
+	cp, err := record.OpenCheckpoint(region.Ledger(1), c.Note(), n.Store().Hubs())
 	if err != nil || cp.Head != head {
 		t.Fatalf("note after the restart: %+v, %v; want one for %+v", cp.Head, err, head)
 	}
@@ -81,7 +81,7 @@ func TestALostCosignatureIsGivenAgain(t *testing.T) {
 		t.Errorf("final %+v, want %+v", final, head)
 	}
 	after := n.NewCosigner(false)
-	if _, err := record.VerifyFinal(region, after.Note(), n.Store().Hubs()); err != nil {
+	if _, err := record.VerifyFinal(region.Ledger(1), after.Note(), n.Store().Hubs()); err != nil {
 		t.Errorf("what others hear after another restart is not the final checkpoint: %v", err)
 	}
 }

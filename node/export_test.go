@@ -33,7 +33,7 @@ type Cosigner struct{ *cosigner }
 
 // NewCosigner starts with an empty memory, as after a crash.
 func (n *Node) NewCosigner(leads bool) Cosigner {
-	return Cosigner{newCosigner(n, func() record.RegionID { id, _ := n.box.RegionID(); return id }, func() bool { return leads })}
+	return Cosigner{newCosigner(n, n.ledgerID, func() bool { return leads })}
 }
 
 func (c Cosigner) Step() error                                     { return c.step() }

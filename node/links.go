@@ -55,7 +55,9 @@ func (l *links) run(ctx context.Context) error {
 func (l *links) sessionOptions(region record.RegionID) peersync.Options {
 	n := l.n
 	o := peersync.Options{Region: region, Device: n.author.Device, Role: n.box.Role, Software: Version, WantOrdered: !n.box.Role.Orders(), Hub: n.isHub,
-		Final:      func(note []byte) (record.Checkpoint, error) { return record.VerifyFinal(region, note, n.hubs()) },
+		Final: func(note []byte) (record.Checkpoint, error) {
+			return record.VerifyFinal(n.ledgerID(), note, n.hubs())
+		},
 		LocalFault: ownFault}
 	if l.order != nil {
 		o.Checkpoint, o.Note, o.PushPending = l.order.cosigner.offered, l.order.cosigner.note, l.order.wantsPending

@@ -39,7 +39,7 @@ func (n *Node) newOrdering(l *links) (*ordering, error) {
 			return nil, errors.Join(err, o.raft.Close())
 		}
 	}
-	o.cosigner = newCosigner(n, func() record.RegionID { id, _ := n.box.RegionID(); return id }, o.raft.IsLeader)
+	o.cosigner = newCosigner(n, n.ledgerID, o.raft.IsLeader)
 	l.order = o
 	return o, nil
 }

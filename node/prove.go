@@ -51,8 +51,7 @@ func (n *Node) Prove(text string) (Proved, error) {
 	if err != nil {
 		return Proved{}, err
 	}
-	region, _ := n.box.RegionID()
-	p, err := record.NewProof(region, device, &e, path, note, n.hubs())
+	p, err := record.NewProof(n.ledgerID(), device, &e, path, note, n.hubs())
 	if errors.Is(err, record.ErrNotFinal) {
 		return Proved{}, fmt.Errorf("record %s: the hubs of the region changed after its checkpoint: wait for the next one", rid.Short())
 	}

@@ -376,3 +376,13 @@ func (n *Node) loadSeed() error {
 }
 
 func expired(t time.Time, now time.Time) bool { return !now.Before(t) }
+
+// ledgerID is the region and the generation of its ledger that this box follows.
+func (n *Node) ledgerID() record.LedgerID {
+	id, _ := n.box.RegionID()
+	g, err := n.store.Generation()
+	if err != nil { // a damaged row: verification names it, and no checkpoint fits generation 0
+		return id.Ledger(0)
+	}
+	return id.Ledger(g)
+}

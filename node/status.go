@@ -220,8 +220,7 @@ func (n *Node) Verify(ctx context.Context, progress func(Progress)) (VerifyRepor
 		out.Damage = append(out.Damage, n.describeDamage(d))
 	}
 	if note, final, ok := n.store.Final(); ok {
-		region, _ := n.box.RegionID()
-		cp, err := record.VerifyFinal(region, note, n.hubs())
+		cp, err := record.VerifyFinal(n.ledgerID(), note, n.hubs())
 		if err != nil || cp.Head != final {
 			out.Damage = append(out.Damage, Damage{Where: fmt.Sprintf("checkpoint of size %d", final.Size), What: errors.Join(errors.New("its cosignatures do not hold"), err).Error()})
 		}
@@ -263,8 +262,7 @@ func (n *Node) SyncPage(ctx context.Context, s web.Session) (web.SyncPage, error
 		p.Faults = append(p.Faults, web.Fault{Code: "disk_full"})
 	}
 	if note, _, ok := n.store.Final(); ok {
-		region, _ := n.box.RegionID()
-		if cp, err := record.OpenCheckpoint(region, note, n.hubs()); err == nil {
+		if cp, err := record.OpenCheckpoint(n.ledgerID(), note, n.hubs()); err == nil {
 			p.Checkpoint = time.Unix(cp.Time, 0)
 		}
 	}

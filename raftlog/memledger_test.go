@@ -15,17 +15,18 @@ import (
 // memLedger is a ledger with pending records in memory. What was ordered after
 // the last Barrier may be lost by crash.
 type memLedger struct {
-	mu      sync.Mutex // guards what follows
-	epochs  map[record.EpochID]record.Epoch
-	members map[record.DeviceID]record.Member
-	heads   map[record.Feed]record.Head
-	ordered map[record.Position]uint64
-	last    map[record.CompartmentID]uint64
-	entries []record.Entry
-	edges   []record.Range // edge at each size
-	at      position
-	history []position // after each item
-	durable int        // of history
+	mu       sync.Mutex // guards what follows
+	epochs   map[record.EpochID]record.Epoch
+	members  map[record.DeviceID]record.Member
+	registry record.RegistryMap
+	heads    map[record.Feed]record.Head
+	ordered  map[record.Position]uint64
+	last     map[record.CompartmentID]uint64
+	entries  []record.Entry
+	edges    []record.Range // edge at each size
+	at       position
+	history  []position // after each item
+	durable  int        // of history
 
 	pending map[record.Position]record.Record
 	subs    map[chan struct{}]struct{}
@@ -39,7 +40,7 @@ type memLedger struct {
 type position struct{ index, term, size uint64 }
 
 func newMemLedger() *memLedger {
-	return &memLedger{epochs: map[record.EpochID]record.Epoch{}, members: map[record.DeviceID]record.Member{}, heads: map[record.Feed]record.Head{},
+	return &memLedger{epochs: map[record.EpochID]record.Epoch{}, members: map[record.DeviceID]record.Member{}, registry: record.RegistryMap{}, heads: map[record.Feed]record.Head{},
 		ordered: map[record.Position]uint64{}, last: map[record.CompartmentID]uint64{}, edges: []record.Range{{}}, history: []position{{}},
 		pending: map[record.Position]record.Record{}, subs: map[chan struct{}]struct{}{}}
 }
@@ -84,6 +85,8 @@ func (s memState) Ordered(p record.Position) (uint64, record.RID, bool, error) {
 
 func (s memState) CompartmentLast(c record.CompartmentID) (uint64, error) { return s.l.last[c], nil }
 
+func (s memState) Registry(key []byte) ([]byte, bool, error) { return s.l.registry.Registry(key) }
+
 func (l *memLedger) keepLocked(c record.Changes) {
 	for _, e := range c.Epochs {
 		l.epochs[e.ID] = e
@@ -91,6 +94,7 @@ func (l *memLedger) keepLocked(c record.Changes) {
 	for _, m := range c.Members {
 		l.members[m.Device] = m
 	}
+	l.registry.Take(c.Registry)
 	for _, e := range c.Entries {
 		pos := e.Record.Position()
 		l.ordered[pos] = e.Seq

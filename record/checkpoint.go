@@ -23,13 +23,26 @@ const (
 	algCosignatureV1   = 0x04
 )
 
-// Origin is the first line of every checkpoint of a region, and the start of its
+// LedgerID names one generation of a region's ledger. The first is 1; after a
+// majority of the hubs was lost for good, a reset begins the next one on the same
+// tree, and checkpoints of the generation before count no more.
+type LedgerID struct {
+	Region     RegionID
+	Generation uint64
+}
+
+// Ledger names a generation of the region's ledger.
+func (r RegionID) Ledger(generation uint64) LedgerID { return LedgerID{r, generation} }
+
+// Origin is the first line of every checkpoint of a ledger, and the start of its
 // hubs' key names (C2SP tlog-checkpoint).
-func Origin(r RegionID) string { return "healthpost/" + r.String()[:32] + "/g1" }
+func (l LedgerID) Origin() string {
+	return "healthpost/" + l.Region.String()[:32] + "/g" + strconv.FormatUint(l.Generation, 10)
+}
 
 // CheckpointText is the signed text: origin, size and root, a line each.
-func CheckpointText(r RegionID, h TreeHead) string {
-	return Origin(r) + "\n" + strconv.FormatUint(h.Size, 10) + "\n" + base64.StdEncoding.EncodeToString(h.Root[:]) + "\n"
+func CheckpointText(l LedgerID, h TreeHead) string {
+	return l.Origin() + "\n" + strconv.FormatUint(h.Size, 10) + "\n" + base64.StdEncoding.EncodeToString(h.Root[:]) + "\n"
 }
 
 // Checkpoint is a tree head of a region with the hubs that cosigned it.
@@ -42,32 +55,32 @@ type Checkpoint struct {
 
 // Cosign gives a note with one cosignature/v1 (C2SP tlog-cosignature) over the
 // head, at the time given in Unix seconds.
-func Cosign(r RegionID, h TreeHead, hub ed25519.PrivateKey, unixSeconds int64) ([]byte, error) {
+func Cosign(l LedgerID, h TreeHead, hub ed25519.PrivateKey, unixSeconds int64) ([]byte, error) {
 	id := DeviceID(hub.Public().(ed25519.PublicKey))
-	return note.Sign(&note.Note{Text: CheckpointText(r, h)}, cosigner{hubKey(r, id), hub, uint64(unixSeconds)})
+	return note.Sign(&note.Note{Text: CheckpointText(l, h)}, cosigner{hubKey(l, id), hub, uint64(unixSeconds)})
 }
 
 // MergeCosignatures joins the signature lines of two notes of one text, one line
 // a hub in the order of hubs. Where both have one of a hub, a's stays.
-func MergeCosignatures(r RegionID, a, b []byte, hubs []DeviceID) ([]byte, error) {
-	na, err := openNote(r, a, hubs)
+func MergeCosignatures(l LedgerID, a, b []byte, hubs []DeviceID) ([]byte, error) {
+	na, err := openNote(l, a, hubs)
 	if err != nil {
 		return nil, err
 	}
-	nb, err := openNote(r, b, hubs)
+	nb, err := openNote(l, b, hubs)
 	if err != nil {
 		return nil, err
 	}
 	if na.Text != nb.Text {
 		return nil, fmt.Errorf("joining cosignatures: the checkpoints differ")
 	}
-	if _, err := parseCheckpointText(r, na.Text); err != nil {
+	if _, err := parseCheckpointText(l, na.Text); err != nil {
 		return nil, err
 	}
 	merged := &note.Note{Text: na.Text}
 	for _, d := range hubs {
 		for _, s := range slices.Concat(na.Sigs, nb.Sigs) {
-			if hubKey(r, d).made(s) {
+			if hubKey(l, d).made(s) {
 				merged.Sigs = append(merged.Sigs, s)
 				break
 			}
@@ -76,14 +89,14 @@ func MergeCosignatures(r RegionID, a, b []byte, hubs []DeviceID) ([]byte, error)
 	return note.Sign(merged)
 }
 
-func openNote(r RegionID, msg []byte, hubs []DeviceID) (*note.Note, error) {
+func openNote(l LedgerID, msg []byte, hubs []DeviceID) (*note.Note, error) {
 	if len(msg) > checkpointBytesMax {
 		return nil, fmt.Errorf("reading checkpoint: %w: %d bytes", ErrMalformed, len(msg))
 	}
 	verifiers := make([]note.Verifier, 0, len(hubs))
 	for i, h := range hubs {
 		if !slices.Contains(hubs[:i], h) {
-			verifiers = append(verifiers, hubKey(r, h))
+			verifiers = append(verifiers, hubKey(l, h))
 		}
 	}
 	n, err := note.Open(msg, note.VerifierList(verifiers...))
@@ -95,18 +108,18 @@ func openNote(r RegionID, msg []byte, hubs []DeviceID) (*note.Note, error) {
 
 // OpenCheckpoint reads a note and keeps the cosignatures of the hubs given. It
 // refuses a note without any of them, of another region, or with other lines.
-func OpenCheckpoint(r RegionID, msg []byte, hubs []DeviceID) (Checkpoint, error) {
-	n, err := openNote(r, msg, hubs)
+func OpenCheckpoint(l LedgerID, msg []byte, hubs []DeviceID) (Checkpoint, error) {
+	n, err := openNote(l, msg, hubs)
 	if err != nil {
 		return Checkpoint{}, err
 	}
-	h, err := parseCheckpointText(r, n.Text)
+	h, err := parseCheckpointText(l, n.Text)
 	if err != nil {
 		return Checkpoint{}, err
 	}
 	c := Checkpoint{Head: h, Note: append([]byte(nil), msg...)}
 	for _, s := range n.Sigs {
-		i := slices.IndexFunc(hubs, func(d DeviceID) bool { return hubKey(r, d).made(s) })
+		i := slices.IndexFunc(hubs, func(d DeviceID) bool { return hubKey(l, d).made(s) })
 		if i >= 0 && !slices.Contains(c.Signers, hubs[i]) {
 			c.Signers = append(c.Signers, hubs[i])
 			c.Time = max(c.Time, cosignedAt(s))
@@ -125,8 +138,8 @@ func cosignedAt(s note.Signature) int64 {
 }
 
 // VerifyFinal is OpenCheckpoint with more than half of the hubs required.
-func VerifyFinal(r RegionID, msg []byte, hubs []DeviceID) (Checkpoint, error) {
-	c, err := OpenCheckpoint(r, msg, hubs)
+func VerifyFinal(l LedgerID, msg []byte, hubs []DeviceID) (Checkpoint, error) {
+	c, err := OpenCheckpoint(l, msg, hubs)
 	if err != nil {
 		return c, err
 	}
@@ -136,7 +149,7 @@ func VerifyFinal(r RegionID, msg []byte, hubs []DeviceID) (Checkpoint, error) {
 	return c, nil
 }
 
-func parseCheckpointText(r RegionID, text string) (TreeHead, error) {
+func parseCheckpointText(l LedgerID, text string) (TreeHead, error) {
 	bad := func(what string) (TreeHead, error) {
 		return TreeHead{}, fmt.Errorf("reading checkpoint: %w: %s", ErrMalformed, what)
 	}
@@ -144,7 +157,7 @@ func parseCheckpointText(r RegionID, text string) (TreeHead, error) {
 	if len(lines) != 4 || lines[3] != "" {
 		return bad("want origin, size and root")
 	}
-	if lines[0] != Origin(r) {
+	if lines[0] != l.Origin() {
 		return bad("another ledger's origin")
 	}
 	size, err := strconv.ParseUint(lines[1], 10, 63)
@@ -156,7 +169,7 @@ func parseCheckpointText(r RegionID, text string) (TreeHead, error) {
 		return bad("root")
 	}
 	h := TreeHead{Size: size, Root: Hash(root)}
-	if text != CheckpointText(r, h) { // base64 skips line ends
+	if text != CheckpointText(l, h) { // base64 skips line ends
 		return bad("not the text of its head")
 	}
 	return h, nil
@@ -169,8 +182,8 @@ type key struct {
 	pub  DeviceID
 }
 
-func hubKey(r RegionID, d DeviceID) key {
-	name := Origin(r) + "/hub-" + d.Short()
+func hubKey(l LedgerID, d DeviceID) key {
+	name := l.Origin() + "/hub-" + d.Short()
 	h := sha256.New()
 	h.Write([]byte(name))
 	h.Write([]byte{'\n', algCosignatureV1})

@@ -35,13 +35,13 @@ func cosigned(t testing.TB, h record.TreeHead, hubs ...*box) []byte {
 	t.Helper()
 	var out []byte
 	for _, b := range hubs {
-		n, err := record.Cosign(regionID, h, b.key, 1_768_435_200)
+		n, err := record.Cosign(regionID.Ledger(1), h, b.key, 1_768_435_200)
 		if err != nil {
 			t.Fatalf("cosigning: %v", err)
 		}
 		if out == nil {
 			out = n
-		} else if out, err = record.MergeCosignatures(regionID, out, n, ids(hubs)); err != nil {
+		} else if out, err = record.MergeCosignatures(regionID.Ledger(1), out, n, ids(hubs)); err != nil {
 			t.Fatalf("joining: %v", err)
 		}
 	}
@@ -58,26 +58,26 @@ func handSigned(name, text string, key ed25519.PrivateKey, seconds uint64) strin
 	return "— " + name + " " + base64.StdEncoding.EncodeToString(append(blob, sig...)) + "\n"
 }
 
-func hubName(b *box) string { return record.Origin(regionID) + "/hub-" + b.id.Short() }
+func hubName(b *box) string { return regionID.Ledger(1).Origin() + "/hub-" + b.id.Short() }
 
 func TestCheckpointText(t *testing.T) {
 	want := "healthpost/" + regionID.String()[:32] + "/g1\n1234\n" + base64.StdEncoding.EncodeToString(someHead.Root[:]) + "\n"
-	if got := record.CheckpointText(regionID, someHead); got != want {
+	if got := record.CheckpointText(regionID.Ledger(1), someHead); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
 // The lines are those of C2SP, byte for byte, made here a second time by hand.
 func TestCosignIsC2SP(t *testing.T) {
-	text := record.CheckpointText(regionID, someHead)
+	text := record.CheckpointText(regionID.Ledger(1), someHead)
 	hub := hubBoxes[0]
 	want := text + "\n" + handSigned(hubName(hub), text, hub.key, 1_768_435_200)
-	got, err := record.Cosign(regionID, someHead, hub.key, 1_768_435_200)
+	got, err := record.Cosign(regionID.Ledger(1), someHead, hub.key, 1_768_435_200)
 	if err != nil || string(got) != want {
 		t.Errorf("got %v\n%s\nwant\n%s", err, got, want)
 	}
 	both := text + "\n" + handSigned(hubName(hub), text, hub.key, 1_768_435_200) + handSigned(hubName(hubBoxes[1]), text, hubBoxes[1].key, 7)
-	if c, err := record.VerifyFinal(regionID, []byte(both), ids(hubBoxes)); err != nil || c.Head != someHead || len(c.Signers) != 2 || c.Time != 1_768_435_200 {
+	if c, err := record.VerifyFinal(regionID.Ledger(1), []byte(both), ids(hubBoxes)); err != nil || c.Head != someHead || len(c.Signers) != 2 || c.Time != 1_768_435_200 {
 		t.Errorf("written by hand: got %+v, %v", c, err)
 	}
 }
@@ -89,7 +89,7 @@ func TestMajority(t *testing.T) {
 		final  bool
 	}{{1, 1, true}, {2, 1, false}, {2, 2, true}, {3, 1, false}, {3, 2, true}, {3, 3, true}, {4, 2, false}, {4, 3, true}, {5, 2, false}, {5, 3, true}} {
 		msg := cosigned(t, someHead, five[:c.by]...)
-		got, err := record.VerifyFinal(regionID, msg, ids(five[:c.of]))
+		got, err := record.VerifyFinal(regionID.Ledger(1), msg, ids(five[:c.of]))
 		if c.final != (err == nil) || !c.final && !errors.Is(err, record.ErrNotFinal) {
 			t.Errorf("%d of %d: got error %v, want final %v", c.by, c.of, err, c.final)
 		}
@@ -97,13 +97,13 @@ func TestMajority(t *testing.T) {
 			t.Errorf("%d of %d: got %d signers of %v", c.by, c.of, len(got.Signers), got.Head)
 		}
 	}
-	if _, err := record.VerifyFinal(regionID, cosigned(t, someHead, hubBoxes...), nil); err == nil {
+	if _, err := record.VerifyFinal(regionID.Ledger(1), cosigned(t, someHead, hubBoxes...), nil); err == nil {
 		t.Error("final with no hub at all")
 	}
 }
 
 func TestNobodyCountsTwice(t *testing.T) {
-	text := record.CheckpointText(regionID, someHead)
+	text := record.CheckpointText(regionID.Ledger(1), someHead)
 	one := hubBoxes[0]
 	early, late := handSigned(hubName(one), text, one.key, 1), handSigned(hubName(one), text, one.key, 2)
 	for name, lines := range map[string]string{
@@ -113,27 +113,27 @@ func TestNobodyCountsTwice(t *testing.T) {
 		"with a stranger's line":         early + handSigned(hubName(newBox("x")), text, newBox("x").key, 1),
 		"with a line of an unknown kind": early + "— " + hubName(hubBoxes[1]) + " " + base64.StdEncoding.EncodeToString(append([]byte{1, 2, 3, 4}, make([]byte, 64)...)) + "\n",
 	} {
-		c, err := record.VerifyFinal(regionID, []byte(text+"\n"+lines), ids(hubBoxes))
+		c, err := record.VerifyFinal(regionID.Ledger(1), []byte(text+"\n"+lines), ids(hubBoxes))
 		if !errors.Is(err, record.ErrNotFinal) || len(c.Signers) != 1 {
 			t.Errorf("%s: got %d signers, %v, want one and ErrNotFinal", name, len(c.Signers), err)
 		}
 	}
 	// The list of hubs is ours, but naming one twice must not lower the bar.
 	twice := []record.DeviceID{one.id, one.id, hubBoxes[1].id}
-	if c, err := record.VerifyFinal(regionID, cosigned(t, someHead, one), twice); !errors.Is(err, record.ErrNotFinal) || len(c.Signers) != 1 {
+	if c, err := record.VerifyFinal(regionID.Ledger(1), cosigned(t, someHead, one), twice); !errors.Is(err, record.ErrNotFinal) || len(c.Signers) != 1 {
 		t.Errorf("a hub listed twice: got %d signers, %v", len(c.Signers), err)
 	}
 }
 
 func TestCheckpointRefused(t *testing.T) {
 	root := base64.StdEncoding.EncodeToString(someHead.Root[:])
-	origin := record.Origin(regionID)
+	origin := regionID.Ledger(1).Origin()
 	other := record.RegionID(sha256.Sum256([]byte("another region")))
 	for _, c := range []struct{ name, text string }{
-		{"another region's origin", record.CheckpointText(other, someHead)},
-		{"another generation", strings.Replace(record.CheckpointText(regionID, someHead), "/g1", "/g2", 1)},
-		{"an extension line", record.CheckpointText(regionID, someHead) + "more\n"},
-		{"an empty extension line", record.CheckpointText(regionID, someHead) + "\n"},
+		{"another region's origin", record.CheckpointText(other.Ledger(1), someHead)},
+		{"another generation", strings.Replace(record.CheckpointText(regionID.Ledger(1), someHead), "/g1", "/g2", 1)},
+		{"an extension line", record.CheckpointText(regionID.Ledger(1), someHead) + "more\n"},
+		{"an empty extension line", record.CheckpointText(regionID.Ledger(1), someHead) + "\n"},
 		{"no root", origin + "\n1234\n"},
 		{"no size", origin + "\n" + root + "\n"},
 		{"a sign", origin + "\n+1234\n" + root + "\n"},
@@ -156,10 +156,10 @@ func TestCheckpointRefused(t *testing.T) {
 			for _, b := range hubBoxes {
 				msg += handSigned(hubName(b), c.text, b.key, 5)
 			}
-			if got, err := record.VerifyFinal(regionID, []byte(msg), ids(hubBoxes)); !errors.Is(err, record.ErrMalformed) {
+			if got, err := record.VerifyFinal(regionID.Ledger(1), []byte(msg), ids(hubBoxes)); !errors.Is(err, record.ErrMalformed) {
 				t.Errorf("got %+v, %v, want ErrMalformed", got.Head, err)
 			}
-			if _, err := record.MergeCosignatures(regionID, []byte(msg), []byte(msg), ids(hubBoxes)); !errors.Is(err, record.ErrMalformed) {
+			if _, err := record.MergeCosignatures(regionID.Ledger(1), []byte(msg), []byte(msg), ids(hubBoxes)); !errors.Is(err, record.ErrMalformed) {
 				t.Errorf("joining: got %v, want ErrMalformed", err)
 			}
 		})
@@ -167,7 +167,7 @@ func TestCheckpointRefused(t *testing.T) {
 }
 
 func TestCosignatureRefused(t *testing.T) {
-	text := record.CheckpointText(regionID, someHead)
+	text := record.CheckpointText(regionID.Ledger(1), someHead)
 	hub := hubBoxes[0]
 	good := handSigned(hubName(hub), text, hub.key, 5)
 	plain := func() string { // a note signature, not a cosignature
@@ -184,18 +184,18 @@ func TestCosignatureRefused(t *testing.T) {
 		"a hub's name with another's key":  text + "\n" + handSigned(hubName(hub), text, hubBoxes[1].key, 5),
 		"the name of another region's hub": text + "\n" + handSigned("healthpost/x/g1/hub-"+hub.id.Short(), text, hub.key, 5),
 		"a plain note signature":           text + "\n" + plain,
-		"over another text":                record.CheckpointText(regionID, record.TreeHead{Size: 1235, Root: someHead.Root}) + "\n" + good,
+		"over another text":                record.CheckpointText(regionID.Ledger(1), record.TreeHead{Size: 1235, Root: someHead.Root}) + "\n" + good,
 		"a size swapped after signing":     strings.Replace(text, "1234", "1243", 1) + "\n" + good,
 		"the second of two is bad":         text + "\n" + good + handSigned(hubName(hubBoxes[1]), text+"x", hubBoxes[1].key, 5),
 		"more than 8 KiB":                  text + "\n" + good + "— example.org/x " + strings.Repeat("AAAA", 2100) + "\n",
 		"a carriage return in the root":    strings.Replace(text, "=", "\r=", 1) + "\n" + good,
 	} {
-		if c, err := record.OpenCheckpoint(regionID, []byte(msg), ids(hubBoxes)); err == nil {
+		if c, err := record.OpenCheckpoint(regionID.Ledger(1), []byte(msg), ids(hubBoxes)); err == nil {
 			t.Errorf("%s: accepted with %d signers", name, len(c.Signers))
 		}
 	}
 	full := text + "\n" + good + "— example.org/x " + strings.Repeat("AAAA", 1900) + "\n"
-	if _, err := record.OpenCheckpoint(regionID, []byte(full), ids(hubBoxes)); err != nil {
+	if _, err := record.OpenCheckpoint(regionID.Ledger(1), []byte(full), ids(hubBoxes)); err != nil {
 		t.Errorf("lines of witnesses that this region does not know: %v", err)
 	}
 }
@@ -206,7 +206,7 @@ func TestFlippedCheckpoint(t *testing.T) {
 		for bit := range 8 {
 			x := bytes.Clone(msg)
 			x[i] ^= 1 << bit
-			if c, err := record.VerifyFinal(regionID, x, ids(hubBoxes)); err == nil && c.Head != someHead {
+			if c, err := record.VerifyFinal(regionID.Ledger(1), x, ids(hubBoxes)); err == nil && c.Head != someHead {
 				t.Errorf("byte %d, bit %d: final at %v", i, bit, c.Head)
 			}
 		}
@@ -218,7 +218,7 @@ func TestMergeCosignatures(t *testing.T) {
 	hubs := ids(hubBoxes)
 	merge := func(a, b []byte) []byte {
 		t.Helper()
-		out, err := record.MergeCosignatures(regionID, a, b, hubs)
+		out, err := record.MergeCosignatures(regionID.Ledger(1), a, b, hubs)
 		if err != nil {
 			t.Fatalf("joining: %v", err)
 		}
@@ -228,19 +228,19 @@ func TestMergeCosignatures(t *testing.T) {
 	if !bytes.Equal(all, merge(three, merge(two, one))) || !bytes.Equal(all, merge(all, all)) || !bytes.Equal(all, merge(all, two)) {
 		t.Errorf("the order of joining shows")
 	}
-	c, err := record.VerifyFinal(regionID, all, hubs)
+	c, err := record.VerifyFinal(regionID.Ledger(1), all, hubs)
 	if err != nil || len(c.Signers) != 3 {
 		t.Errorf("got %d signers, %v", len(c.Signers), err)
 	}
 	other := cosigned(t, record.TreeHead{Size: 1234, Root: record.EmptyRoot}, hubBoxes[1])
-	if _, err := record.MergeCosignatures(regionID, one, other, hubs); err == nil {
+	if _, err := record.MergeCosignatures(regionID.Ledger(1), one, other, hubs); err == nil {
 		t.Error("two roots of one size were joined")
 	}
-	if _, err := record.MergeCosignatures(regionID, one, []byte("noise"), hubs); err == nil {
+	if _, err := record.MergeCosignatures(regionID.Ledger(1), one, []byte("noise"), hubs); err == nil {
 		t.Error("noise was joined")
 	}
 	var unverified *note.UnverifiedNoteError
-	if _, err := record.MergeCosignatures(regionID, one, two, hubs[:1]); !errors.As(err, &unverified) {
+	if _, err := record.MergeCosignatures(regionID.Ledger(1), one, two, hubs[:1]); !errors.As(err, &unverified) {
 		t.Errorf("a line of a stranger alone: got %v", err)
 	}
 }

@@ -176,18 +176,18 @@ func FuzzOpenCheckpoint(f *testing.F) {
 	f.Add(cosigned(f, someHead, hubBoxes...))
 	f.Add(cosigned(f, record.TreeHead{Root: record.EmptyRoot}, hubBoxes[0]))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := record.OpenCheckpoint(regionID, b, hubs)
+		c, err := record.OpenCheckpoint(regionID.Ledger(1), b, hubs)
 		if err != nil {
 			return
 		}
-		if len(c.Signers) == 0 || len(c.Signers) > len(hubs) || !bytes.HasPrefix(b, []byte(record.CheckpointText(regionID, c.Head)+"\n")) {
+		if len(c.Signers) == 0 || len(c.Signers) > len(hubs) || !bytes.HasPrefix(b, []byte(record.CheckpointText(regionID.Ledger(1), c.Head)+"\n")) {
 			t.Errorf("got %d signers of %v", len(c.Signers), c.Head)
 		}
-		merged, err := record.MergeCosignatures(regionID, b, b, hubs)
+		merged, err := record.MergeCosignatures(regionID.Ledger(1), b, b, hubs)
 		if err != nil {
 			t.Fatalf("joining it with itself: %v", err)
 		}
-		if again, err := record.OpenCheckpoint(regionID, merged, hubs); err != nil || again.Head != c.Head || len(again.Signers) != len(c.Signers) {
+		if again, err := record.OpenCheckpoint(regionID.Ledger(1), merged, hubs); err != nil || again.Head != c.Head || len(again.Signers) != len(c.Signers) {
 			t.Errorf("joined with itself: got %+v, %v", again.Head, err)
 		}
 	})

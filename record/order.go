@@ -44,6 +44,8 @@ type State interface {
 	Ordered(Position) (seq uint64, rid RID, ok bool, err error)
 	// CompartmentLast is seq+1 of the compartment's last entry, 0 for none.
 	CompartmentLast(CompartmentID) (uint64, error)
+	// Registry is a row that Changes.Registry wrote.
+	Registry(key []byte) (value []byte, ok bool, err error)
 }
 
 // Verdict is what ordering says of one record. Only Ordered makes an entry.
@@ -123,9 +125,10 @@ type placed struct {
 
 // Changes is what a run of Add did, in order.
 type Changes struct {
-	Entries []Entry
-	Epochs  []Epoch  // opened
-	Members []Member // added or changed, last value wins
+	Entries  []Entry
+	Epochs   []Epoch       // opened
+	Members  []Member      // added or changed, last value wins
+	Registry []RegistryRow // last value wins
 }
 
 // NewOrderer starts at the state's last entry, which must not move while the

@@ -577,6 +577,13 @@ func (s brokenState) CompartmentLast(c record.CompartmentID) (uint64, error) {
 	return s.State.CompartmentLast(c)
 }
 
+func (s brokenState) Registry(key []byte) ([]byte, bool, error) {
+	if s.broken() {
+		return nil, false, errDisk
+	}
+	return s.State.Registry(key)
+}
+
 // An unreadable state is never taken for a verdict, and leaves nothing behind.
 func TestUnreadableStateDecidesNothing(t *testing.T) {
 	for _, c := range orderCases {

@@ -55,12 +55,12 @@ const (
 // NewProof joins an entry, its inclusion path in the tree of a final checkpoint
 // and as many of the checkpoint's cosignatures as a majority of the hubs needs.
 // It gives no proof that it could not verify itself.
-func NewProof(r RegionID, device DeviceID, e *Entry, path []Hash, checkpoint []byte, hubs []DeviceID) (Proof, error) {
-	n, err := openNote(r, checkpoint, hubs)
+func NewProof(l LedgerID, device DeviceID, e *Entry, path []Hash, checkpoint []byte, hubs []DeviceID) (Proof, error) {
+	n, err := openNote(l, checkpoint, hubs)
 	if err != nil {
 		return Proof{}, err
 	}
-	head, err := parseCheckpointText(r, n.Text)
+	head, err := parseCheckpointText(l, n.Text)
 	if err != nil {
 		return Proof{}, err
 	}
@@ -78,7 +78,7 @@ func NewProof(r RegionID, device DeviceID, e *Entry, path []Hash, checkpoint []b
 	if err := p.check(); err != nil {
 		return Proof{}, err
 	}
-	_, _, err = p.Verify(r, hubs)
+	_, _, err = p.Verify(l, hubs)
 	return p, err
 }
 
@@ -252,7 +252,7 @@ func (c *proofCursor) length(most uint64) int {
 // hubs must have cosigned, and checks that a majority of the hubs given did, each
 // cosignature in the proof being by one of them; and that Device signed the
 // record. Errors wrap ErrNotProven, or ErrMalformed for a proof that no file has.
-func (p Proof) Verify(region RegionID, hubs []DeviceID) (Entry, Checkpoint, error) {
+func (p Proof) Verify(ledger LedgerID, hubs []DeviceID) (Entry, Checkpoint, error) {
 	if err := p.check(); err != nil {
 		return Entry{}, Checkpoint{}, err
 	}
@@ -260,11 +260,11 @@ func (p Proof) Verify(region RegionID, hubs []DeviceID) (Entry, Checkpoint, erro
 		return Entry{}, Checkpoint{}, fmt.Errorf("%w: %w", ErrNotProven, err)
 	}
 	head := TreeHead{p.Size, rootOf(p.Seq, p.Size, LeafHash(p.Leaf), p.Hashes)}
-	msg, err := p.note(region, head, hubs)
+	msg, err := p.note(ledger, head, hubs)
 	if err != nil {
 		return not(err)
 	}
-	cp, err := VerifyFinal(region, msg, hubs)
+	cp, err := VerifyFinal(ledger, msg, hubs)
 	if err != nil {
 		return not(err)
 	}
@@ -280,15 +280,15 @@ func (p Proof) Verify(region RegionID, hubs []DeviceID) (Entry, Checkpoint, erro
 
 // note is the C2SP signed note that the proof stands for. Every cosignature must
 // be by a hub given: one that nobody checks could be anything.
-func (p *Proof) note(region RegionID, head TreeHead, hubs []DeviceID) ([]byte, error) {
-	msg := []byte(CheckpointText(region, head) + "\n")
+func (p *Proof) note(ledger LedgerID, head TreeHead, hubs []DeviceID) ([]byte, error) {
+	msg := []byte(CheckpointText(ledger, head) + "\n")
 	for i := range p.Cosignatures {
 		c := &p.Cosignatures[i]
-		at := slices.IndexFunc(hubs, func(d DeviceID) bool { return hubKey(region, d).hash == c.KeyID })
+		at := slices.IndexFunc(hubs, func(d DeviceID) bool { return hubKey(ledger, d).hash == c.KeyID })
 		if at < 0 {
 			return nil, errors.New("a cosignature by a key (" + strconv.FormatUint(uint64(c.KeyID), 16) + ") that is none of the region's hubs")
 		}
-		msg = append(msg, "— "+hubKey(region, hubs[at]).name+" "+base64.StdEncoding.EncodeToString(c.appendTo(nil))+"\n"...)
+		msg = append(msg, "— "+hubKey(ledger, hubs[at]).name+" "+base64.StdEncoding.EncodeToString(c.appendTo(nil))+"\n"...)
 	}
 	return msg, nil
 }

@@ -41,9 +41,9 @@ func (g *proven) checkpoint(t testing.TB, by ...*box) []byte {
 	t.Helper()
 	var out []byte
 	for _, b := range by {
-		n, err := record.Cosign(g.id, g.head(), b.key, proofSeconds)
+		n, err := record.Cosign(g.id.Ledger(1), g.head(), b.key, proofSeconds)
 		if err == nil && out != nil {
-			n, err = record.MergeCosignatures(g.id, out, n, g.hubIDs())
+			n, err = record.MergeCosignatures(g.id.Ledger(1), out, n, g.hubIDs())
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -60,7 +60,7 @@ func (g *proven) author(e *record.Entry) record.DeviceID {
 func (g *proven) prove(t testing.TB, seq uint64) record.Proof {
 	t.Helper()
 	e := &g.entries[seq]
-	p, err := record.NewProof(g.id, g.author(e), e, g.tree.inclusion(t, int64(g.Size()), int64(seq)), g.checkpoint(t, g.hubs[:]...), g.hubIDs())
+	p, err := record.NewProof(g.id.Ledger(1), g.author(e), e, g.tree.inclusion(t, int64(g.Size()), int64(seq)), g.checkpoint(t, g.hubs[:]...), g.hubIDs())
 	if err != nil {
 		t.Fatalf("proving entry %d: %v", seq, err)
 	}
@@ -73,7 +73,7 @@ func hold(b []byte, region record.RegionID, hubs []record.DeviceID) error {
 	if err != nil {
 		return err
 	}
-	_, _, err = p.Verify(region, hubs)
+	_, _, err = p.Verify(region.Ledger(1), hubs)
 	return err
 }
 
@@ -87,7 +87,7 @@ func TestProofHolds(t *testing.T) {
 		if err != nil || !bytes.Equal(record.EncodeProof(&p), file) {
 			t.Fatalf("entry %d: %v, or other bytes back", seq, err)
 		}
-		e, cp, err := p.Verify(g.id, g.hubIDs())
+		e, cp, err := p.Verify(g.id.Ledger(1), g.hubIDs())
 		if err != nil {
 			t.Fatalf("entry %d: %v", seq, err)
 		}
@@ -98,7 +98,7 @@ func TestProofHolds(t *testing.T) {
 			t.Errorf("entry %d: got %d signers of %v at %d, want the fewest that are a majority", seq, len(cp.Signers), cp.Head, cp.Time)
 		}
 		// The checkpoint it stands for is a C2SP note like any other.
-		if again, err := record.VerifyFinal(g.id, cp.Note, g.hubIDs()); err != nil || again.Head != g.head() {
+		if again, err := record.VerifyFinal(g.id.Ledger(1), cp.Note, g.hubIDs()); err != nil || again.Head != g.head() {
 			t.Errorf("entry %d: its checkpoint: %v", seq, err)
 		}
 	}
@@ -113,17 +113,23 @@ func TestNewProofRefuses(t *testing.T) {
 	moved.Seq = 8
 	for name, make := range map[string]func() (record.Proof, error){
 		"one hub of three": func() (record.Proof, error) {
-			return record.NewProof(g.id, g.author(e), e, path, g.checkpoint(t, g.hubs[0]), g.hubIDs())
+			return record.NewProof(g.id.Ledger(1), g.author(e), e, path, g.checkpoint(t, g.hubs[0]), g.hubIDs())
 		},
 		"another author": func() (record.Proof, error) {
-			return record.NewProof(g.id, g.hubs[0].id, e, path, all, g.hubIDs())
+			return record.NewProof(g.id.Ledger(1), g.hubs[0].id, e, path, all, g.hubIDs())
 		},
-		"another place": func() (record.Proof, error) { return record.NewProof(g.id, g.author(e), &moved, path, all, g.hubIDs()) },
-		"a short path":  func() (record.Proof, error) { return record.NewProof(g.id, g.author(e), e, path[1:], all, g.hubIDs()) },
+		"another place": func() (record.Proof, error) {
+			return record.NewProof(g.id.Ledger(1), g.author(e), &moved, path, all, g.hubIDs())
+		},
+		"a short path": func() (record.Proof, error) {
+			return record.NewProof(g.id.Ledger(1), g.author(e), e, path[1:], all, g.hubIDs())
+		},
 		"other hubs": func() (record.Proof, error) {
-			return record.NewProof(g.id, g.author(e), e, path, all, ids([]*box{newBox("x")}))
+			return record.NewProof(g.id.Ledger(1), g.author(e), e, path, all, ids([]*box{newBox("x")}))
 		},
-		"another region": func() (record.Proof, error) { return record.NewProof(regionID, g.author(e), e, path, all, g.hubIDs()) },
+		"another region": func() (record.Proof, error) {
+			return record.NewProof(regionID.Ledger(1), g.author(e), e, path, all, g.hubIDs())
+		},
 	} {
 		if _, err := make(); err == nil {
 			t.Errorf("%s: a proof was made", name)
@@ -149,7 +155,7 @@ func TestProofPathLikeTlog(t *testing.T) {
 			head := s.head(t, size)
 			p := record.Proof{Seq: uint64(seq), Size: uint64(size), Device: g.author(&g.entries[9]), Leaf: leaf, Hashes: s.inclusion(t, size, seq)}
 			p.Cosignatures = []record.Cosignature{cosignature(t, g.id, head, g.hubs[0])}
-			if _, cp, err := p.Verify(g.id, g.hubIDs()[:1]); err != nil || cp.Head != head {
+			if _, cp, err := p.Verify(g.id.Ledger(1), g.hubIDs()[:1]); err != nil || cp.Head != head {
 				t.Fatalf("entry %d of %d: got %v, %v", seq, size, cp.Head, err)
 			}
 		}
@@ -159,7 +165,7 @@ func TestProofPathLikeTlog(t *testing.T) {
 // cosignature is one hub's, taken from the blob of its note.
 func cosignature(t testing.TB, region record.RegionID, h record.TreeHead, by *box) record.Cosignature {
 	t.Helper()
-	msg, err := record.Cosign(region, h, by.key, proofSeconds)
+	msg, err := record.Cosign(region.Ledger(1), h, by.key, proofSeconds)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +200,7 @@ func TestProofSize(t *testing.T) {
 	if err := record.VerifyInclusion(head, seq, record.LeafHash(e.EncodeLeaf()), path); err != nil {
 		t.Fatal(err)
 	}
-	p, err := record.NewProof(regionID, c.id, &e, path, cosigned(t, head, hubs...), ids(hubs))
+	p, err := record.NewProof(regionID.Ledger(1), c.id, &e, path, cosigned(t, head, hubs...), ids(hubs))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +220,7 @@ func (g *proven) refuses(t *testing.T, spoiled map[string]func(p *record.Proof))
 	for name, spoil := range spoiled {
 		p := g.prove(t, 9)
 		spoil(&p)
-		if _, _, err := p.Verify(g.id, g.hubIDs()); !errors.Is(err, record.ErrNotProven) && !errors.Is(err, record.ErrMalformed) {
+		if _, _, err := p.Verify(g.id.Ledger(1), g.hubIDs()); !errors.Is(err, record.ErrNotProven) && !errors.Is(err, record.ErrMalformed) {
 			t.Errorf("%s: got %v", name, err)
 		}
 		if err := hold(record.EncodeProof(&p), g.id, g.hubIDs()); err == nil {
@@ -289,7 +295,7 @@ func TestProofKeysRefused(t *testing.T) {
 		"two of the hubs replaced": {g.id, append(others[:2:2], g.hubIDs()[0])},
 		"hubs listed twice":        {g.id, append(g.hubIDs(), g.hubIDs()...)},
 	} {
-		if _, _, err := p.Verify(c.region, c.hubs); !errors.Is(err, record.ErrNotProven) {
+		if _, _, err := p.Verify(c.region.Ledger(1), c.hubs); !errors.Is(err, record.ErrNotProven) {
 			t.Errorf("%s: got %v, want ErrNotProven", name, err)
 		}
 	}
@@ -378,7 +384,7 @@ func FuzzDecodeProof(f *testing.F) {
 		if !bytes.Equal(record.EncodeProof(&p), b) {
 			t.Errorf("got %x back", record.EncodeProof(&p))
 		}
-		if _, _, err := p.Verify(g.id, g.hubIDs()); err == nil && !known[string(b)] {
+		if _, _, err := p.Verify(g.id.Ledger(1), g.hubIDs()); err == nil && !known[string(b)] {
 			t.Errorf("a proof that nobody made holds: %x", b)
 		}
 	})
@@ -414,7 +420,7 @@ func makeProofVectors(t *testing.T) proofVectors {
 	}
 	for seq := range g.Size() {
 		p := g.prove(t, seq)
-		e, cp, err := p.Verify(g.id, g.hubIDs())
+		e, cp, err := p.Verify(g.id.Ledger(1), g.hubIDs())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -148,17 +148,18 @@ func mustMarshal(v any) []byte {
 
 // ledger is the smallest record.State: what a store keeps, in memory.
 type ledger struct {
-	entries []record.Entry
-	tree    record.Range
-	epochs  map[record.EpochID]record.Epoch
-	members map[record.DeviceID]record.Member
-	heads   map[record.Feed]record.Head
-	placed  map[record.Position]uint64
-	last    map[record.CompartmentID]uint64
+	entries  []record.Entry
+	tree     record.Range
+	epochs   map[record.EpochID]record.Epoch
+	members  map[record.DeviceID]record.Member
+	registry record.RegistryMap
+	heads    map[record.Feed]record.Head
+	placed   map[record.Position]uint64
+	last     map[record.CompartmentID]uint64
 }
 
 func newLedger() *ledger {
-	return &ledger{epochs: map[record.EpochID]record.Epoch{}, members: map[record.DeviceID]record.Member{}, heads: map[record.Feed]record.Head{},
+	return &ledger{epochs: map[record.EpochID]record.Epoch{}, members: map[record.DeviceID]record.Member{}, registry: record.RegistryMap{}, heads: map[record.Feed]record.Head{},
 		placed: map[record.Position]uint64{}, last: map[record.CompartmentID]uint64{}}
 }
 
@@ -199,6 +200,8 @@ func (l *ledger) Ordered(p record.Position) (uint64, record.RID, bool, error) {
 
 func (l *ledger) CompartmentLast(c record.CompartmentID) (uint64, error) { return l.last[c], nil }
 
+func (l *ledger) Registry(key []byte) ([]byte, bool, error) { return l.registry.Registry(key) }
+
 // commit stores what an Orderer did.
 func (l *ledger) commit(c record.Changes) {
 	for _, e := range c.Entries {
@@ -219,6 +222,7 @@ func (l *ledger) commit(c record.Changes) {
 	for _, m := range c.Members {
 		l.members[m.Device] = m
 	}
+	l.registry.Take(c.Registry)
 }
 
 // order applies one batch.

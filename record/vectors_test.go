@@ -305,9 +305,9 @@ func makeCheckpointVectors(t *testing.T, g *region, hubs []*box) []checkpointVec
 	}
 	var msg []byte
 	for i, h := range hubs {
-		n, err := record.Cosign(g.id, g.head(), h.key, v.Seconds)
+		n, err := record.Cosign(g.id.Ledger(1), g.head(), h.key, v.Seconds)
 		if err == nil && i > 0 {
-			n, err = record.MergeCosignatures(g.id, msg, n, hubIDs)
+			n, err = record.MergeCosignatures(g.id.Ledger(1), msg, n, hubIDs)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -440,7 +440,7 @@ func verifyReadVectors(t *testing.T, v vectors, l *ledger) {
 		for _, h := range c.Hubs {
 			hubs = append(hubs, record.DeviceID(h))
 		}
-		got, err := record.VerifyFinal(record.RegionID(c.Region), []byte(c.Note), hubs)
+		got, err := record.VerifyFinal(record.RegionID(c.Region).Ledger(1), []byte(c.Note), hubs)
 		if (err == nil) != c.Final || len(got.Signers) != c.Signers || got.Head != l.head() || got.Head.Root != record.Hash(c.Root) {
 			t.Errorf("checkpoint %d: got %d signers of %v, %v", i, len(got.Signers), got.Head, err)
 		}

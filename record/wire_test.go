@@ -309,7 +309,7 @@ func TestHostileFramesAllocateLittle(t *testing.T) {
 			record.DecodeBatch(b)
 			record.DecodeHeader(b)
 			record.DecodeCore(b)
-			record.OpenCheckpoint(g.id, b, g.hubIDs())
+			record.OpenCheckpoint(g.id.Ledger(1), b, g.hubIDs())
 		})
 		if limit := uint64(512<<10 + 100*len(b)); spent > limit {
 			t.Fatalf("seed %d: %d bytes of input took %d bytes of memory, want at most %d: %x", seed, len(b), spent, limit, b[:min(len(b), 64)])

@@ -46,6 +46,7 @@
 //	w epoch lane               feed holds something pending
 //	g epoch                    epoch: device, rid of the opening record, its seq
 //	d device                   member
+//	n key                      registry row of the ordering rules
 //	s compartment seq          entries of a compartment
 //	u compartment position     pending records of a compartment
 //	l compartment              seq+1 of its last entry

@@ -15,6 +15,8 @@ func (l lookup) Member(d record.DeviceID) (record.Member, bool, error) {
 	return m, ok, nil
 }
 
+func (l lookup) Registry(key []byte) ([]byte, bool, error) { return l.get(keyRegistry(key)) }
+
 // epoch gives what is known of an epoch, ordered or pending.
 func (l lookup) epoch(id record.EpochID) (epochRow, bool, error) {
 	key := keyEpoch(id)

@@ -127,6 +127,13 @@ func (t *tx) applyMembers(c *record.Changes) error {
 	if len(c.Members) > 0 {
 		t.next.members = t.next.members.with(c.Members)
 	}
+	for _, r := range c.Registry {
+		if r.Value == nil {
+			t.unset(keyRegistry(r.Key))
+			continue
+		}
+		t.put(keyRegistry(r.Key), r.Value)
+	}
 	return nil
 }
 

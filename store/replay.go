@@ -10,10 +10,12 @@ type replayState struct {
 	members map[record.DeviceID]record.Member
 	heads   map[record.Feed]record.Head
 	last    map[record.CompartmentID]uint64
+	record.RegistryMap
 }
 
 func newReplayState() *replayState {
-	return &replayState{epochs: map[record.EpochID]record.Epoch{}, members: map[record.DeviceID]record.Member{}, heads: map[record.Feed]record.Head{}, last: map[record.CompartmentID]uint64{}}
+	return &replayState{epochs: map[record.EpochID]record.Epoch{}, members: map[record.DeviceID]record.Member{}, heads: map[record.Feed]record.Head{}, last: map[record.CompartmentID]uint64{},
+		RegistryMap: record.RegistryMap{}}
 }
 
 // skip takes in what an Orderer made.
@@ -24,6 +26,7 @@ func (m *replayState) skip(o *record.Orderer) {
 	for _, x := range o.Changes.Members {
 		m.members[x.Device] = x
 	}
+	m.Take(o.Changes.Registry)
 	for i := range o.Changes.Entries {
 		m.force(&o.Changes.Entries[i])
 	}

@@ -19,6 +19,7 @@ const (
 	pWork      = 'w'
 	pEpoch     = 'g'
 	pMember    = 'd'
+	pRegistry  = 'n'
 	pScope     = 's'
 	pScopeOpen = 'u'
 	pScopeLast = 'l'
@@ -62,6 +63,8 @@ func keyIndexRID(r record.RID) []byte { return append([]byte{pRID}, r[:16]...) }
 func keyEpoch(e record.EpochID) []byte { return append([]byte{pEpoch}, e[:]...) }
 
 func keyMember(d record.DeviceID) []byte { return append([]byte{pMember}, d[:]...) }
+
+func keyRegistry(key []byte) []byte { return append([]byte{pRegistry}, key...) }
 
 func keyOwn(d record.DeviceID) []byte { return append([]byte("mown"), d[:]...) }
 

@@ -170,5 +170,27 @@ func (x State) CompartmentLast(c record.CompartmentID) (n uint64, err error) {
 	return n, err
 }
 
+// Registry implements record.State.
+func (x State) Registry(key []byte) (value []byte, ok bool, err error) {
+	err = x.read(func(l lookup) error { value, ok, err = l.Registry(key); return err })
+	return value, ok, err
+}
+
 // Held implements record.Holder: a pending or ordered record with its body.
 func (x State) Held(p record.Position) (record.Record, bool, error) { return x.s.Held(p) }
+
+// ScanRegistry calls f for the registry rows whose keys begin with prefix, in key
+// order, until f returns false.
+func (s *Store) ScanRegistry(prefix []byte, f func(key, value []byte) bool) error {
+	v, err := s.view()
+	if err != nil {
+		return err
+	}
+	defer v.close(s)
+	return v.scan(keyRegistry(prefix), nil, false, func(key, value []byte) (bool, error) {
+		return f(key[1:], value), nil
+	})
+}
+
+// Generation is the ledger's: 1 until a reset.
+func (s *Store) Generation() (uint64, error) { return record.GenerationOf(State{s}) }

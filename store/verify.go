@@ -506,7 +506,7 @@ func (v *verifier) arrivals() error {
 
 // otherRows reads every row of every kind, the tag included.
 func (v *verifier) otherRows() error {
-	for _, prefix := range []byte{pEntry, pBody, pPosition, pRID, pFeed, pEpoch, pMember, pScope, pScopeOpen, pScopeLast, pTile, pAck, pMeta, pRow, pKV} {
+	for _, prefix := range []byte{pEntry, pBody, pPosition, pRID, pFeed, pEpoch, pMember, pRegistry, pScope, pScopeOpen, pScopeLast, pTile, pAck, pMeta, pRow, pKV} {
 		if err := v.scan(prefix, func(_, _ []byte) error { return nil }); err != nil {
 			return err
 		}

@@ -146,7 +146,7 @@ func TestCheckpointsRefused(t *testing.T) {
 	// A hub that signs another root for a size that the clinic has.
 	had := c.Head()
 	had.Root[3] ^= 1
-	note, err := record.Cosign(w.region, had, w.hubKey, 1)
+	note, err := record.Cosign(w.region.Ledger(1), had, w.hubKey, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestCheckpointsRefused(t *testing.T) {
 		t.Errorf("two roots for one size: %v, want ErrFork", err)
 	}
 	// Somebody else's signature decides nothing.
-	note, err = record.Cosign(w.region, record.TreeHead{Size: 99}, deviceKey(5, 'x'), 1)
+	note, err = record.Cosign(w.region.Ledger(1), record.TreeHead{Size: 99}, deviceKey(5, 'x'), 1)
 	if err != nil {
 		t.Fatal(err)
 	}

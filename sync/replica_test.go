@@ -29,11 +29,12 @@ type memory struct {
 	roots   []record.Hash
 	edge    record.Range
 
-	epochs  map[record.EpochID]record.Epoch
-	members map[record.DeviceID]record.Member
-	heads   map[record.Feed]record.Head
-	ordered map[record.Position]uint64
-	last    map[record.CompartmentID]uint64
+	epochs   map[record.EpochID]record.Epoch
+	members  map[record.DeviceID]record.Member
+	registry record.RegistryMap
+	heads    map[record.Feed]record.Head
+	ordered  map[record.Position]uint64
+	last     map[record.CompartmentID]uint64
 
 	opening map[record.EpochID]record.Record // pending
 	pending map[record.Feed][]record.Record  // contiguous from the ordered head
@@ -49,7 +50,7 @@ type memory struct {
 }
 
 func newMemory(self record.DeviceID) *memory {
-	return &memory{self: self, roots: []record.Hash{record.EmptyRoot}, epochs: map[record.EpochID]record.Epoch{}, members: map[record.DeviceID]record.Member{},
+	return &memory{self: self, roots: []record.Hash{record.EmptyRoot}, epochs: map[record.EpochID]record.Epoch{}, members: map[record.DeviceID]record.Member{}, registry: record.RegistryMap{},
 		heads: map[record.Feed]record.Head{}, ordered: map[record.Position]uint64{}, last: map[record.CompartmentID]uint64{},
 		opening: map[record.EpochID]record.Record{}, pending: map[record.Feed][]record.Record{}, acked: map[record.DeviceID]map[record.Feed]uint64{},
 		refused: map[record.RID]peersync.Refusal{}, subs: map[int]chan struct{}{}}
@@ -88,6 +89,7 @@ func (s state) Ordered(p record.Position) (uint64, record.RID, bool, error) {
 	return seq, s.m.entries[seq].Record.RID(), true, nil
 }
 func (s state) CompartmentLast(c record.CompartmentID) (uint64, error) { return s.m.last[c], nil }
+func (s state) Registry(key []byte) ([]byte, bool, error)              { return s.m.registry.Registry(key) }
 
 func (m *memory) Head() record.TreeHead {
 	m.mu.Lock()
@@ -530,6 +532,7 @@ func (m *memory) applyLocked(o *record.Orderer) {
 	for _, x := range o.Changes.Members {
 		m.members[x.Device] = x
 	}
+	m.registry.Take(o.Changes.Registry)
 	m.changedLocked()
 }
 

@@ -93,7 +93,7 @@ func (w *world) copyFounding(m *memory) error {
 func (w *world) checkpoint() {
 	w.t.Helper()
 	head := w.hub.Head()
-	note, err := record.Cosign(w.region, head, w.hubKey, w.now)
+	note, err := record.Cosign(w.region.Ledger(1), head, w.hubKey, w.now)
 	if err == nil {
 		err = w.hub.PutFinal(note, head)
 	}
@@ -125,7 +125,7 @@ func (w *world) save(c *clinic, lane record.Lane, n int) {
 }
 
 func (w *world) final(note []byte) (record.Checkpoint, error) {
-	return record.VerifyFinal(w.region, note, []record.DeviceID{w.hub.self})
+	return record.VerifyFinal(w.region.Ledger(1), note, []record.DeviceID{w.hub.self})
 }
 
 var errLocal = errors.New("disk")

@@ -156,7 +156,7 @@ func checkProof(file, keysFile string) (checkedProof, error) {
 	if err != nil {
 		return checkedProof{}, err
 	}
-	e, cp, err := p.Verify(region, hubs)
+	e, cp, err := p.Verify(region.Ledger(1), hubs)
 	if err != nil {
 		return checkedProof{}, err
 	}

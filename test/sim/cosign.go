@@ -29,9 +29,9 @@ func (w *world) hubIDs() []record.DeviceID {
 }
 
 func (w *world) verifyFinal(note []byte) (record.Checkpoint, error) {
-	cp, err := record.VerifyFinal(w.region, note, w.hubIDs())
+	cp, err := record.VerifyFinal(w.region.Ledger(1), note, w.hubIDs())
 	if err != nil && w.o.Hooks.OneIsMajority {
-		if any, openErr := record.OpenCheckpoint(w.region, note, w.hubIDs()); openErr == nil {
+		if any, openErr := record.OpenCheckpoint(w.region.Ledger(1), note, w.hubIDs()); openErr == nil {
 			return any, nil
 		}
 	}
@@ -84,7 +84,7 @@ func (w *world) offered(h *box, from record.DeviceID, note []byte) error {
 }
 
 func (w *world) take(h *box, note []byte) error {
-	cp, err := record.OpenCheckpoint(w.region, note, w.hubIDs())
+	cp, err := record.OpenCheckpoint(w.region.Ledger(1), note, w.hubIDs())
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (w *world) keep(h *box, cp record.Checkpoint) error {
 	note := cp.Note
 	if have, ok := h.notes.open[cp.Head.Size]; ok {
 		var err error
-		if note, err = record.MergeCosignatures(w.region, have, note, w.hubIDs()); err != nil {
+		if note, err = record.MergeCosignatures(w.region.Ledger(1), have, note, w.hubIDs()); err != nil {
 			return err
 		}
 	}
@@ -141,12 +141,12 @@ func (w *world) sign(h *box, head record.TreeHead, note []byte) error {
 	if w.o.Hooks.SignAnything && h.n == 1 {
 		head.Root[0] ^= 1
 	}
-	own, err := record.Cosign(w.region, head, h.author.Key, h.millis()/1000)
+	own, err := record.Cosign(w.region.Ledger(1), head, h.author.Key, h.millis()/1000)
 	if err != nil {
 		return err
 	}
 	if note != nil && head == h.signed {
-		if own, err = record.MergeCosignatures(w.region, note, own, w.hubIDs()); err != nil {
+		if own, err = record.MergeCosignatures(w.region.Ledger(1), note, own, w.hubIDs()); err != nil {
 			return err
 		}
 	}
@@ -157,7 +157,7 @@ func (w *world) sign(h *box, head record.TreeHead, note []byte) error {
 func (w *world) merge(h *box, head record.TreeHead, note []byte) error {
 	if have, ok := h.notes.open[head.Size]; ok {
 		var err error
-		if note, err = record.MergeCosignatures(w.region, have, note, w.hubIDs()); err != nil {
+		if note, err = record.MergeCosignatures(w.region.Ledger(1), have, note, w.hubIDs()); err != nil {
 			return err
 		}
 	}
@@ -195,7 +195,7 @@ func (w *world) finalSeen(b *box) error {
 		return w.violated(CheckpointsAgree, "%s holds size %d with root %x", b, head.Size, head.Root[:4])
 	}
 	w.signed[head.Size] = head.Root
-	if _, err := record.VerifyFinal(w.region, note, w.hubIDs()); err != nil {
+	if _, err := record.VerifyFinal(w.region.Ledger(1), note, w.hubIDs()); err != nil {
 		return w.violated(CheckpointsAgree, "%s holds size %d that is not final: %v", b, head.Size, err)
 	}
 	return nil

@@ -13,12 +13,13 @@ type model struct {
 	edge    record.Range
 	time    int64
 
-	epochs  map[record.EpochID]record.Epoch
-	members map[record.DeviceID]record.Member
-	heads   map[record.Feed]record.Head
-	ordered map[record.Position]uint64
-	rids    map[record.RID]uint64
-	last    map[record.CompartmentID]uint64
+	epochs   map[record.EpochID]record.Epoch
+	members  map[record.DeviceID]record.Member
+	registry record.RegistryMap
+	heads    map[record.Feed]record.Head
+	ordered  map[record.Position]uint64
+	rids     map[record.RID]uint64
+	last     map[record.CompartmentID]uint64
 
 	at       map[uint64]record.TreeHead        // by index of the item
 	outcomes map[uint64][]record.Outcome       // by index of the item
@@ -26,7 +27,7 @@ type model struct {
 }
 
 func newModel() *model {
-	return &model{roots: []record.Hash{record.EmptyRoot}, epochs: map[record.EpochID]record.Epoch{}, members: map[record.DeviceID]record.Member{},
+	return &model{roots: []record.Hash{record.EmptyRoot}, epochs: map[record.EpochID]record.Epoch{}, members: map[record.DeviceID]record.Member{}, registry: record.RegistryMap{},
 		heads: map[record.Feed]record.Head{}, ordered: map[record.Position]uint64{}, rids: map[record.RID]uint64{}, last: map[record.CompartmentID]uint64{},
 		at: map[uint64]record.TreeHead{}, outcomes: map[uint64][]record.Outcome{}, made: map[record.CompartmentID][]uint64{}}
 }
@@ -71,6 +72,8 @@ func (s modelState) Ordered(p record.Position) (uint64, record.RID, bool, error)
 
 func (s modelState) CompartmentLast(c record.CompartmentID) (uint64, error) { return s.last[c], nil }
 
+func (s modelState) Registry(key []byte) ([]byte, bool, error) { return s.registry.Registry(key) }
+
 // apply makes entries of one item; an item that is no batch makes none. twice
 // names a record that already had a leaf.
 func (m *model) apply(index uint64, bytes []byte) (twice *record.RID, err error) {
@@ -97,6 +100,7 @@ func (m *model) apply(index uint64, bytes []byte) (twice *record.RID, err error)
 	for _, x := range o.Changes.Members {
 		m.members[x.Device] = x
 	}
+	m.registry.Take(o.Changes.Registry)
 	m.at[index] = m.head()
 	if malformed == nil {
 		m.outcomes[index] = outs
