@@ -38,16 +38,7 @@ func Open(keys func(gen uint64) (Key, bool), pos record.Position, kind record.Ki
 	if !ok {
 		return nil, fmt.Errorf("opening a body: %w: generation %d", ErrNoKey, gen)
 	}
-	salt, box := rest[:saltBytes], rest[saltBytes:]
-	padded, err := onceAEAD(bodyKey(key, salt, pos)).Open(nil, zeroNonce[:], box, bodyAAD(pos, kind, comp))
-	if err != nil {
-		return nil, fmt.Errorf("opening a body: %w", ErrDamaged)
-	}
-	packed, err := unpad(padded)
-	if err != nil {
-		return nil, err
-	}
-	return packed.Unpack()
+	return OpenDisclosed(bodyKey(key, rest[:saltBytes], pos), pos, kind, comp, body)
 }
 
 // Generation tells which of the compartment's keys a body needs.
