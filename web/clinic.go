@@ -64,6 +64,18 @@ type Clinic interface {
 	SyncPage(ctx context.Context, s Session) (SyncPage, error)
 	// SyncNow wakes the exchange with every peer and returns without waiting for it.
 	SyncNow(ctx context.Context, s Session) error
+	// SeenFault notes that a person has read a fault that only informs (see FaultInforms); it is not
+	// shown again until it happens again. Other codes are answered with ErrRefused, unknown ones with nil.
+	SeenFault(ctx context.Context, s Session, code string) error
+
+	// Proof returns what the printed proof of one record needs. The access record of printing is
+	// durable before it returns. Errors: ErrNotFound, ErrNotConfirmed while the record has no place
+	// under a final checkpoint that this box verified.
+	Proof(ctx context.Context, s Session, rid string) (ProofPage, error)
+	// RootSheet returns the region's root of this week for paper; ErrNotConfirmed when this box has
+	// verified no final checkpoint yet.
+	RootSheet(ctx context.Context, s Session) (RootPage, error)
+
 	// Watch returns a one-slot signal: a value arrives after any state, count or link changed;
 	// several changes may give one value. The channel is closed after ctx ends.
 	Watch(ctx context.Context) <-chan struct{}
@@ -83,6 +95,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrRefused: a policy forbids it to this session.
 	ErrRefused = errors.New("refused by policy")
+	// ErrNotConfirmed: there is nothing to prove yet, because no final checkpoint covers it.
+	ErrNotConfirmed = errors.New("not in the regional record yet")
 	// ErrReadOnly: the disk is nearly full. Nothing was saved; reading goes on.
 	ErrReadOnly = errors.New("box is read-only: disk nearly full")
 	// ErrFault: a write or sync failed. Nothing was saved and the box takes no more writes.
@@ -115,6 +129,7 @@ type Box struct {
 	Languages       []string // the box's languages, first choice first: "en", "fr"
 	ReadOnly        bool     // no room left: a line on every page says that nothing can be saved
 	Faulted         bool     // a disk fault stopped writing: likewise
+	Faults          []Fault  // what every page warns of, in any order; SyncPage lists these too
 }
 
 // Counts are numbers of this box's own records by state; confirmed counts the whole region's ledger as verified here.
@@ -228,16 +243,6 @@ type Peer struct {
 	Fault       Fault     // zero Code: none
 }
 
-// Fault is something wrong, in a form the page can translate: the catalogue key is "fault." + Code.
-// Codes the catalogue knows: peer_unreachable (name), peer_wrong_region (name), peer_bad_proof (name),
-// peer_version (name), peer_revoked (name), disk_low (free, e.g. "300 MB"), disk_full, disk_fault,
-// clock_unset, clock_off (how much, e.g. "3 h"), no_contact (days), split_view. Others are shown
-// as "Something is wrong (code). Ask for support."
-type Fault struct {
-	Code string
-	Args []string
-}
-
 // RefusedRecord is a record the region did not take. It stays on screen until a person has dealt with it.
 type RefusedRecord struct {
 	RID       string
@@ -257,4 +262,33 @@ type Clock struct {
 	Now     time.Time
 	Trusted bool   // set by a source since the last start
 	Source  string // "network time", "hub", "" when not set
+}
+
+// ProofPage is the proof of one confirmed record: what the sheet prints, and what only the screen shows.
+// Nothing that is printed tells what the record says or whom it is about.
+type ProofPage struct {
+	RID      string // full hexadecimal
+	Seq      uint64 // its place in the regional record, from 0
+	Size     uint64 // of the regional record that the hubs signed
+	Region   string // name of the region
+	RegionID string // full hexadecimal
+	Box      string // name of the box that wrote it
+	Signed   time.Time
+	Hubs     []string // names of the hubs whose signatures the proof holds
+	Payload  string   // of the QR code: printed.QR, at most ProofPayloadMax bytes
+
+	PatientID string // for the screen; "" when the record belongs to no patient
+	Name      string // the patient's name: on paper only in the patient's own copy, when asked
+}
+
+// RootPage is the region's root as the weekly sheet prints it.
+type RootPage struct {
+	Region   string
+	RegionID string // full hexadecimal
+	Gen      uint64 // generation of the ledger
+	Size     uint64 // of the regional record
+	Day      string // YYYY-MM-DD, the day the hubs signed it
+	Signed   time.Time
+	Words    []string // 24, in order
+	Line     string   // for SMS; also the payload of the QR code
 }

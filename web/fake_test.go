@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -32,6 +33,8 @@ type fakeClinic struct {
 	box      web.Box
 	counts   web.Counts
 	sync     web.SyncPage
+	proof    web.ProofPage
+	root     web.RootPage
 	staff    []web.StaffTile
 	pins     map[string]string
 	sessions map[string]web.Session
@@ -437,4 +440,45 @@ func seed(t testing.TB, f *fakeClinic) people {
 	f.sync.Faults = []web.Fault{{Code: "disk_low", Args: []string{"820 MB"}}}
 	f.sync.Checkpoint = now.Add(-3 * time.Minute)
 	return p
+}
+
+func (f *fakeClinic) SeenFault(_ context.Context, _ web.Session, code string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if web.FaultKnown(code) && !web.FaultInforms(code) {
+		return web.ErrRefused
+	}
+	same := func(x web.Fault) bool { return x.Code == code }
+	f.sync.Faults, f.box.Faults = slices.DeleteFunc(f.sync.Faults, same), slices.DeleteFunc(f.box.Faults, same)
+	f.signalLocked()
+	return nil
+}
+
+func (f *fakeClinic) Proof(_ context.Context, _ web.Session, rid string) (web.ProofPage, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for id, records := range f.records {
+		for _, r := range records {
+			if r.RID.String() != rid {
+				continue
+			}
+			if r.State.Kind != chart.Confirmed {
+				return web.ProofPage{}, web.ErrNotConfirmed
+			}
+			row := f.viewLocked(id).Row
+			p := f.proof
+			p.RID, p.Seq, p.PatientID, p.Name = rid, r.State.Seq, id, row.Given+" "+row.Family
+			return p, nil
+		}
+	}
+	return web.ProofPage{}, web.ErrNotFound
+}
+
+func (f *fakeClinic) RootSheet(context.Context, web.Session) (web.RootPage, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.root.Size == 0 {
+		return web.RootPage{}, web.ErrNotConfirmed
+	}
+	return f.root, nil
 }
