@@ -210,7 +210,7 @@ type VerifyReport struct {
 // and the newest final checkpoint, and that checkpoint's cosignatures.
 func (n *Node) Verify(ctx context.Context, progress func(Progress)) (VerifyReport, error) {
 	begun := time.Now()
-	rep, err := n.store.Verify(ctx, func(done, total uint64) { progress(Progress{done, total}) })
+	rep, err := n.store.Verify(ctx, store.VerifyOptions{}, func(done, total uint64) { progress(Progress{done, total}) })
 	if err != nil {
 		return VerifyReport{}, err
 	}

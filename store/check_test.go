@@ -11,7 +11,7 @@ import (
 // readers agree with each other.
 func check(t testing.TB, s *store.Store) {
 	t.Helper()
-	rep, err := s.Verify(ctx, nil)
+	rep, err := s.Verify(ctx, store.VerifyOptions{}, nil)
 	if err != nil {
 		t.Fatalf("verifying: %v", err)
 	}

@@ -467,7 +467,7 @@ func TestSalvage(t *testing.T) {
 				t.Errorf("record %d: found %v, %v", i, ok, err)
 			}
 		}
-		rep, err := s.Verify(ctx, nil)
+		rep, err := s.Verify(ctx, store.VerifyOptions{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -558,7 +558,7 @@ func readAll(dir string, o store.Options, acked []record.Record, head record.Tre
 	if err == nil && string(v) != "value" {
 		return "row", nil
 	}
-	rep, verr := s.Verify(ctx, nil)
+	rep, verr := s.Verify(ctx, store.VerifyOptions{}, nil)
 	for i := range rep.Damage {
 		errs = append(errs, &rep.Damage[i])
 	}

@@ -380,7 +380,7 @@ func childAgain(dir, ack string) {
 	b.o.FreeBytesMin, b.o.BallastBytes = 1<<20, 0
 	b.open()
 	held(b, "opened with room")
-	if rep, err := b.s.Verify(ctx, nil); err != nil || len(rep.Damage) != 0 {
+	if rep, err := b.s.Verify(ctx, store.VerifyOptions{}, nil); err != nil || len(rep.Damage) != 0 {
 		fatal{}.Fatalf("verify: %v, %v", rep.Damage, err)
 	}
 	b.beginEpoch()
@@ -434,7 +434,7 @@ func TestVerifyWhileCompacting(t *testing.T) {
 			return
 		default:
 		}
-		if rep, err := b.s.Verify(ctx, nil); err != nil || len(rep.Damage) != 0 {
+		if rep, err := b.s.Verify(ctx, store.VerifyOptions{}, nil); err != nil || len(rep.Damage) != 0 {
 			t.Errorf("verify %d: %v, %v", n, rep.Damage, err)
 		}
 	}

@@ -110,7 +110,7 @@ func TestManyAtOnce(t *testing.T) {
 	})
 	run(func() error { _, err := b.s.Compartment(record.CompartmentID{1, 1}); return err })
 	run(func() error {
-		rep, err := b.s.Verify(ctx, nil)
+		rep, err := b.s.Verify(ctx, store.VerifyOptions{}, nil)
 		for i := range rep.Damage {
 			err = errors.Join(err, &rep.Damage[i])
 		}

@@ -80,7 +80,7 @@ func BenchmarkExtend(b *testing.B) {
 	other.pull(hub)
 	b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "records/s")
 	start = time.Now()
-	if _, err := other.s.Verify(ctx, nil); err != nil {
+	if _, err := other.s.Verify(ctx, store.VerifyOptions{}, nil); err != nil {
 		b.Fatal(err)
 	}
 	b.ReportMetric(float64(b.N)/time.Since(start).Seconds()/float64(runtime.GOMAXPROCS(0)), "verified/s/core")
@@ -115,7 +115,7 @@ func BenchmarkHeld(b *testing.B) {
 	debug.FreeOSMemory()
 	b.ReportMetric(float64(rss(b)>>20), "anon-MiB")
 	start = time.Now()
-	rep, err := x.s.Verify(ctx, nil)
+	rep, err := x.s.Verify(ctx, store.VerifyOptions{}, nil)
 	if err != nil || len(rep.Damage) > 0 {
 		b.Fatalf("verify: %v, %v", rep.Damage, err)
 	}

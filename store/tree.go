@@ -11,6 +11,8 @@ import (
 const (
 	tileHeight = 8
 	tileHashes = 1 << tileHeight
+
+	tileLevelMax = 7 // 8 levels of 8 bits
 )
 
 // tiles are the hashes of the tiles that are not full, one list for each tile
@@ -82,8 +84,8 @@ func (l lookup) hash(level int, index uint64) (record.Hash, error) {
 
 // tile gives the hashes of a tile, full or not.
 func (l lookup) tile(level int, index uint64) ([]record.Hash, error) {
-	if l.st.ledger.Edge.Size>>(tileHeight*(level+1)) <= index {
-		if level < len(l.st.partial) {
+	if full := l.st.ledger.Edge.Size >> (tileHeight * (level + 1)); full <= index {
+		if full == index && level < len(l.st.partial) {
 			return l.st.partial[level], nil
 		}
 		return nil, nil
@@ -138,6 +140,26 @@ func (s *Store) Head() record.TreeHead { return s.shown.Load().state.ledger.Edge
 func (s *Store) RootAt(size uint64) (root record.Hash, err error) {
 	err = State{s}.read(func(l lookup) error { root, err = l.rootAt(size); return err })
 	return root, err
+}
+
+// Tile gives the first width hashes, 1 to 256, of a tile of 256 hashes, each over
+// 256^level entries (C2SP tlog-tiles, height 8). ErrRefused when the ledger does
+// not have as many yet.
+func (s *Store) Tile(level int, index uint64, width int) (out []record.Hash, err error) {
+	err = State{s}.read(func(l lookup) error {
+		if level < 0 || level > tileLevelMax || index > 1<<48 || width < 1 || width > tileHashes {
+			return fmt.Errorf("reading tile: %w: level %d, index %d, width %d", ErrRefused, level, index, width)
+		}
+		hashes, err := l.tile(level, index)
+		if err == nil && len(hashes) < width {
+			err = fmt.Errorf("reading tile: %w: level %d, index %d is not that wide", ErrRefused, level, index)
+		}
+		if err == nil {
+			out = append([]record.Hash(nil), hashes[:width]...)
+		}
+		return err
+	})
+	return out, err
 }
 
 // InclusionProof proves entry seq in the tree of a size (RFC 6962 section 2.1.1).

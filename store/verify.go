@@ -10,13 +10,34 @@ import (
 	"github.com/healthpost/healthpost/record"
 )
 
+// VerifyOptions say how much Verify reads and how fast. The zero value is
+// everything, on all cores.
+type VerifyOptions struct {
+	// From is the size that an earlier verification reached without damage, and
+	// State its Report.State: entries before From are then not read again. When
+	// State is not that of From, or the tree had another root then, Verify
+	// starts at 0.
+	From  uint64
+	State []byte
+	// Workers is how many goroutines check signatures; 0 takes all cores.
+	Workers int
+	// Pause is called between reads, with no snapshot held, and gets the bytes
+	// read since it was last called. It may sleep to keep a pace.
+	Pause func(read int)
+}
+
 // Report is what Verify found.
 type Report struct {
+	From    uint64 // first entry that was read
 	Entries uint64 // read
 	Pending uint64 // records read
 	Rows    uint64 // of any kind
 	Damage  []DamageError
 	More    bool // damage past the first 10,000 is not listed
+	// Head is the ledger as it was verified. State continues from there in a
+	// later call; nil when there is damage.
+	Head  record.TreeHead
+	State []byte
 }
 
 const (
@@ -43,7 +64,7 @@ type verifier struct {
 // feed and verdict; tree and root; checkpoints; pending records and their chains;
 // indexes; every other row; and the index's tables. progress may be nil and gets
 // entries done and in all. The error is about reading, not about damage.
-func (s *Store) Verify(ctx context.Context, progress func(done, total uint64)) (Report, error) {
+func (s *Store) Verify(ctx context.Context, o VerifyOptions, progress func(done, total uint64)) (Report, error) {
 	if progress == nil {
 		progress = func(uint64, uint64) {}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/healthpost/healthpost/chart"
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/store"
 )
 
 func (w *world) checkSome() error {
@@ -247,7 +248,7 @@ func (w *world) checkBytes(b *box) error {
 	if w.safety && !w.chance(4) {
 		return nil // it reads and judges everything again
 	}
-	rep, err := b.st.Verify(w.context(), nil)
+	rep, err := b.st.Verify(w.context(), store.VerifyOptions{}, nil)
 	if err != nil {
 		return err
 	}
