@@ -22,7 +22,10 @@ type Options struct {
 	Dial     []string // multiaddrs with /p2p/ of boxes to reach; empty takes the hubs in the ledger
 	LAN      bool     // find neighbours on the local network by mDNS
 	Profile  string   // "lan" or "wan": timers of ordering
-	Language []string // the box's languages, first choice first
+	// LogAddress is where a hub serves the ledger for witnesses and auditors,
+	// host:port; empty for nowhere.
+	LogAddress string
+	Language   []string // the box's languages, first choice first
 
 	SessionIdle time.Duration  // sign-in ends after this long without use
 	PIN         seal.PINParams // cost of one guess of a PIN
