@@ -16,7 +16,7 @@ func (n *Node) SeenFault(ctx context.Context, s web.Session, code string) error 
 	if web.FaultKnown(code) && !web.FaultInforms(code) {
 		return web.ErrRefused
 	}
-	return nil
+	return explain(n.seen(ctx, code))
 }
 
 // Proof is the printed proof of a record.

@@ -45,6 +45,8 @@ type Node struct {
 	access accessLog
 	names  names
 	dirty  fanout // told when anything a page shows may have changed
+
+	notices notices
 	up     atomic.Pointer[running]
 
 	countsMu sync.Mutex

@@ -82,7 +82,14 @@ func (n *Node) Status(context.Context) (Status, error) {
 		s.Faults = append(s.Faults, "disk fault: "+err.Error())
 	}
 	if s.Refused > 0 {
-		s.Faults = append(s.Faults, "records of this box were refused: 'Sending' on the page lists them; start the box anew, so that what follows them is ordered")
+		s.Faults = append(s.Faults, "records of this box were refused: 'Sending' on the page lists them")
+	}
+	told, err := n.told()
+	if err != nil {
+		return s, err
+	}
+	for _, f := range told {
+		s.Faults = append(s.Faults, faultWords(f))
 	}
 	if n.store.Full() {
 		s.Faults = append(s.Faults, "no room left: nothing can be saved until space is freed")
@@ -261,10 +268,13 @@ func (n *Node) SyncPage(ctx context.Context, s web.Session) (web.SyncPage, error
 	case n.store.Full():
 		p.Faults = append(p.Faults, web.Fault{Code: "disk_full"})
 	}
-	if note, _, ok := n.store.Final(); ok {
-		if cp, err := record.OpenCheckpoint(n.ledgerID(), note, n.hubs()); err == nil {
-			p.Checkpoint = time.Unix(cp.Time, 0)
-		}
+	told, err := n.told()
+	if err != nil {
+		return p, explain(err)
+	}
+	p.Faults = append(p.Faults, told...)
+	if at := n.finalTime(); at != 0 {
+		p.Checkpoint = time.Unix(at, 0)
 	}
 	if r := n.up.Load(); r != nil {
 		if p.Peers, err = n.webPeers(r); err != nil {
