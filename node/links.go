@@ -54,7 +54,8 @@ func (l *links) run(ctx context.Context) error {
 
 func (l *links) sessionOptions(region record.RegionID) peersync.Options {
 	n := l.n
-	o := peersync.Options{Region: region, Device: n.author.Device, Role: n.box.Role, Software: Version, WantOrdered: !n.box.Role.Orders(), Hub: n.isHub,
+	o := peersync.Options{Region: region, Device: n.author.Device, Role: n.box.Role, Software: Version, Hub: n.isHub,
+		WantOrdered: func() bool { return !n.box.Role.Orders() }, Ledger: n.ledgerID, Hubs: n.hubs,
 		Final: func(note []byte) (record.Checkpoint, error) {
 			return record.VerifyFinal(n.ledgerID(), note, n.hubs())
 		},

@@ -82,7 +82,7 @@ func (s *Session) aimFor(cp record.Checkpoint, note []byte) error {
 		}
 		return nil
 	}
-	if s.o.WantOrdered && cp.Head.Size > s.fetch.target.Size {
+	if s.o.WantOrdered() && cp.Head.Size > s.fetch.target.Size {
 		s.fetch.target, s.fetch.note = cp.Head, note
 		s.stats.target.Store(cp.Head.Size)
 		if s.fetch.active {
@@ -157,7 +157,7 @@ func (s *Session) handleSegment(ctx context.Context, p []byte) error {
 		return err
 	}
 	if !f.active {
-		if !s.o.WantOrdered {
+		if !s.o.WantOrdered() {
 			return misbehaved("entries that nobody asked for")
 		}
 		return nil // under way when the stream was stopped

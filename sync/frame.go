@@ -19,7 +19,10 @@ const (
 	TypeSegment    Type = 0x12
 	TypePending    Type = 0x20
 	TypeAck        Type = 0x30
+	TypeReceipt    Type = 0x31
 	TypeReject     Type = 0x32
+	TypeEvidence   Type = 0x34
+	TypeReset      Type = 0x35
 	TypeBye        Type = 0x7f
 )
 

@@ -389,7 +389,7 @@ func (l *Links) acceptFetch(s network.Stream) {
 		return
 	}
 	o := l.o.Session
-	o.WantOrdered, o.Turn, o.Final, o.Checkpoint, o.Note, o.Window = false, nil, nil, nil, nil, WindowLAN
+	o.WantOrdered, o.Turn, o.Final, o.Checkpoint, o.Note, o.Window = nil, nil, nil, nil, nil, WindowLAN
 	o.PushPending = func(record.DeviceID) bool { return false }
 	err = Run(ctx, &stream{Stream: s}, NewSession(l.r, d, o), RunOptions{})
 	l.o.Log.Debug().Stringer("peer", d).AnErr("end", err).Msg("range served")

@@ -459,7 +459,7 @@ func TestFetch(t *testing.T) {
 			t.Fatal(err)
 		}
 		o := w.options(m)
-		o.Hub, o.WantOrdered = isHub, false
+		o.Hub, o.WantOrdered = isHub, nil
 		b := &box{m, h, peersync.NewLinks(h, m, peersync.LinksOptions{Session: o, Hubs: hubs, Allow: allow})}
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan struct{})

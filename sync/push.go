@@ -189,7 +189,7 @@ func (s *Session) refresh() error {
 // queueRefused tells the peer of records that it holds and that can never be
 // ordered.
 func (s *Session) queueRefused() error {
-	if s.o.WantOrdered { // only a box that orders decides
+	if !s.o.Role.Orders() { // only a box that orders decides
 		return nil
 	}
 	list, err := s.r.Refused()

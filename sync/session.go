@@ -28,9 +28,10 @@ type Options struct {
 	// Window bounds bulk bytes under way without an ACK; 0 is WindowDefault. The
 	// smaller of both ends' windows is the most, exceeded by at most one frame.
 	Window int
-	// WantOrdered lets the session extend this box's ledger from the peer. False
-	// on hubs, whose ledger raft feeds.
-	WantOrdered bool
+	// WantOrdered reports whether the session may extend this box's ledger from the
+	// peer; asked again after every change. It does not on hubs, whose ledger raft
+	// feeds, nor while confirmation is frozen. nil: never.
+	WantOrdered func() bool
 	// Turn is shared by the sessions of a box; nil for a session alone.
 	Turn *Turn
 
@@ -47,6 +48,32 @@ type Options struct {
 	Checkpoint func(from record.DeviceID, note []byte) error
 	// Note is the newest note this hub cosigned, for the other hubs; nil elsewhere.
 	Note func() []byte
+	// Ledger names the ledger whose checkpoints count here; nil: the region's first.
+	Ledger func() record.LedgerID
+	// Hubs are the hubs whose cosignatures count here, to shorten notes and to read
+	// short ones. nil: none, and notes travel whole.
+	Hubs func() []record.DeviceID
+
+	// Evidence gives evidence that is known here, newest first; the newest eight
+	// are offered before anything else, and again when they change. It is asked
+	// often and must be cheap. What it returns must not be changed later.
+	Evidence func() [][]byte
+	// TakeEvidence verifies and keeps evidence of a peer; known evidence changes
+	// nothing. An error that wraps record.ErrMalformed blames the peer, one that
+	// LocalFault knows is this box's, any other leaves the evidence alone.
+	TakeEvidence func(from record.DeviceID, b []byte) error
+	// Contradiction takes a verified final note of the peer that the own ledger
+	// contradicts. Evidence that comes back is sent at once; empty sends none. From
+	// then on the session carries evidence and pending records, no entries. nil:
+	// the session ends with ErrFork.
+	Contradiction func(from record.DeviceID, note []byte) (evidence []byte)
+	// Handover answers a peer whose ledger has size and which cannot verify the
+	// newest checkpoint: the whole note of one that it can, further than size, or
+	// the statement that reset the ledger, or both. ok false: there is none.
+	Handover func(size uint64) (note, reset []byte, ok bool)
+	// TakeReset takes the statement of a reset. Errors as of TakeEvidence; after nil
+	// Ledger, Hubs and Final answer for the generation that it begins.
+	TakeReset func(from record.DeviceID, b []byte) error
 	// LocalFault tells errors of the replica that are this box's own (a full disk)
 	// from what the peer caused. nil: none is.
 	LocalFault func(error) bool
@@ -105,6 +132,15 @@ func NewSession(r Replica, peer record.DeviceID, o Options) *Session {
 	if o.PushPending == nil {
 		o.PushPending = func(record.DeviceID) bool { return true }
 	}
+	if o.WantOrdered == nil {
+		o.WantOrdered = func() bool { return false }
+	}
+	if o.Ledger == nil {
+		o.Ledger = func() record.LedgerID { return o.Region.Ledger(1) }
+	}
+	if o.Hubs == nil {
+		o.Hubs = func() []record.DeviceID { return nil }
+	}
 	if o.LocalFault == nil {
 		o.LocalFault = func(error) bool { return false }
 	}
@@ -119,7 +155,7 @@ func NewSession(r Replica, peer record.DeviceID, o Options) *Session {
 // newFetch prepares a session that pulls the ordered range up to a head which
 // the caller trusts, and then ends.
 func newFetch(r Replica, peer record.DeviceID, head record.TreeHead, o Options) *Session {
-	o.WantOrdered, o.Turn = false, nil
+	o.WantOrdered, o.Turn = nil, nil
 	o.PushPending = func(record.DeviceID) bool { return false }
 	s := NewSession(r, peer, o)
 	s.fetch.only = true
@@ -251,7 +287,7 @@ func (s *Session) hello() (Frame, error) {
 	if err != nil {
 		return Frame{}, local("reading pending feeds", err)
 	}
-	want := s.o.WantOrdered && (s.hub || s.o.Turn == nil) && s.o.Turn.take(s, false)
+	want := s.o.WantOrdered() && (s.hub || s.o.Turn == nil) && s.o.Turn.take(s, false)
 	s.fetch.active = want
 	s.helloSent, s.notes.sent, s.notes.head = true, note, final
 	return encode(TypeHello, hello{Min: protocolMin, Max: protocolMax, Region: s.o.Region[:], Device: s.o.Device[:], Role: string(s.o.Role),

@@ -131,7 +131,7 @@ func (w *world) final(note []byte) (record.Checkpoint, error) {
 var errLocal = errors.New("disk")
 
 func (w *world) options(m *memory) peersync.Options {
-	o := peersync.Options{Region: w.region, Device: m.self, Role: record.RoleClinic, Software: "test", WantOrdered: m != w.hub, Final: w.final,
+	o := peersync.Options{Region: w.region, Device: m.self, Role: record.RoleClinic, Software: "test", WantOrdered: func() bool { return m != w.hub }, Final: w.final,
 		Hub: func(d record.DeviceID) bool { return d == w.hub.self }, LocalFault: func(err error) bool { return errors.Is(err, errLocal) }}
 	if m == w.hub {
 		o.Role, o.PushPending = record.RoleHub, func(record.DeviceID) bool { return false }

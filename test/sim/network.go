@@ -49,7 +49,7 @@ func pair(a, b *box) [2]int {
 // connect begins a session between two boxes that are up and have none.
 func (w *world) connect(a, b *box, liar *box) *link {
 	key := pair(a, b)
-	if a == b || a.st == nil || b.st == nil || w.links[key] != nil || w.cutOff[key] {
+	if a.author.Device == b.author.Device || a.st == nil || b.st == nil || w.links[key] != nil || w.cutOff[key] {
 		return nil
 	}
 	w.res.Sessions++
@@ -72,7 +72,7 @@ func (w *world) connect(a, b *box, liar *box) *link {
 
 // session are the options of a box's sessions, as package node sets them.
 func (w *world) session(b *box) peersync.Options {
-	o := peersync.Options{Region: w.region, Device: b.author.Device, Role: b.role, Software: "sim", Window: w.plan.Window, WantOrdered: !b.hub(), Turn: b.turn,
+	o := peersync.Options{Region: w.region, Device: b.author.Device, Role: b.role, Software: "sim", Window: w.plan.Window, WantOrdered: func() bool { return !b.hub() }, Turn: b.turn,
 		Hub: w.isHub, LocalFault: ownFault, Final: func(note []byte) (record.Checkpoint, error) { return w.verifyFinal(note) }}
 	if b.hub() {
 		o.Checkpoint = func(from record.DeviceID, note []byte) error { return w.offered(b, from, note) }
