@@ -20,7 +20,8 @@ type Draft struct {
 	Lane        record.Lane
 	Kind        record.Kind
 	Compartment record.CompartmentID
-	Session     uint64 // n of the session's opening record in lane 0, 0 for the machine
+	Session     uint64            // n of the session's opening record in lane 0, 0 for the machine
+	Ext         map[uint64][]byte // extensions of the core; nil for none
 	// Seal gives the body for the place that the record will have. It runs while
 	// other writes wait: it may read the store and must not write to it.
 	Seal func(record.Position) ([]byte, error)
@@ -211,7 +212,7 @@ func (t *tx) place(d *Draft, own *ownEpoch) (record.Record, error) {
 		body = []byte{}
 	}
 	r := record.Sign(record.Core{Epoch: own.id, Lane: d.Lane, N: pos.N, Prev: f.Held.RID, HLC: t.tick(own.hlc), Clock: own.clock, Kind: d.Kind,
-		Session: d.Session, Size: t.next.ledger.Edge.Size, Compartment: d.Compartment}, body, own.author.Key)
+		Session: d.Session, Size: t.next.ledger.Edge.Size, Compartment: d.Compartment, Ext: d.Ext}, body, own.author.Key)
 	t.s.verified.add(&r)
 	return r, t.addPending(&r, own.author.Device)
 }
