@@ -41,7 +41,8 @@ type tx struct {
 	rows    map[string][]byte
 	bytes   int
 	next    state
-	ordered map[record.RID]bool // what this transaction gives an entry to
+	ordered map[record.RID]bool             // what this transaction gives an entry to
+	kept    map[record.DeviceID]refusedKept // change of Store.kept
 }
 
 // begin takes the write mutex. End with accept or drop.
@@ -73,7 +74,7 @@ func (s *Store) beginLocked() (*tx, error) {
 	// Only this goroutine adds layers now; one leaves only after the index holds it.
 	acc := s.accepted.Load()
 	v := &view{txn: s.db.NewTransaction(false), layers: acc.layers, state: acc.state}
-	return &tx{view: v, s: s, rows: map[string][]byte{}, next: *acc.state, ordered: map[record.RID]bool{}}, nil
+	return &tx{view: v, s: s, rows: map[string][]byte{}, next: *acc.state, ordered: map[record.RID]bool{}, kept: map[record.DeviceID]refusedKept{}}, nil
 }
 
 // drop gives up a transaction: nothing happened.
@@ -141,6 +142,9 @@ func (t *tx) accept(durable bool) (*layer, error) {
 	acc := s.accepted.Load()
 	s.accepted.Store(&shown{append(acc.layers[:len(acc.layers):len(acc.layers)], l), &next})
 	s.queue = append(s.queue, l)
+	for d, k := range t.kept {
+		s.kept[d] = refusedKept{s.kept[d].records + k.records, s.kept[d].bytes + k.bytes}
+	}
 	s.showLocked()
 	s.wakeCommitter()
 	return l, nil

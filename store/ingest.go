@@ -23,8 +23,11 @@ const (
 // Ingest verifies records of other boxes and keeps those that pass as pending,
 // durable on return. A record passes when its epoch is known (or it opens one for
 // a device that is a member), it continues its feed, and signature and body
-// match. Whatever does not pass is named in Refused and changes nothing. from is
-// for the log only: a peer is verified, not trusted.
+// match. Whatever does not pass is named in Refused. Of that, what its author
+// really signed for a place that another record has, or for a branch of such a
+// record, or for a frozen feed, is kept as a refusal with its body, so that
+// nothing of either branch is lost, within refusedKeptMax of one author; the rest
+// changes nothing. from is for the log only: a peer is verified, not trusted.
 func (s *Store) Ingest(ctx context.Context, from record.DeviceID, recs []record.Record) (Ingested, error) {
 	var out Ingested
 	if len(recs) > ingestRecordsMax {
@@ -142,9 +145,11 @@ func (t *tx) ingest(r *record.Record, author *record.DeviceID, bytes record.Verd
 			return refuse(record.UnknownDevice)
 		}
 	} else if v, want, err := l.continues(r); err != nil || v != record.Ordered {
-		out.Want = want
-		out.Verdict = v
-		return out, err
+		out.Verdict, out.Want = v, want
+		if err != nil {
+			return out, err
+		}
+		return t.ingestRefused(r, author, bytes, out)
 	}
 	if author == nil {
 		return refuse(record.UnknownEpoch)
@@ -160,6 +165,44 @@ func (t *tx) ingest(r *record.Record, author *record.DeviceID, bytes record.Verd
 	}
 	t.seen(r.Core.HLC)
 	return out, t.addPending(r, *author)
+}
+
+// ingestRefused keeps a record that cannot be pending here, where its author is to
+// blame for that.
+func (t *tx) ingestRefused(r *record.Record, author *record.DeviceID, bytes record.Verdict, out record.Outcome) (record.Outcome, error) {
+	if out.Verdict == record.Gap {
+		behind, err := t.has(keyRID(pRefused, r.Core.Prev))
+		if err != nil || !behind {
+			return out, err
+		}
+		out.Verdict, out.Want = record.BadPrev, 0 // it continues a branch that lost
+	}
+	if !ofAuthor(out.Verdict) {
+		return out, nil
+	}
+	old, known, err := t.lookup().refusal(out.RID)
+	if err != nil {
+		return out, err
+	}
+	if known {
+		out.Verdict = old.Verdict
+		return out, nil
+	}
+	if author == nil {
+		out.Verdict = record.UnknownEpoch
+		return out, nil
+	}
+	if bytes == 0 || r.Body == nil {
+		bytes = t.s.checkRecord(r, *author)
+	}
+	if r.Body == nil {
+		bytes = record.BadBody
+	}
+	if bytes != record.Ordered {
+		out.Verdict = bytes
+		return out, nil
+	}
+	return out, t.keepRefused(r, *author, out)
 }
 
 // continues says whether a record is the next of its feed as held here.

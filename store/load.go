@@ -14,7 +14,7 @@ func (s *Store) load() error {
 	defer v.txn.Discard()
 	st := &state{members: newMembers(nil)}
 	l := lookup{v, st}
-	for _, step := range []func(lookup) error{loadLedger, loadMembers, loadMeta, s.loadAcks, checkHeld} {
+	for _, step := range []func(lookup) error{loadLedger, loadMembers, loadMeta, s.loadAcks, s.loadKept, checkHeld} {
 		if err := s.excuse(step(l)); err != nil {
 			return fmt.Errorf("reading state: %w", err)
 		}

@@ -72,7 +72,7 @@ func (t *tx) order(index, term uint64, b *record.Batch) ([]record.Outcome, error
 	}
 	for i, out := range outs {
 		if out.Verdict.Final() {
-			if err := t.refuse(out, b.Records[i].Position()); err != nil {
+			if err := t.refuse(out, &b.Records[i]); err != nil {
 				return nil, err
 			}
 		}
@@ -192,16 +192,19 @@ func (t *tx) settle(pos record.Position, rid record.RID) error {
 		}
 	}
 	// A pending copy that is damaged stays: its good twin is an entry now.
-	if ok, err := t.has(keyRID(pRefused, rid)); err != nil {
+	if err := t.dropRefusal(rid); err != nil {
 		return err
-	} else if ok {
-		t.unset(keyRID(pRefused, rid))
 	}
 	f, _, err := l.feed(pos.Feed())
 	if err != nil {
 		return err
 	}
 	lost := pending && p.Record.RID() != rid
+	if lost {
+		if err := t.refuseBranch(pos.Feed(), pos.N+1, f.Held.N); err != nil {
+			return err
+		}
+	}
 	if pos.N > 0 {
 		f.Ordered = record.Head{N: pos.N, RID: rid}
 		if f.Held.N < pos.N || lost {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/healthpost/healthpost/record"
@@ -13,6 +14,8 @@ type Refusal struct {
 	Position record.Position
 	By       record.DeviceID // whose answer it is; zero for this box's own ordering
 	Record   record.Record   // with its body
+
+	moved bool // the row holds the record itself
 }
 
 // refusedArray is a refusal at rest. Header and body are set when the record gave
@@ -52,7 +55,7 @@ func (l lookup) decodeRefusal(key []byte, rid record.RID, b []byte) (Refusal, er
 		if err != nil || rec.RID() != rid {
 			return r, damagedRow(key, "record of a refusal")
 		}
-		r.Record = rec.WithBody(a.Body)
+		r.Record, r.moved = rec.WithBody(a.Body), true
 		return r, nil
 	}
 	p, ok, err := l.pending(r.Position)
@@ -63,10 +66,91 @@ func (l lookup) decodeRefusal(key []byte, rid record.RID, b []byte) (Refusal, er
 	return r, err
 }
 
+// Limits of what is kept of the records of one author that never were pending
+// here. The oldest stay: whoever writes a thousand second records has proven
+// enough.
+const (
+	refusedKeptMax  = 1000
+	refusedBytesMax = 16 << 20
+)
+
+// refusedKept is how much of an author's refused records is kept with its bytes.
+type refusedKept struct{ records, bytes int }
+
+// ofAuthor says whether a verdict proves that the author signed what no rule lets
+// it write, whoever passed the record on.
+func ofAuthor(v record.Verdict) bool {
+	return v == record.Equivocation || v == record.BadPrev
+}
+
+// keepRefused keeps a record, verified to be the author's, that has no place here.
+func (t *tx) keepRefused(r *record.Record, author record.DeviceID, out record.Outcome) error {
+	have, change := t.s.kept[author], t.kept[author]
+	size := len(r.Body) + record.HeaderBytesMax
+	if have.records+change.records >= refusedKeptMax || have.bytes+change.bytes+size > refusedBytesMax {
+		return nil
+	}
+	return t.putRefusal(out, r.Position(), record.DeviceID{}, r)
+}
+
+// countKept counts a refusal that is written or removed.
+func (t *tx) countKept(r *record.Record, sign int) error {
+	e, ok, err := t.lookup().epoch(r.Position().Epoch)
+	if err != nil || !ok {
+		return err
+	}
+	k := t.kept[e.Device]
+	k.records += sign
+	k.bytes += sign * (len(r.Body) + record.HeaderBytesMax)
+	t.kept[e.Device] = k
+	return nil
+}
+
+// loadKept counts the refusals on the disk. What is damaged is not counted: Verify
+// names it.
+func (s *Store) loadKept(l lookup) error {
+	s.kept = map[record.DeviceID]refusedKept{}
+	return l.rows.(*view).scanRaw([]byte{pRefused}, nil, false, func(key, row []byte) (bool, error) {
+		var a refusedArray
+		value, err := openRow(key, row)
+		if err != nil || record.Unmarshal(value, &a) != nil || len(a.Epoch) != 16 || len(a.Header) == 0 {
+			return true, nil
+		}
+		e, _, err := l.epoch(record.EpochID(a.Epoch))
+		if err != nil && !errors.Is(err, ErrDamaged) {
+			return false, err
+		}
+		k := s.kept[e.Device]
+		k.records, k.bytes = k.records+1, k.bytes+len(a.Body)+record.HeaderBytesMax
+		s.kept[e.Device] = k
+		return true, nil
+	})
+}
+
+// dropRefusal removes a refusal of a record that is an entry now.
+func (t *tx) dropRefusal(rid record.RID) error {
+	r, ok, err := t.lookup().refusal(rid)
+	if err != nil && !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	if err == nil && ok && r.moved {
+		if err := t.countKept(&r.Record, -1); err != nil {
+			return err
+		}
+	}
+	if ok || err != nil {
+		t.unset(keyRID(pRefused, rid))
+	}
+	return nil
+}
+
 func (t *tx) putRefusal(out record.Outcome, pos record.Position, by record.DeviceID, moved *record.Record) error {
 	a := refusedArray{Epoch: pos.Epoch[:], Lane: uint8(pos.Lane), N: pos.N, Verdict: uint8(out.Verdict), Seq: out.Seq, Want: out.Want, By: by[:], Header: []byte{}, Body: []byte{}}
 	if moved != nil {
 		a.Header, a.Body = moved.EncodeHeader(), moved.Body
+		if err := t.countKept(moved, 1); err != nil {
+			return err
+		}
 	}
 	b, err := record.Marshal(a)
 	if err != nil {
@@ -86,11 +170,16 @@ func (t *tx) moveRefused(p pendingRow, v record.Verdict) error {
 	return t.removePending(&p)
 }
 
-// refuse notes this box's own final verdict on a record that it holds pending.
-func (t *tx) refuse(out record.Outcome, pos record.Position) error {
+// refuse notes this box's own final verdict on a record that it holds pending. Of
+// one that it does not hold it keeps what ofAuthor says.
+func (t *tx) refuse(out record.Outcome, r *record.Record) error {
+	pos := r.Position()
 	p, ok, err := t.lookup().pending(pos)
-	if err != nil || !ok || p.Record.RID() != out.RID {
+	if err != nil {
 		return err
+	}
+	if !ok || p.Record.RID() != out.RID {
+		return t.refuseStranger(out, r)
 	}
 	if err := t.putRefusal(out, pos, record.DeviceID{}, nil); err != nil {
 		return err
@@ -107,6 +196,36 @@ func (t *tx) refuse(out record.Outcome, pos record.Position) error {
 		t.put(keyFeed(pFeed, pos.Feed()), f.encode())
 	}
 	return err
+}
+
+func (t *tx) refuseStranger(out record.Outcome, r *record.Record) error {
+	known, err := t.has(keyRID(pRefused, out.RID))
+	if err != nil || known || !ofAuthor(out.Verdict) {
+		return err
+	}
+	e, ok, err := t.lookup().epoch(r.Position().Epoch)
+	if err != nil || !ok || r.Body == nil || t.s.checkRecord(r, e.Device) != record.Ordered {
+		return err
+	}
+	return t.keepRefused(r, e.Device, out)
+}
+
+// refuseBranch notes what was pending behind a record that lost its place: it
+// continues nothing now. The records stay where they are, and on screen.
+func (t *tx) refuseBranch(f record.Feed, from, to uint64) error {
+	for n := from; n <= to && n < from+refusedMax; n++ {
+		p, ok, err := t.lookup().pending(record.Position{Epoch: f.Epoch, Lane: f.Lane, N: n})
+		if errors.Is(err, ErrDamaged) || err == nil && !ok {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := t.putRefusal(record.Outcome{RID: p.Record.RID(), Verdict: record.BadPrev}, p.Record.Position(), record.DeviceID{}, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // PutRefused keeps another box's final verdict on a record held pending here,

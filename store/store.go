@@ -29,8 +29,9 @@ type Store struct {
 
 	// mu is the write mutex: one transaction is built at a time.
 	mu       sync.Mutex
-	own      *ownEpoch // guarded by mu
-	acks     ackTable  // guarded by mu
+	own      *ownEpoch                       // guarded by mu
+	acks     ackTable                        // guarded by mu
+	kept     map[record.DeviceID]refusedKept // guarded by mu
 	verified *verifiedCache
 
 	// qmu guards the queue. It is held for moments only, never across I/O.
