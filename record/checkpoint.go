@@ -50,7 +50,7 @@ type Checkpoint struct {
 	Head    TreeHead
 	Signers []DeviceID // whose signatures were verified, in the order given
 	Note    []byte     // C2SP signed note
-	Time    int64      // when the newest of these cosignatures claims to be made, Unix seconds; for display
+	Time    int64      // the latest that a majority of the hubs given vouches for, Unix seconds; 0 when fewer signed
 }
 
 // Cosign gives a note with one cosignature/v1 (C2SP tlog-cosignature) over the
@@ -118,23 +118,29 @@ func OpenCheckpoint(l LedgerID, msg []byte, hubs []DeviceID) (Checkpoint, error)
 		return Checkpoint{}, err
 	}
 	c := Checkpoint{Head: h, Note: append([]byte(nil), msg...)}
+	var times []int64
 	for _, s := range n.Sigs {
 		i := slices.IndexFunc(hubs, func(d DeviceID) bool { return hubKey(l, d).made(s) })
 		if i >= 0 && !slices.Contains(c.Signers, hubs[i]) {
 			c.Signers = append(c.Signers, hubs[i])
-			c.Time = max(c.Time, cosignedAt(s))
+			times = append(times, cosignedAt(s))
 		}
+	}
+	// Fewer than a majority may lie: neither ahead nor behind moves this time
+	// past what an honest hub signed.
+	if slices.Sort(times); len(times) > len(hubs)/2 {
+		c.Time = times[len(times)-len(hubs)/2-1]
 	}
 	return c, nil
 }
 
 // cosignedAt is the time inside a cosignature/v1 that was verified.
 func cosignedAt(s note.Signature) int64 {
-	raw, err := base64.StdEncoding.DecodeString(s.Base64)
-	if err != nil || len(raw) < 4+8 { // key hash, time
+	c, err := cosignatureFrom(s)
+	if err != nil {
 		return 0
 	}
-	return int64(binary.BigEndian.Uint64(raw[4:]) & (1<<62 - 1))
+	return c.at()
 }
 
 // VerifyFinal is OpenCheckpoint with more than half of the hubs required.

@@ -3,6 +3,8 @@ package record
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -98,6 +100,9 @@ func SessionClaim(pos Position, d DeviceID) []byte {
 func checkText(s, what string, bytesMax int) error {
 	if len(s) > bytesMax || !utf8.ValidString(s) {
 		return fmt.Errorf("%w: %s is longer than %d bytes or not UTF-8", ErrMalformed, what, bytesMax)
+	}
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return fmt.Errorf("%w: %s has control characters", ErrMalformed, what)
 	}
 	return nil
 }

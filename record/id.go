@@ -92,6 +92,10 @@ const (
 	KindMemberRevoke Kind = 4
 	KindSessionOpen  Kind = 5
 	KindKeyWrap      Kind = 6
+	KindAttest       Kind = 7  // size and root that a member has verified
+	KindEvidence     Kind = 8  // Evidence that somebody contradicted himself
+	KindRecovery     Kind = 9  // the keys that may reset the region
+	KindReset        Kind = 10 // begins a new generation of the ledger
 
 	KindSealed       Kind = 32 // first kind with a sealed body
 	KindClinical     Kind = 32

@@ -2,14 +2,12 @@ package record
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/bits"
 	"slices"
-	"strconv"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -56,25 +54,12 @@ const (
 // and as many of the checkpoint's cosignatures as a majority of the hubs needs.
 // It gives no proof that it could not verify itself.
 func NewProof(l LedgerID, device DeviceID, e *Entry, path []Hash, checkpoint []byte, hubs []DeviceID) (Proof, error) {
-	n, err := openNote(l, checkpoint, hubs)
+	c, err := cosignedHeadOf(l, checkpoint, hubs)
 	if err != nil {
 		return Proof{}, err
 	}
-	head, err := parseCheckpointText(l, n.Text)
-	if err != nil {
-		return Proof{}, err
-	}
-	p := Proof{Seq: e.Seq, Size: head.Size, Device: device, Leaf: e.EncodeLeaf(), Hashes: slices.Clone(path)}
-	for _, s := range n.Sigs {
-		c, err := cosignatureFrom(s)
-		if err != nil {
-			return Proof{}, err
-		}
-		if len(p.Cosignatures) <= len(hubs)/2 && !slices.ContainsFunc(p.Cosignatures, func(x Cosignature) bool { return x.KeyID == c.KeyID }) {
-			p.Cosignatures = append(p.Cosignatures, c)
-		}
-	}
-	slices.SortFunc(p.Cosignatures, func(a, b Cosignature) int { return cmp.Compare(a.KeyID, b.KeyID) })
+	c.fewest(len(hubs))
+	p := Proof{Seq: e.Seq, Size: c.Head.Size, Device: device, Leaf: e.EncodeLeaf(), Hashes: slices.Clone(path), Cosignatures: c.Cosignatures}
 	if err := p.check(); err != nil {
 		return Proof{}, err
 	}
@@ -139,11 +124,11 @@ func (p *Proof) check() error {
 	if _, err := DecodeLeaf(p.Seq, p.Leaf); err != nil {
 		return fmt.Errorf("reading proof: %w", err)
 	}
-	if n := len(p.Cosignatures); n == 0 || n > proofCosignaturesMax {
+	if n := len(p.Cosignatures); n > proofCosignaturesMax {
 		return bad("%d cosignatures", n)
 	}
-	for i := range p.Cosignatures[1:] {
-		if p.Cosignatures[i].KeyID >= p.Cosignatures[i+1].KeyID {
+	for i := 1; i < len(p.Cosignatures); i++ {
+		if p.Cosignatures[i-1].KeyID >= p.Cosignatures[i].KeyID {
 			return bad("cosignatures out of order")
 		}
 	}
@@ -248,10 +233,21 @@ func (c *proofCursor) length(most uint64) int {
 	return int(min(v, most))
 }
 
+// Head is the tree head that leaf and path lead to: what the hubs must have
+// cosigned. The proof is one that NewProof or DecodeProof gave.
+func (p *Proof) Head() TreeHead {
+	return TreeHead{p.Size, rootOf(p.Seq, p.Size, LeafHash(p.Leaf), p.Hashes)}
+}
+
+// Bare is the proof without cosignatures, for who has the tree head in print and
+// VerifyAt.
+func (p Proof) Bare() Proof { p.Cosignatures = nil; return p }
+
 // Verify computes the root from leaf and path, writes the checkpoint that the
 // hubs must have cosigned, and checks that a majority of the hubs given did, each
 // cosignature in the proof being by one of them; and that Device signed the
-// record. Errors wrap ErrNotProven, or ErrMalformed for a proof that no file has.
+// record. Errors wrap ErrNotProven, or ErrMalformed for a proof that no file has;
+// one without cosignatures, which only VerifyAt can check, wraps ErrNotFinal too.
 func (p Proof) Verify(ledger LedgerID, hubs []DeviceID) (Entry, Checkpoint, error) {
 	if err := p.check(); err != nil {
 		return Entry{}, Checkpoint{}, err
@@ -259,36 +255,46 @@ func (p Proof) Verify(ledger LedgerID, hubs []DeviceID) (Entry, Checkpoint, erro
 	not := func(err error) (Entry, Checkpoint, error) {
 		return Entry{}, Checkpoint{}, fmt.Errorf("%w: %w", ErrNotProven, err)
 	}
-	head := TreeHead{p.Size, rootOf(p.Seq, p.Size, LeafHash(p.Leaf), p.Hashes)}
-	msg, err := p.note(ledger, head, hubs)
+	if len(p.Cosignatures) == 0 {
+		return not(fmt.Errorf("%w: it has no cosignature and needs a printed root", ErrNotFinal))
+	}
+	c := cosignedHead{p.Head(), p.Cosignatures}
+	cp, err := c.verify(ledger, hubs)
 	if err != nil {
 		return not(err)
 	}
-	cp, err := VerifyFinal(ledger, msg, hubs)
-	if err != nil {
-		return not(err)
+	if len(cp.Signers) <= len(hubs)/2 {
+		return not(fmt.Errorf("%w: %d of %d", ErrNotFinal, len(cp.Signers), len(hubs)))
 	}
-	e, err := DecodeLeaf(p.Seq, p.Leaf)
+	e, err := p.entry()
 	if err != nil {
-		return not(err)
-	}
-	if err := e.Record.VerifySignature(p.Device); err != nil {
 		return not(err)
 	}
 	return e, cp, nil
 }
 
-// note is the C2SP signed note that the proof stands for. Every cosignature must
-// be by a hub given: one that nobody checks could be anything.
-func (p *Proof) note(ledger LedgerID, head TreeHead, hubs []DeviceID) ([]byte, error) {
-	msg := []byte(CheckpointText(ledger, head) + "\n")
-	for i := range p.Cosignatures {
-		c := &p.Cosignatures[i]
-		at := slices.IndexFunc(hubs, func(d DeviceID) bool { return hubKey(ledger, d).hash == c.KeyID })
-		if at < 0 {
-			return nil, errors.New("a cosignature by a key (" + strconv.FormatUint(uint64(c.KeyID), 16) + ") that is none of the region's hubs")
-		}
-		msg = append(msg, "— "+hubKey(ledger, hubs[at]).name+" "+base64.StdEncoding.EncodeToString(c.appendTo(nil))+"\n"...)
+// VerifyAt checks the entry against a tree head that the caller trusts, from
+// paper or an SMS, and that Device signed the record. Cosignatures play no part.
+// Errors wrap ErrNotProven or ErrMalformed.
+func (p Proof) VerifyAt(head TreeHead) (Entry, error) {
+	if err := p.check(); err != nil {
+		return Entry{}, err
 	}
-	return msg, nil
+	if got := p.Head(); got != head {
+		return Entry{}, fmt.Errorf("%w: it is of another tree of size %d than the one of size %d", ErrNotProven, got.Size, head.Size)
+	}
+	e, err := p.entry()
+	if err != nil {
+		return Entry{}, fmt.Errorf("%w: %w", ErrNotProven, err)
+	}
+	return e, nil
+}
+
+// entry is the entry of the leaf, when Device signed its record.
+func (p *Proof) entry() (Entry, error) {
+	e, err := DecodeLeaf(p.Seq, p.Leaf)
+	if err != nil {
+		return Entry{}, err
+	}
+	return e, e.Record.VerifySignature(p.Device)
 }

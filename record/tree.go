@@ -123,3 +123,10 @@ func VerifyInclusion(head TreeHead, seq uint64, leaf Hash, proof []Hash) error {
 	}
 	return nil
 }
+
+func checkSize(size uint64) error {
+	if size > treeSizeMax {
+		return fmt.Errorf("%w: size %d", ErrMalformed, size)
+	}
+	return nil
+}
