@@ -47,7 +47,9 @@ type Node struct {
 	dirty  fanout // told when anything a page shows may have changed
 
 	notices notices
-	up     atomic.Pointer[running]
+	own     ownRecords
+	boards  map[record.DeviceID][]epochSeen // guarded by projectMu
+	up      atomic.Pointer[running]
 
 	countsMu sync.Mutex
 	counted  countsCache // guarded by countsMu
@@ -58,6 +60,7 @@ type running struct {
 	links    *links
 	ordering *ordering // nil on boxes that do not order
 	page     string    // URL of the page
+	tree     string    // URL under which the ledger is served, empty when it is not
 }
 
 // Open opens the box in o.Data. The folder stays locked until Close.
@@ -82,6 +85,9 @@ func Open(o Options) (*Node, error) {
 	n := &Node{o: o, log: o.Log, box: box, keys: keys, author: store.Author{Key: keys.Signer(), Device: keys.DeviceID()}, store: st, vault: newVault(keys, st), started: o.Now()}
 	n.staff.init(o.SessionIdle, o.Now)
 	if err := n.loadSeed(); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	if err := n.loadOwn(); err != nil && !so.Salvage {
 		return nil, errors.Join(err, st.Close())
 	}
 	if err := n.projectNow(); err != nil && !errors.Is(err, store.ErrFull) && !so.Salvage { // a full or damaged disk leaves them behind
@@ -118,27 +124,37 @@ func (n *Node) Run(ctx context.Context, ready func(page string)) error {
 		return errors.Join(err, closeAll(page))
 	}
 	defer os.Remove(n.box.path(controlSocket))
-	l, err := n.newLinks()
+	tree, err := n.listenLog()
 	if err != nil {
 		return errors.Join(err, closeAll(page, control))
+	}
+	l, err := n.newLinks()
+	if err != nil {
+		return errors.Join(err, closeAll(page, control, tree))
 	}
 	defer l.close()
 	r := &running{links: l}
 	if page != nil {
 		r.page = "http://" + page.Addr().String()
 	}
+	if tree != nil {
+		r.tree = "http://" + tree.Addr().String()
+	}
 	if n.box.Role.Orders() {
 		if r.ordering, err = n.newOrdering(l); err != nil {
-			return errors.Join(err, closeAll(page, control))
+			return errors.Join(err, closeAll(page, control, tree))
 		}
 	}
 	n.up.Store(r)
 	defer n.up.Store(nil)
-	return n.supervise(ctx, r, page, control, ready)
+	return n.supervise(ctx, r, listeners{page, control, tree}, ready)
 }
 
+// listeners are where a box answers; page and tree may be nil.
+type listeners struct{ page, control, tree net.Listener }
+
 // supervise owns every goroutine of a running box and waits for all of them.
-func (n *Node) supervise(ctx context.Context, r *running, page, control net.Listener, ready func(string)) error {
+func (n *Node) supervise(ctx context.Context, r *running, at listeners, ready func(string)) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.watchFault(ctx) })
 	if r.ordering != nil {
@@ -154,8 +170,11 @@ func (n *Node) supervise(ctx context.Context, r *running, page, control net.List
 	g.Go(func() error { return n.projectLoop(ctx) })
 	g.Go(func() error { return n.accessLoop(ctx) })
 	g.Go(func() error {
-		return serve(ctx, control, &http.Server{Handler: n.controlHandler(), ReadHeaderTimeout: 10 * time.Second})
+		return serve(ctx, at.control, &http.Server{Handler: n.controlHandler(), ReadHeaderTimeout: 10 * time.Second})
 	})
+	if at.tree != nil {
+		g.Go(func() error { return serve(ctx, at.tree, n.logServer()) })
+	}
 	g.Go(func() error {
 		if err := n.foundStandalone(ctx); err != nil {
 			return err
@@ -163,13 +182,13 @@ func (n *Node) supervise(ctx context.Context, r *running, page, control net.List
 		if err := n.finishFounding(ctx); err != nil {
 			return err
 		}
-		if page == nil {
+		if at.page == nil {
 			ready("")
 			<-ctx.Done()
 			return nil
 		}
 		ready(r.page)
-		return serve(ctx, page, web.NewServer(n.pageHandler()))
+		return serve(ctx, at.page, web.NewServer(n.pageHandler()))
 	})
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) {

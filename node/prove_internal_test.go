@@ -78,7 +78,7 @@ func pendingRecords(t *testing.T, n *Node) []record.Record {
 }
 
 func TestRegionKeysText(t *testing.T) {
-	k := RegionKeys{Format: 1, Region: strings.Repeat("ab", 32), Name: "Lac \"Kivu\"\nnord é", Hubs: []HubKey{{"Hub A", strings.Repeat("01", 32)}, {"", strings.Repeat("02", 32)}}}
+	k := RegionKeys{Format: 1, Region: strings.Repeat("ab", 32), Name: "Lac \"Kivu\"\nnord é", Hubs: []HubKey{{Name: "Hub A", Device: strings.Repeat("01", 32)}, {Device: strings.Repeat("02", 32)}}}
 	text, err := k.Text()
 	if err != nil {
 		t.Fatal(err)
@@ -87,13 +87,13 @@ func TestRegionKeysText(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, k) {
 		t.Errorf("got %+v, %v from\n%s", got, err, text)
 	}
-	if region, hubs, err := got.IDs(); err != nil || region[0] != 0xab || len(hubs) != 2 || hubs[1][0] != 2 {
-		t.Errorf("got %v, %v, %v", region, hubs, err)
+	if ledger, hubs, err := got.IDs(); err != nil || ledger.Region[0] != 0xab || ledger.Generation != 1 || len(hubs) != 2 || hubs[1][0] != 2 {
+		t.Errorf("got %v, %v, %v", ledger, hubs, err)
 	}
 }
 
 func FuzzParseRegionKeys(f *testing.F) {
-	k := RegionKeys{Format: 1, Region: strings.Repeat("ab", 32), Name: "Lake", Hubs: []HubKey{{"Hub A", strings.Repeat("01", 32)}}}
+	k := RegionKeys{Format: 1, Region: strings.Repeat("ab", 32), Name: "Lake", Hubs: []HubKey{{Name: "Hub A", Device: strings.Repeat("01", 32)}}}
 	text, err := k.Text()
 	if err != nil {
 		f.Fatal(err)

@@ -24,7 +24,8 @@ type Status struct {
 	Running    bool         `json:"running"`
 	Started    time.Time    `json:"started"`
 	Page       string       `json:"page,omitempty"`
-	Size       uint64       `json:"size"` // entries of the ledger on this box
+	Log        string       `json:"log,omitempty"` // where a hub serves the ledger over HTTP
+	Size       uint64       `json:"size"`          // entries of the ledger on this box
 	Root       string       `json:"root"`
 	Confirmed  uint64       `json:"confirmed"` // size of the newest final checkpoint verified here
 	Pending    int          `json:"pending"`   // own records on this box only
@@ -95,7 +96,7 @@ func (n *Node) Status(context.Context) (Status, error) {
 		s.Faults = append(s.Faults, "no room left: nothing can be saved until space is freed")
 	}
 	if r := n.up.Load(); r != nil {
-		s.Running, s.Page, s.Addresses = true, r.page, n.announced()
+		s.Running, s.Page, s.Log, s.Addresses = true, r.page, r.tree, n.announced()
 		s.Peers, err = n.peerStatus(r)
 		if r.ordering != nil {
 			s.Ordering, s.Voters = r.ordering.describe(), r.ordering.voters()

@@ -243,7 +243,7 @@ func (n *Node) listenLog() (net.Listener, error) {
 }
 
 // logServer has limits for readers from anywhere.
-func (n *Node) logServer(t treeSource) *http.Server {
-	return &http.Server{Handler: newLogHandler(t, n.o.Now), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute,
+func (n *Node) logServer() *http.Server {
+	return &http.Server{Handler: newLogHandler(n.store, n.o.Now), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 8 << 10}
 }

@@ -74,7 +74,7 @@ func initCommand(g *global) *cobra.Command {
 }
 
 func runCommand(g *global) *cobra.Command {
-	var page, name string
+	var page, name, tree string
 	c := &cobra.Command{
 		Use: "run", Short: "Run the box until it is stopped", Args: cobra.NoArgs,
 		Long: "Run the box until it is stopped. In an empty folder it first makes a standalone box: a region of one.",
@@ -85,6 +85,9 @@ func runCommand(g *global) *cobra.Command {
 			}
 			if c.Flags().Changed("page") {
 				o.Page = page
+			}
+			if c.Flags().Changed("log") {
+				o.LogAddress = tree
 			}
 			if _, err := node.LoadBox(o.Data); isNoBox(err) && g.data == "" {
 				if _, err := node.Init(o.Data, record.RoleStandalone, name); err != nil {
@@ -105,6 +108,7 @@ func runCommand(g *global) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&page, "page", "", "address of the page (default localhost:8080)")
+	c.Flags().StringVar(&tree, "log", "", "on a hub: address where the ledger is served over HTTP for witnesses and auditors (default nowhere)")
 	c.Flags().StringVar(&name, "name", defaultName(), "name of the box when it is made now")
 	return c
 }

@@ -16,6 +16,7 @@ import (
 // configFile is config.toml. A key that is left out keeps its default.
 type configFile struct {
 	Page        *string  `toml:"page"`
+	Log         *string  `toml:"log"`
 	Listen      []string `toml:"listen"`
 	Announce    []string `toml:"announce"`
 	Dial        []string `toml:"dial"`
@@ -54,6 +55,7 @@ func loadConfig(o *node.Options, path string, env func(string) string) error {
 
 func (c *configFile) apply(o *node.Options) {
 	set(&o.Page, c.Page)
+	set(&o.LogAddress, c.Log)
 	set(&o.LAN, c.LAN)
 	set(&o.Profile, c.Profile)
 	setList(&o.Listen, c.Listen)
@@ -80,6 +82,9 @@ func setList(dst *[]string, v []string) {
 func applyEnv(o *node.Options, env func(string) string) error {
 	if v := env("HEALTHPOST_PAGE"); v != "" {
 		o.Page = v
+	}
+	if v := env("HEALTHPOST_LOG"); v != "" {
+		o.LogAddress = v
 	}
 	if v := env("HEALTHPOST_PROFILE"); v != "" {
 		o.Profile = v

@@ -48,6 +48,9 @@ func writeStatus(w io.Writer, s node.Status) {
 	if s.Page != "" {
 		fmt.Fprintf(w, "page      %s\n", s.Page)
 	}
+	if s.Log != "" {
+		fmt.Fprintf(w, "log       %s/checkpoint\n", s.Log)
+	}
 	fmt.Fprintf(w, "region    %s (%s)\n", s.RegionName, s.Region[:12])
 	fmt.Fprintf(w, "ledger    %d entries, root %s; final up to %d\n", s.Size, s.Root[:12], s.Confirmed)
 	fmt.Fprintf(w, "records   %d saved here only, %d copied, %d refused\n", s.Pending, s.Shared, s.Refused)

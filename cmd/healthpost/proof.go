@@ -145,7 +145,7 @@ func checkProof(file, keysFile string) (checkedProof, error) {
 	if err != nil {
 		return checkedProof{}, err
 	}
-	region, hubs, err := keys.IDs()
+	ledger, hubs, err := keys.IDs()
 	if err != nil {
 		return checkedProof{}, err
 	}
@@ -156,7 +156,7 @@ func checkProof(file, keysFile string) (checkedProof, error) {
 	if err != nil {
 		return checkedProof{}, err
 	}
-	e, cp, err := p.Verify(region.Ledger(1), hubs)
+	e, cp, err := p.Verify(ledger, hubs)
 	if err != nil {
 		return checkedProof{}, err
 	}
