@@ -18,6 +18,7 @@ type box struct {
 	n      int
 	name   string
 	role   record.Role
+	board  int // what it runs on, as far as its opening records tell
 	author store.Author
 	disk   *disk
 
@@ -34,6 +35,9 @@ type box struct {
 	lazy  int    // hubs: items applied since the last flush
 	busy  bool   // hubs: an apply is due
 	notes notes
+	acked int // items that the disk holds and the others were told of
+	// rolledBack hubs have an old card: they do not vote or sign until they caught up.
+	rolledBack bool
 
 	final   record.TreeHead // newest that was durable
 	signed  record.TreeHead // hubs: largest that was durable
@@ -144,14 +148,11 @@ func (b *box) ensureEpoch() error {
 	}
 	w := b.w
 	nonce := w.bytes(16)
-	id, err := b.st.BeginEpoch(context.Background(), b.author, func(pred record.EpochID, heads [record.LaneCount]uint64, size uint64, root record.Hash) record.EpochOpen {
-		e := record.EpochOpen{Device: b.author.Device[:], Nonce: nonce, Hardware: make([]byte, 32), Predecessor: []byte{}, Heads: []uint64{},
-			ClockMillis: b.millis(), Software: "sim", Size: size, Root: root[:]}
-		if pred != (record.EpochID{}) {
-			e.Predecessor, e.Heads = pred[:], heads[:]
-		}
-		return e
-	}, func(last uint64) uint64 { return max(last+1, uint64(b.millis())<<16) }, 1)
+	tick := func(last uint64) uint64 { return max(last+1, uint64(b.millis())<<16) }
+	if w.o.Hooks.SameNonce {
+		nonce, tick = make([]byte, 16), func(last uint64) uint64 { return last + 1 }
+	}
+	id, err := b.st.BeginEpoch(context.Background(), b.author, b.openingOf(nonce), tick, 1)
 	if err != nil {
 		return err
 	}

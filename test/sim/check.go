@@ -21,7 +21,7 @@ func (w *world) checkSome() error {
 
 // check holds one box to every invariant that can be seen on it alone.
 func (w *world) check(b *box) error {
-	for _, f := range []func(*box) error{w.checkLedger, w.checkFeeds, w.finalSeen, w.checkSaves, w.checkConfirmed, w.checkCharts, w.checkBytes} {
+	for _, f := range []func(*box) error{w.checkLedger, w.checkFeeds, w.finalSeen, w.checkSaves, w.checkConfirmed, w.checkBlame, w.checkCharts, w.checkBytes} {
 		if err := f(b); err != nil {
 			return b.failed("checking", err)
 		}

@@ -44,6 +44,9 @@ func (w *world) propose() error {
 	if h == nil || h.st == nil {
 		return nil
 	}
+	if err := w.rejoin(h); err != nil {
+		return err
+	}
 	if head := h.st.Head(); head.Size > h.st.Signed().Size {
 		if err := w.sign(h, head, nil); err != nil {
 			return h.failed("cosigning", err)
@@ -92,7 +95,7 @@ func (w *world) take(h *box, note []byte) error {
 		delete(h.notes.open, cp.Head.Size)
 		return nil
 	}
-	if cp.Head.Size > h.st.Head().Size {
+	if cp.Head.Size > h.st.Head().Size || h.rolledBack && !w.o.Hooks.SignOld {
 		return w.keep(h, cp)
 	}
 	root, err := h.st.RootAt(cp.Head.Size)
@@ -135,7 +138,7 @@ func (w *world) sign(h *box, head record.TreeHead, note []byte) error {
 		return err
 	}
 	if head.Size < h.signed.Size || head.Size == h.signed.Size && head.Root != h.signed.Root {
-		return w.violated(CheckpointsAgree, "%s signs size %d after size %d", h, head.Size, h.signed.Size)
+		return w.violated(SignsUpward, "%s signs size %d after size %d", h, head.Size, h.signed.Size)
 	}
 	h.signed = head
 	if w.o.Hooks.SignAnything && h.n == 1 {

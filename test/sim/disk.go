@@ -63,6 +63,7 @@ func (d *disk) cut(keep float64, forget bool, end func() error) (*disk, error) {
 type image struct {
 	journal *faultfs.FS
 	index   string
+	acked   int // hubs: items of the log that the disk held
 }
 
 func (d *disk) image(dir string) (*image, error) {

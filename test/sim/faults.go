@@ -1,9 +1,7 @@
 package sim
 
 import (
-	"fmt"
 	"io"
-	"path/filepath"
 
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/store/journal/faultfs"
@@ -77,58 +75,6 @@ func (w *world) crashSome() error {
 	w.tracef("%s: operation %d of its disk will go wrong: %s", b, f.Op, f.Mode)
 	b.armed = true
 	b.disk.Inject(f)
-	return nil
-}
-
-// oldCard copies a clinic's card, or puts the copy back in place of the card.
-func (w *world) oldCard() error {
-	b := w.clinics[w.rng.IntN(len(w.clinics))]
-	for _, c := range w.clinics {
-		if c.card != nil && w.chance(2) {
-			b = c
-		}
-	}
-	if b.st == nil || b.armed {
-		return nil
-	}
-	var err error
-	if b.card == nil {
-		w.tracef("%s: card copied", b)
-		b.cardAt = len(w.saves)
-		b.card, err = b.disk.image(filepath.Join(w.o.Dir, fmt.Sprintf("%s.card%d", b.name, len(w.saves))))
-		return err
-	}
-	if err := w.noteLost(b); err != nil {
-		return err
-	}
-	w.res.Restores++
-	if err := w.crash(b, "old card"); err != nil {
-		return err
-	}
-	b.disk, err = b.disk.restore(b.card)
-	b.card, b.behind, b.final = nil, true, record.TreeHead{}
-	return err
-}
-
-// noteLost marks the saves that may have been on the card only which is taken out
-// now. What anybody else holds must come back.
-func (w *world) noteLost(b *box) error {
-	for _, s := range w.saves {
-		if _, ordered := w.model.rids[s.r.RID()]; ordered || s.lost || s.by == b && s.number < b.cardAt {
-			continue
-		}
-		held := s.by != b && !s.by.behind
-		for _, o := range w.boxes {
-			if o == b || o.st == nil || held {
-				continue
-			}
-			var err error
-			if _, held, err = o.st.ByRID(s.r.RID()); err != nil {
-				return o.failed("reading", err)
-			}
-		}
-		s.lost = !held
-	}
 	return nil
 }
 

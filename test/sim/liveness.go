@@ -208,7 +208,7 @@ func (w *world) last() error {
 	}
 	for _, c := range w.clinics {
 		for _, o := range []*box{w.hubs[w.rng.IntN(len(w.hubs))], w.clinics[w.rng.IntN(len(w.clinics))]} {
-			if c == o {
+			if c.author.Device == o.author.Device {
 				continue
 			}
 			n, err := w.meet(c, o)

@@ -13,7 +13,7 @@ import (
 // meetSome has two boxes that have no session exchange everything at once, twice.
 func (w *world) meetSome() error {
 	a, b := w.clinics[w.rng.IntN(len(w.clinics))], w.boxes[w.rng.IntN(len(w.boxes))]
-	if a == b || a.st == nil || b.st == nil || a.armed || b.armed || w.links[pair(a, b)] != nil {
+	if a.author.Device == b.author.Device || a.st == nil || b.st == nil || a.armed || b.armed || w.links[pair(a, b)] != nil {
 		return nil
 	}
 	_, err := w.meet(a, b)
@@ -106,6 +106,9 @@ func (w *world) exchangeFailed(a, b *box, err error) error {
 func (w *world) checkUnion(a, b *box) error {
 	for i, x := range []*box{a, b} {
 		y := []*box{b, a}[i]
+		if err := w.checkOwn(x, y); err != nil {
+			return err
+		}
 		_, final, _ := y.st.Final()
 		if !x.hub() && x.st.Head().Size < final.Size {
 			return w.violated(SyncTerminates, "%s stays at size %d after an exchange with %s, whose checkpoint is of %d", x, x.st.Head().Size, y, final.Size)

@@ -37,6 +37,7 @@ func (w *world) agree(b []byte) error {
 		}
 	}
 	w.log = append(w.log, x)
+	w.acknowledge()
 	twice, err := w.model.apply(x.index, b)
 	if err != nil {
 		return err
@@ -76,6 +77,10 @@ func (w *world) applyNext(h *box) error {
 		return h.failed("applying", err)
 	}
 	h.next++
+	h.acked = max(h.acked, int(h.next))
+	if err := w.rejoin(h); err != nil {
+		return err
+	}
 	if w.o.Hooks.ApplyTwice && h.n == 1 && w.chance(4) {
 		x.index++
 		if _, err := h.st.Order(x.index, x.term, x.bytes); err != nil && !errors.Is(err, record.ErrMalformed) {
@@ -131,11 +136,11 @@ func (w *world) flush(h *box) error {
 	return nil
 }
 
-// reaches counts the hubs that a hub can talk to, itself included.
+// reaches counts the voting hubs that a hub can talk to, itself included.
 func (w *world) reaches(h *box) int {
 	n := 0
 	for _, o := range w.hubs {
-		if o.st != nil && !w.cutOff[pair(h, o)] {
+		if o.st != nil && !o.rolledBack && !w.cutOff[pair(h, o)] {
 			n++
 		}
 	}
@@ -185,7 +190,7 @@ func (w *world) order() error {
 func (w *world) elect() error {
 	can := []*box{}
 	for _, h := range w.hubs {
-		if h.st != nil && !w.isolated(h) {
+		if h.st != nil && !w.isolated(h) && w.wins(h) {
 			can = append(can, h)
 		}
 	}
@@ -195,9 +200,17 @@ func (w *world) elect() error {
 	w.leader, w.settled = can[w.rng.IntN(len(can))], false
 	clear(w.marks)
 	w.tracef("%s leads", w.leader)
+	if w.plan.Votes && w.leader.acked < len(w.log) {
+		return w.violated(AgreedStays, "%s leads with %d of %d items", w.leader, w.leader.acked, len(w.log))
+	}
 	for _, h := range w.hubs {
 		if h.st != nil {
 			w.wake(h)
+		}
+		if h.st != nil {
+			if err := w.rejoin(h); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

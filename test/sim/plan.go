@@ -31,6 +31,14 @@ type plan struct {
 	ClockMillis   int64 // between two clock jumps, 0 for none
 	AgainIn       int   // of batches, with what was proposed before
 	JunkIn        int   // of items, no batch at all
+
+	// Of the scenario Cards alone.
+	CloneMillis   int64 // between two copies of a card that go into another board, 0 for none
+	ClonesMax     int
+	KeepImageIn   int   // of old cards, one that is put back again later
+	HubCardMillis int64 // between two old cards of hubs, 0 for none
+	Votes         bool  // hubs vote by what their disks hold
+	Equivocate    bool  // a clinic contradicts itself
 }
 
 func drawPlan(r *rand.Rand) plan {
@@ -78,6 +86,11 @@ func (w *world) schedule() {
 	}
 	w.every(p.CrashMillis, w.crashSome)
 	w.every(p.RestoreMillis, w.oldCard)
+	w.every(p.CloneMillis, w.cloneSome)
+	w.every(p.HubCardMillis, w.oldHubCard)
+	if w.o.Hooks.Contradict {
+		w.every(10_000, func() error { return w.contradict(w.clinics[0]) })
+	}
 	w.every(p.SplitMillis, w.split)
 	w.every(p.ClockMillis, w.jump)
 	w.every(5_000, w.checkSome)

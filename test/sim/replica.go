@@ -25,6 +25,9 @@ func (r *replica) PendingFeeds() ([]peersync.PendingFeed, error) {
 	list, err := r.Store.PendingFeeds()
 	out := make([]peersync.PendingFeed, 0, len(list))
 	for _, f := range list {
+		if r.b.w.o.Hooks.HideOwn && f.Author == r.peer.author.Device {
+			continue
+		}
 		out = append(out, peersync.PendingFeed{Feed: f.Feed, Author: f.Author, OrderedN: f.OrderedN, HeldN: f.HeldN, Opening: f.Opening})
 	}
 	return out, err

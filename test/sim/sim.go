@@ -31,13 +31,26 @@ const (
 	SameChart         = "the same records give the same chart"
 	HeadsKept         = "amendments that did not know of each other are all heads"
 	Converges         = "healed boxes agree within bounded time"
+	CardsBlameNobody  = "an old card or a copied one makes no evidence"
+	OwnComesBack      = "a box gets back its own records from whoever holds them"
+	AgreedStays       = "what a majority of the hubs acknowledged stays agreed"
+	SignsUpward       = "a hub signs one root for a size and never a smaller size"
 	DiskSound         = "a disk without an injected fault does not fail"
+)
+
+// Scenario is what a seed is about.
+type Scenario string
+
+const (
+	Region Scenario = ""      // everything a little, with peers whose bytes are changed on the way
+	Cards  Scenario = "cards" // old and copied cards, nobody lies
 )
 
 // Options of a run.
 type Options struct {
-	Dir   string // empty directory for the replicas
-	Hooks Hooks
+	Dir      string // empty directory for the replicas
+	Scenario Scenario
+	Hooks    Hooks
 }
 
 // Hooks break the simulator's glue for the tests of its invariants. The zero
@@ -51,27 +64,35 @@ type Hooks struct {
 	OneIsMajority bool // boxes take a checkpoint that one hub cosigned for final
 	HideHead      bool // one head of a chart line in conflict is left out
 	SwapItems     bool // a hub applies two neighbouring items in the other order
+
+	SameNonce  bool // epochs begin with the same nonce, clock and predecessor every time
+	Contradict bool // a clinic signs a second record for a place
+	HideOwn    bool // nobody hands a box its own records
+	VoteAnyway bool // a hub with an old card votes by what that card holds
+	SignOld    bool // a hub with an old card signs by what that card says it signed
 }
 
 // Result is what a run came to.
 type Result struct {
-	Trace    [32]byte // hash over every line of the trace
-	Events   int
-	Seconds  int64 // virtual
-	Boxes    int
-	Saves    int // acknowledged
-	Size     uint64
-	Crashes  int
-	Restores int
-	Lies     int
-	Sessions int
-	Heads    int // most heads that one line had
-	Bytes    uint64
+	Trace       [32]byte // hash over every line of the trace
+	Events      int
+	Seconds     int64 // virtual
+	Boxes       int
+	Saves       int // acknowledged
+	Size        uint64
+	Crashes     int
+	Restores    int
+	HubRestores int // of them of hubs
+	Clones      int
+	Lies        int
+	Sessions    int
+	Heads       int // most heads that one line had
+	Bytes       uint64
 }
 
 func (r Result) String() string {
-	return fmt.Sprintf("%d boxes, %d s, %d events, %d sessions, %d kB, %d saves, size %d, %d crashes, %d restores, %d lies, %d heads, trace %x",
-		r.Boxes, r.Seconds, r.Events, r.Sessions, r.Bytes>>10, r.Saves, r.Size, r.Crashes, r.Restores, r.Lies, r.Heads, r.Trace[:8])
+	return fmt.Sprintf("%d boxes, %d s, %d events, %d sessions, %d kB, %d saves, size %d, %d crashes, %d restores (%d of hubs), %d clones, %d lies, %d heads, trace %x",
+		r.Boxes, r.Seconds, r.Events, r.Sessions, r.Bytes>>10, r.Saves, r.Size, r.Crashes, r.Restores, r.HubRestores, r.Clones, r.Lies, r.Heads, r.Trace[:8])
 }
 
 // Violation is an invariant that did not hold.
@@ -116,6 +137,8 @@ type world struct {
 	authored map[record.RID]*authored
 	epochs   map[record.EpochID]string // by whom, at which start
 	signed   map[uint64]record.Hash
+	images   int // cards copied
+	clones   int
 	patients []*patient
 	saves    []*save
 	digests  map[[32]byte][32]byte
@@ -174,6 +197,9 @@ func newWorld(seed uint64, o Options) *world {
 		marks: map[record.Feed]uint64{}, model: newModel(), authored: map[record.RID]*authored{}, epochs: map[record.EpochID]string{},
 		signed: map[uint64]record.Hash{}, digests: map[[32]byte][32]byte{}}
 	w.plan = drawPlan(w.rng)
+	if o.Scenario == Cards {
+		w.cardsPlan()
+	}
 	return w
 }
 
