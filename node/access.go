@@ -196,7 +196,7 @@ func (n *Node) appendAccess(ctx context.Context, region record.RegionID, b acces
 	if err := n.openEpoch(ctx); err != nil {
 		return err
 	}
-	_, err = n.store.Append(ctx, []store.Draft{draft}, func([]record.Record) ([]store.Row, error) { return gone, nil })
+	_, err = n.place(ctx, []store.Draft{draft}, func([]record.Record) ([]store.Row, error) { return gone, nil })
 	return err
 }
 

@@ -24,7 +24,7 @@ func (n *Node) append(ctx context.Context, drafts []store.Draft, rows func([]rec
 	if err := n.openEpoch(ctx); err != nil {
 		return nil, err
 	}
-	placed, err := n.store.Append(ctx, drafts, rows)
+	placed, err := n.place(ctx, drafts, rows)
 	if err != nil {
 		return nil, err
 	}
@@ -58,10 +58,21 @@ func (n *Node) openEpoch(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, err := n.store.BeginEpoch(ctx, n.author, n.opening, n.hlc, clockTrust); err != nil {
-		return fmt.Errorf("beginning an epoch: %w", err)
+	if err := n.beginEpoch(ctx); err != nil {
+		return err
 	}
 	n.epochOpen = true
+	return nil
+}
+
+func (n *Node) beginEpoch(ctx context.Context) error {
+	n.own.mu.Lock()
+	defer n.own.mu.Unlock()
+	id, err := n.store.BeginEpoch(ctx, n.author, n.opening, n.hlc, clockTrust)
+	if err != nil {
+		return fmt.Errorf("beginning an epoch: %w", err)
+	}
+	n.own.epochs[id], n.own.current = true, id
 	return nil
 }
 

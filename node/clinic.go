@@ -165,7 +165,7 @@ func (n *Node) fold(c record.CompartmentID) (chart.Chart, error) {
 	for i := range opened {
 		o := &opened[i]
 		o.Author = n.authorName(&o.Record)
-		if o.State, err = st.of(o.RID); err != nil {
+		if o.State, err = st.of(o.Record.RID()); err != nil {
 			return chart.Chart{}, err
 		}
 	}

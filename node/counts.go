@@ -50,10 +50,11 @@ func (n *Node) count() (web.Counts, error) {
 	if err != nil {
 		return c, err
 	}
-	refused, err := n.ownRefused()
+	refused, count, err := n.ownRefused()
 	if err != nil {
 		return c, err
 	}
+	c.Refused = count
 	for _, f := range feeds {
 		if f.Author != n.author.Device {
 			continue
@@ -72,9 +73,6 @@ func (n *Node) count() (web.Counts, error) {
 		}
 		c.VisitsOnlyHere += visits
 	}
-	for _, at := range refused {
-		c.Refused += len(at)
-	}
 	return c, n.countOrdered(&c)
 }
 
@@ -89,23 +87,55 @@ func between(places []uint64, from, to uint64) int {
 	return count
 }
 
-// ownRefused are the places of this box's refused records.
-func (n *Node) ownRefused() (map[record.Feed][]uint64, error) {
+// ownRefused are the places of this box's records that wait for nothing any more:
+// refused, or written again elsewhere. count is how many were refused and have
+// nothing that stands for them.
+func (n *Node) ownRefused() (places map[record.Feed][]uint64, count int, err error) {
 	list, err := n.store.Refused()
-	if err != nil {
-		return nil, err
+	if err != nil || len(list) == 0 {
+		return nil, 0, err
 	}
-	out := map[record.Feed][]uint64{}
+	places = map[record.Feed][]uint64{}
+	known := map[record.RID]bool{}
 	for _, r := range list {
 		d, ok, err := n.store.EpochAuthor(r.Position.Epoch)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		if ok && d == n.author.Device {
-			out[r.Position.Feed()] = append(out[r.Position.Feed()], r.Position.N)
+		if !ok || d != n.author.Device {
+			continue
+		}
+		places[r.Position.Feed()] = append(places[r.Position.Feed()], r.Position.N)
+		known[r.RID] = true
+		settled, err := n.settled(&r.Record, r.RID)
+		if err != nil {
+			return nil, 0, err
+		}
+		if !settled {
+			count++
 		}
 	}
-	return out, nil
+	err = n.store.ScanRows([]byte("pub/"), writtenAgainMax, func(k, _ []byte) bool {
+		if len(k) != len("pub/")+32 {
+			return true
+		}
+		rid := record.RID(k[len("pub/"):])
+		if loc, ok, err := n.store.Locate(rid); err == nil && ok && loc.Pending && !known[rid] {
+			places[loc.Position.Feed()] = append(places[loc.Position.Feed()], loc.Position.N)
+		}
+		return true
+	})
+	return places, count, err
+}
+
+// writtenAgainMax bounds how many records that were written again one count looks at.
+const writtenAgainMax = 10_000
+
+// settled reports whether nobody needs to look at a refused record: it was written
+// again, or it says nothing about a patient.
+func (n *Node) settled(r *record.Record, rid record.RID) (bool, error) {
+	now, done, err := n.standsFor(rid)
+	return done && (now != (record.RID{}) || !r.Core.Kind.Sealed()), err
 }
 
 // countOrdered adds what has a place already that no final checkpoint covers yet:

@@ -304,7 +304,7 @@ func (i *importer) flush() error {
 	if err := i.n.openEpoch(i.ctx); err != nil {
 		return err
 	}
-	if _, err := i.n.store.Append(i.ctx, i.drafts, nil); err != nil {
+	if _, err := i.n.place(i.ctx, i.drafts, nil); err != nil {
 		return err
 	}
 	i.n.recount()

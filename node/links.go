@@ -42,7 +42,7 @@ func (l *links) run(ctx context.Context) error {
 		case <-changed:
 		}
 	}
-	live := peersync.NewLinks(l.host, replica{n.store, region}, peersync.LinksOptions{
+	live := peersync.NewLinks(l.host, replica{n.store, n, region}, peersync.LinksOptions{
 		Session: l.sessionOptions(region), Hubs: l.hubs, HubsWanted: l.hubsWanted(), Neighbours: l.neighbours, LAN: n.o.LAN, Allow: n.isMember, Name: n.deviceName,
 		Log: n.log.With().Str("part", "sync").Logger()})
 	if n.box.Role.Orders() {
@@ -208,6 +208,13 @@ func findPeer(live *peersync.Links, name string) (record.DeviceID, bool) {
 		}
 	}
 	return record.DeviceID{}, false
+}
+
+// another asks for an exchange with a hub besides this one.
+func (l *links) another(record.DeviceID) {
+	if live := l.live.Load(); live != nil {
+		live.Hurry()
+	}
 }
 
 // wake makes sessions look again at who leads.

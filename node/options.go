@@ -30,6 +30,10 @@ type Options struct {
 	SessionIdle time.Duration  // sign-in ends after this long without use
 	PIN         seal.PINParams // cost of one guess of a PIN
 
+	// DoubtAfter is how long a hub's refusal that the own ledger does not confirm
+	// stays a doubt before staff are told.
+	DoubtAfter time.Duration
+
 	Store store.Options
 	Log   zerolog.Logger
 	Now   func() time.Time
@@ -42,7 +46,8 @@ func NewOptions(data string) Options {
 		Listen: []string{"/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"},
 		LAN:    true, Profile: "wan", Language: []string{"en", "fr"},
 		SessionIdle: 10 * time.Minute, PIN: seal.DefaultPINParams(),
-		Store: store.NewOptions(), Log: zerolog.Nop(), Now: time.Now,
+		DoubtAfter: time.Minute,
+		Store:      store.NewOptions(), Log: zerolog.Nop(), Now: time.Now,
 	}
 }
 

@@ -106,6 +106,9 @@ func (n *Node) projectOnce(ctx context.Context) (done bool, err error) {
 			return false, err
 		}
 	}
+	if err := p.restored(); err != nil {
+		return false, err
+	}
 	last := arrivals[len(arrivals)-1].N
 	p.put(store.Row{Key: cursorKey, Value: binary.BigEndian.AppendUint64(nil, last)})
 	return false, p.flush()
@@ -117,6 +120,7 @@ type projection struct {
 	ctx   context.Context
 	dirty map[record.CompartmentID]bool
 	order []record.CompartmentID
+	back  uint64 // records of this box that others gave back
 	rows  []store.Row
 	size  int
 	err   error
@@ -160,6 +164,9 @@ func (p *projection) arrived(a store.Arrival) error {
 	if err != nil || r == nil {
 		return err
 	}
+	if err := p.witness(a, r); err != nil {
+		return err
+	}
 	if r.Core.Kind == record.KindKeyWrap {
 		rows, err := p.n.vault.wrapRows(r.Body)
 		if errors.Is(err, seal.ErrDamaged) || errors.Is(err, record.ErrMalformed) || errors.Is(err, seal.ErrNewer) {
@@ -174,6 +181,21 @@ func (p *projection) arrived(a store.Arrival) error {
 		p.order = append(p.order, c)
 	}
 	return nil
+}
+
+// witness looks at what a record says of the box that wrote it and of the ledger.
+func (p *projection) witness(a store.Arrival, r *record.Record) error {
+	d, ok, err := p.n.store.EpochAuthor(r.Position().Epoch)
+	if err != nil || !ok {
+		return err
+	}
+	if d == p.n.author.Device {
+		p.cameBack(a, r)
+	}
+	if a.Pending {
+		return nil
+	}
+	return p.compareEpochs(a.Seq, r, d)
 }
 
 // arrivedRecord is the record of an arrival; nil when it has moved on since, in
@@ -204,7 +226,7 @@ func (p *projection) compartment(c record.CompartmentID) error {
 		return err
 	}
 	p.registered(c, opened)
-	if err := p.visits(c, &ch); err != nil {
+	if err := p.visits(c, &ch, opened); err != nil {
 		return err
 	}
 	return p.err
@@ -214,6 +236,9 @@ func (p *projection) compartment(c record.CompartmentID) error {
 // states, which lists do not show.
 func (n *Node) openCompartment(c record.CompartmentID) ([]chart.Opened, error) {
 	recs, err := n.store.Compartment(c)
+	if err == nil {
+		recs, err = n.oneOfEach(recs)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -247,7 +272,8 @@ func (n *Node) openRecord(x store.Placed) (chart.Opened, error) {
 	if err != nil {
 		return chart.Opened{}, fmt.Errorf("reading record %s: %w", x.Record.RID().Short(), err)
 	}
-	return chart.Opened{Record: x.Record, RID: x.Record.RID(), Seq: x.Seq, Ordered: x.Ordered, Body: body}, nil
+	r, rid := asFirst(x.Record)
+	return chart.Opened{Record: r, RID: rid, Seq: x.Seq, Ordered: x.Ordered, Body: body}, nil
 }
 
 // personRow is one person in lists.
@@ -345,18 +371,19 @@ func visitKey(hlc uint64, rid record.RID) []byte {
 // visits keeps what was done on this box. What other boxes did is in the charts:
 // fifty clinics in one list would hide this room's own people, and one of their
 // clocks, set to a year ahead, would do so for a year.
-func (p *projection) visits(c record.CompartmentID, ch *chart.Chart) error {
+func (p *projection) visits(c record.CompartmentID, ch *chart.Chart, opened []chart.Opened) error {
+	records := map[record.RID]*record.Record{}
+	for i := range opened {
+		records[opened[i].RID] = &opened[i].Record
+	}
 	for i := range ch.Visits {
 		v := &ch.Visits[i]
 		first := v.Shown
 		if len(v.Past) > 0 {
 			first = v.Past[0]
 		}
-		r, ok, err := p.n.store.ByRID(first.RID)
-		if err != nil {
-			return err
-		}
-		if !ok || r.Core.Lane == record.LaneBulk || !p.n.wroteHere(&r) {
+		r, ok := records[first.RID]
+		if !ok || r.Core.Lane == record.LaneBulk || !p.n.wroteHere(r) {
 			continue
 		}
 		plain, err := record.Marshal(visitRow{Compartment: c[:], RID: first.RID[:], Problem: visitProblem(v), Urgent: r.Core.Lane == record.LaneControl})
@@ -412,6 +439,6 @@ func (p *projection) registered(c record.CompartmentID, opened []chart.Opened) {
 
 // wroteHere reports whether a record is this box's own.
 func (n *Node) wroteHere(r *record.Record) bool {
-	d, ok, err := n.store.EpochAuthor(r.Core.Epoch)
+	d, ok, err := n.store.EpochAuthor(r.Position().Epoch)
 	return err == nil && ok && d == n.author.Device
 }

@@ -207,6 +207,7 @@ type MemberInfo struct {
 	Role      record.Role `json:"role"`
 	SinceSeq  uint64      `json:"since"`
 	Revoked   bool        `json:"revoked,omitempty"`
+	Cloned    bool        `json:"cloned,omitempty"` // its card runs in two boards at once
 	Self      bool        `json:"self,omitempty"`
 	Addresses []string    `json:"addresses,omitempty"`
 }
@@ -220,7 +221,7 @@ func (n *Node) Members() ([]MemberInfo, error) {
 	list := []MemberInfo{}
 	for _, m := range members {
 		list = append(list, MemberInfo{Device: m.Device.String(), Name: m.Name, Role: m.Role, SinceSeq: m.SinceSeq, Revoked: !m.Active(),
-			Self: m.Device == n.author.Device, Addresses: m.Addresses})
+			Self: m.Device == n.author.Device, Cloned: n.isCloned(m.Device), Addresses: m.Addresses})
 	}
 	return list, nil
 }
@@ -281,6 +282,12 @@ func (n *Node) waitOrdered(ctx context.Context, rid record.RID) error {
 		}
 		if ok && !loc.Pending {
 			return nil
+		}
+		if now, done, err := n.standsFor(rid); err != nil {
+			return err
+		} else if done && now != (record.RID{}) {
+			rid = now
+			continue
 		}
 		select {
 		case <-changed:

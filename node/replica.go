@@ -18,6 +18,7 @@ import (
 // was invited to.
 type replica struct {
 	*store.Store
+	n      *Node
 	region record.RegionID
 }
 
@@ -37,6 +38,9 @@ func (r replica) PendingFeeds() ([]peersync.PendingFeed, error) {
 
 func (r replica) Ingest(ctx context.Context, from record.DeviceID, recs []record.Record) (peersync.Ingested, error) {
 	in, err := r.Store.Ingest(ctx, from, recs)
+	if err == nil && in.New > 0 {
+		r.n.gave(from, recs)
+	}
 	return peersync.Ingested{New: in.New, Known: in.Known, Heads: in.Heads, Refused: in.Refused}, err
 }
 
@@ -62,6 +66,11 @@ func (r replica) Refused() ([]peersync.Refusal, error) {
 		out = append(out, peersync.Refusal{Outcome: x.Outcome, Position: x.Position})
 	}
 	return out, err
+}
+
+// PutRefused believes a verdict when the own ledger comes to one.
+func (r replica) PutRefused(out record.Outcome, by record.DeviceID) error {
+	return r.n.heardRefusal(out, by)
 }
 
 // ownFault tells errors that are this box's from what a peer caused.

@@ -8,6 +8,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -59,7 +61,7 @@ type staffEntry struct {
 // signedIn is one open session.
 type signedIn struct {
 	session web.Session
-	n       uint64 // lane 0 n of the session's opening record; 0 when it could not be written
+	n       uint64 // handle of the session's record (epochs); 0 when it could not be written
 	key     ed25519.PrivateKey
 	used    time.Time
 	seen    map[record.CompartmentID]time.Time // charts opened, so that a reload is one look
@@ -327,7 +329,7 @@ func (n *Node) openSession(ctx context.Context, a account, priv ed25519.PrivateK
 	raw := make([]byte, tokenBytes)
 	rand.Read(raw) // never fails: it ends the process instead
 	token := base64.RawURLEncoding.EncodeToString(raw)
-	at, err := n.sessionRecord(ctx, a, priv)
+	at, err := n.sessionRecord(ctx, priv)
 	if err != nil && !errors.Is(err, store.ErrFull) { // a full box still shows its charts
 		return "", explain(err)
 	}
@@ -343,15 +345,20 @@ func (n *Node) openSession(ctx context.Context, a account, priv ed25519.PrivateK
 	return token, nil
 }
 
-func (n *Node) sessionRecord(ctx context.Context, a account, priv ed25519.PrivateKey) (uint64, error) {
-	placed, err := n.append(ctx, []store.Draft{{Lane: record.LaneControl, Kind: record.KindSessionOpen, Seal: func(pos record.Position) ([]byte, error) {
-		return record.Marshal(record.SessionOpen{Staff: a.Public, IdleSeconds: uint64(n.staff.idle / time.Second),
-			Claim: ed25519.Sign(priv, record.SessionClaim(pos, n.author.Device))})
-	}}}, nil)
+func (n *Node) sessionRecord(ctx context.Context, priv ed25519.PrivateKey) (uint64, error) {
+	placed, err := n.append(ctx, []store.Draft{n.sessionDraft(priv)}, nil)
 	if err != nil {
 		return 0, err
 	}
-	return placed[0].Core.N, nil
+	return n.epochs.session(placed[0].Core.N), nil
+}
+
+// sessions lists who is signed in.
+func (r *staffRoom) sessions() []*signedIn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sweepLocked()
+	return slices.Collect(maps.Values(r.open))
 }
 
 func (r *staffRoom) sweepLocked() {
@@ -404,7 +411,7 @@ func (n *Node) SignOut(_ context.Context, token string) {
 	delete(n.staff.open, token)
 }
 
-// sessionOf is the session number that records of s carry, 0 for the machine.
+// sessionOf is the handle of the session that records of s carry, 0 for the machine.
 func (n *Node) sessionOf(s *web.Session) uint64 {
 	if s == nil {
 		return 0

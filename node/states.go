@@ -14,6 +14,7 @@ type states struct {
 	n       *Node
 	final   uint64
 	refused map[record.RID]record.Outcome
+	again   bool // records were written again
 }
 
 func (n *Node) newStates() (*states, error) {
@@ -28,7 +29,7 @@ func (n *Node) newStates() (*states, error) {
 	for _, r := range list {
 		s.refused[r.RID] = r.Outcome
 	}
-	return s, nil
+	return s, n.store.ScanRows([]byte("pub/"), 1, func(_, _ []byte) bool { s.again = true; return false })
 }
 
 func (s *states) of(rid record.RID) (chart.State, error) {
@@ -43,6 +44,15 @@ func (s *states) find(rid record.RID) (chart.State, bool, error) {
 	}
 	if ok && !loc.Pending && loc.Seq < s.final {
 		return chart.State{Kind: chart.Confirmed, Seq: loc.Seq}, true, nil
+	}
+	if s.again {
+		now, done, err := s.n.standsFor(rid)
+		if err != nil {
+			return chart.State{}, false, err
+		}
+		if done && now != (record.RID{}) && now != rid {
+			return s.find(now)
+		}
 	}
 	if out, bad := s.refused[rid]; bad && (loc.Pending || !ok) { // not ok: it gave its place to what was ordered there
 		return chart.State{Kind: chart.Refused, Reason: refusalCode(out.Verdict)}, true, nil
@@ -96,6 +106,12 @@ const namesMax = 4096
 // authorName is the staff member whose session a record was written in, or the
 // box's name for what it wrote by itself.
 func (n *Node) authorName(r *record.Record) string {
+	if staff := r.Core.Ext[extStaff]; len(staff) == 32 {
+		var e staffEntry
+		if ok, err := n.readRow(whoKey(staff), &e); err == nil && ok {
+			return e.Name + " (" + n.boxName(r.Core.Epoch) + ")"
+		}
+	}
 	if r.Core.Session == 0 {
 		return n.boxName(r.Core.Epoch)
 	}

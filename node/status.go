@@ -313,6 +313,11 @@ func (n *Node) refusedRecords() ([]web.RefusedRecord, error) {
 	}
 	var out []web.RefusedRecord
 	for _, x := range list {
+		if settled, err := n.settled(&x.Record, x.RID); err != nil {
+			return nil, err
+		} else if settled {
+			continue
+		}
 		core := &x.Record.Core
 		w := web.RefusedRecord{RID: x.RID.String(), Reason: refusalCode(x.Verdict), At: timeOfHLC(core.HLC)}
 		if row, known, err := n.row(core.Compartment); err == nil && known {
