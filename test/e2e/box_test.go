@@ -37,6 +37,8 @@ type Box struct {
 	peerPort string // of its libp2p listener
 	dial     []string
 	wrap     []string // command in front of the program, which must end up as the same process
+	program  string   // instead of the program under test
+	env      []string // besides the usual
 	pages    pages
 
 	mu    sync.Mutex
@@ -104,9 +106,14 @@ func (b *Box) shell(stdin, script string) string {
 }
 
 func (b *Box) command(ctx context.Context, args ...string) *exec.Cmd {
-	line := append(append(append([]string{}, b.wrap...), program), args...)
+	bin := program
+	if b.program != "" {
+		bin = b.program
+	}
+	line := append(append(append([]string{}, b.wrap...), bin), args...)
 	cmd := exec.CommandContext(ctx, line[0], append(line[1:], "--data", b.dir)...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "TZ=UTC", "HOME=" + os.Getenv("HOME")}
+	cmd.Env = append(cmd.Env, b.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }

@@ -1,0 +1,211 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// hostileProgram builds the program with a hub's ledger that lies on demand: files
+// of package node with the lies laid over them. Nothing of it is in the program that
+// ships.
+var hostileProgram = sync.OnceValues(func() (string, error) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Dir(program)
+	replace := map[string]string{}
+	lay := func(file string, changes ...[2]string) error {
+		raw, err := os.ReadFile(filepath.Join(root, file))
+		if err != nil {
+			return err
+		}
+		text := string(raw)
+		for _, c := range changes {
+			re := regexp.MustCompile(c[0])
+			if n := len(re.FindAllString(text, -1)); n != 1 {
+				return fmt.Errorf("%s has %q %d times", file, c[0], n)
+			}
+			text = re.ReplaceAllString(text, c[1])
+		}
+		to := filepath.Join(dir, "hostile-"+filepath.Base(file))
+		replace[filepath.Join(root, file)] = to
+		return os.WriteFile(to, []byte(text), 0o600)
+	}
+	for _, err := range []error{
+		lay("node/links.go", [2]string{`NewLinks\(l\.host, (replica\{[^}]*\}), `, `NewLinks(l.host, hostileReplica($1), `}),
+		lay("node/ordering.go", [2]string{`Pending: (waiting\{n\.store\}),`, `Pending: hostilePending($1),`}),
+		lay("node/receipts.go", [2]string{`promise := n\.o\.PromiseAfter`, `promise := hostilePromise(n.o.PromiseAfter)`}),
+	} {
+		if err != nil {
+			return "", err
+		}
+	}
+	lies, err := filepath.Abs("testdata/hostile/hostile.go.txt")
+	if err != nil {
+		return "", err
+	}
+	replace[filepath.Join(root, "node", "hostile.go")] = lies
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600); err != nil {
+		return "", err
+	}
+	out := filepath.Join(dir, "healthpost-hostile")
+	build := exec.Command("go", "build", "-buildvcs=false", "-overlay", filepath.Join(dir, "overlay.json"), "-o", out, "../../cmd/healthpost")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the lying hub: %w\n%s", err, text)
+	}
+	return out, nil
+})
+
+// corrupt makes a stopped hub a liar, honest until tell says otherwise.
+func corrupt(t *testing.T, hubs ...*Box) (tell func(lie string)) {
+	t.Helper()
+	bin, err := hostileProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "lie")
+	tell = func(lie string) {
+		if err := os.WriteFile(file+".new", []byte(lie), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tell("")
+	for _, h := range hubs {
+		h.program, h.env = bin, []string{"HEALTHPOST_LIE=" + file, "HEALTHPOST_PROMISE=4s"}
+	}
+	return tell
+}
+
+// TestHostileHub: one hub of three lies about the ledger to a clinic that can reach
+// no other. Nothing false is taken in, the clinic says at once that something is wrong
+// with this hub, and the first honest hub gives it the truth.
+func TestHostileHub(t *testing.T) {
+	t.Parallel()
+	rnd := newRand(t)
+	r := newRegion(t, 3, 2)
+	a, b, liar := r.clinics[0], r.clinics[1], r.hubs[0]
+	r.link(a, b, false)
+	r.link(b, liar, false)
+	patient := b.Page().Register("Subira", "Waiting")
+	r.waitSame(r.boxes()...)
+	liar.Stop()
+	tell := corrupt(t, liar)
+	liar.Start()
+	for _, lie := range []string{"forge-body", "forge-record", "backdate", "reorder", "omit-entry", "wrong-tree", "other-root"} {
+		a.Stop()
+		r.linkHubs(a, false)
+		for range 4 {
+			b.Page().mustSave(newVisit(rnd, patient))
+		}
+		r.waitSame(append([]*Box{b}, r.hubs...)...)
+		tell(lie)
+		before := a.Status()
+		r.link(a, liar, true)
+		a.Start()
+		a.eventually(convergeMax, lie+": words about the hub", func() string {
+			st, why := a.tryStatus()
+			if why != "" {
+				return why
+			}
+			for _, p := range st.Peers {
+				if p.Name == liar.name && p.Trouble != "" {
+					return ""
+				}
+			}
+			return fmt.Sprintf("%+v", st.Peers)
+		})
+		if st := a.Status(); st.Confirmed != before.Confirmed && !strings.HasPrefix(b.Status().Root, st.Root) {
+			for _, x := range []*Box{b} { // it may have taken what is true: then it is a part of the ledger
+				if got := x.Status(); st.Size > got.Size {
+					t.Errorf("%s: the clinic has more than there is: %s", lie, describe(st))
+				}
+			}
+		}
+		a.Verify()
+		tell("")
+		r.link(a, r.hubs[1], true)
+		a.must("sync", r.hubs[1].name)
+		r.waitSame(a, b, r.hubs[1])
+	}
+
+	// A stale hub: nothing false, and nothing goes back once somebody else was met.
+	a.Stop()
+	tell("stale")
+	for range 3 {
+		b.Page().mustSave(newVisit(rnd, patient))
+	}
+	r.linkHubs(a, false)
+	r.link(a, liar, true)
+	a.Start()
+	a.must("sync", liar.name)
+	old := a.Status()
+	r.link(a, r.hubs[1], true)
+	r.waitSame(a, b, r.hubs[1])
+	if now := a.Status(); now.Size <= old.Size {
+		t.Errorf("after a stale hub and an honest one: %s, then %s", describe(old), describe(now))
+	}
+	tell("")
+	r.waitSame(r.boxes()...)
+	r.check(r.boxes()...)
+}
+
+// TestBrokenPromise: every hub leaves out what one clinic wrote. The clinic holds a
+// signed promise, and when a checkpoint is younger than it without the record, it says
+// so, with a file that anybody checks who has a copy of the ledger.
+func TestBrokenPromise(t *testing.T) {
+	t.Parallel()
+	rnd := newRand(t)
+	r := newRegion(t, 3, 2)
+	a, b := r.clinics[0], r.clinics[1]
+	r.link(a, b, false)
+	patient := a.Page().Register("Neema", "Omitted")
+	r.waitSame(r.boxes()...)
+	r.each(r.hubs, func(h *Box) { h.Stop() })
+	tell := corrupt(t, r.hubs...)
+	tell("omit " + a.Status().Device)
+	r.each(r.hubs, func(h *Box) { h.Start() })
+	rid := a.Page().mustSave(newVisit(rnd, patient))
+	a.eventually(convergeMax, "the record to be taken", func() string {
+		if st, err := a.recordState(rid); err != nil || st.State != "copied" {
+			return fmt.Sprintf("%v %v", st, err)
+		}
+		return ""
+	})
+	promised := time.Now().Add(5 * time.Second)
+	a.eventually(2*convergeMax, "words about the promise", func() string {
+		if time.Now().After(promised) { // time moves in the ledger while others write
+			b.Page().mustSave(newVisit(rnd, patient))
+			promised = time.Now().Add(time.Second)
+		}
+		return faultLike(a, "promised to order")
+	})
+	keys := filepath.Join(t.TempDir(), "keys.toml")
+	if err := os.WriteFile(keys, []byte(b.must("region", "keys")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	checkEvidence(t, a, keys, "Hub")
+	tell("")
+	a.Page().mustSave(newVisit(rnd, patient))
+	r.waitSame(r.boxes()...)
+	if st := a.Status(); strings.Contains(strings.Join(st.Faults, " "), "promised to order") {
+		t.Errorf("the record is ordered by now: %q", st.Faults)
+	}
+	r.check(r.boxes()...)
+}
