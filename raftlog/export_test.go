@@ -178,6 +178,30 @@ func (l *memLink) ask(_ context.Context, d record.DeviceID) (hubState, error) {
 	return peer.self.state(), nil
 }
 
+func (l *memLink) inquire(_ context.Context, d record.DeviceID) (testimony, error) {
+	a, err := addressOf(d)
+	if err != nil {
+		return testimony{}, err
+	}
+	l.net.mu.Lock()
+	peer := l.net.links[a]
+	cut := l.net.apart[a] || l.net.apart[l.self.address]
+	l.net.mu.Unlock()
+	if peer == nil || cut {
+		return testimony{}, fmt.Errorf("nobody at this address")
+	}
+	return recoded(peer.self.testify(l.self.address))
+}
+
+// recoded passes a testimony through its form on the wire.
+func recoded(t testimony) (testimony, error) {
+	b, err := record.Marshal(t)
+	if err != nil {
+		return t, err
+	}
+	return decodeTestimony(b)
+}
+
 func (l *memLink) sweep() {}
 
 func (l *memLink) Close() error {
@@ -341,6 +365,20 @@ func (l *pipeLayer) ask(_ context.Context, d record.DeviceID) (hubState, error) 
 		return hubState{}, fmt.Errorf("nobody at this address")
 	}
 	return peer.self.state(), nil
+}
+
+func (l *pipeLayer) inquire(_ context.Context, d record.DeviceID) (testimony, error) {
+	a, err := addressOf(d)
+	if err != nil {
+		return testimony{}, err
+	}
+	l.net.mu.Lock()
+	peer := l.net.layers[a]
+	l.net.mu.Unlock()
+	if peer == nil {
+		return testimony{}, fmt.Errorf("nobody at this address")
+	}
+	return recoded(peer.self.testify(l.self.address))
 }
 
 func (l *pipeLayer) sweep() {}

@@ -22,9 +22,10 @@ func (n *Node) lead(ctx context.Context, r *running) *leadership {
 	o := newOrderer(&n.o, r.dead)
 	o.log = n.log
 	o.propose = func(item []byte) raft.ApplyFuture { return r.raft.Apply(item, 0) }
+	o.hold = n.awaitsReset
 	o.settle = func(ctx context.Context) error { return await(ctx, r.raft.Barrier(n.o.Profile.Call)) }
 	m := newMembers(r.raft, r.link, n.local(r.fsm), &n.o)
-	m.log = n.log
+	m.log, m.hold = n.log, n.awaitsReset
 	r.orderer.Store(o)
 	l.work.Go(func() {
 		defer close(l.done)

@@ -15,6 +15,8 @@ type link interface {
 	raft.WithPreVote
 	// ask asks a hub who it is and how far it is.
 	ask(ctx context.Context, d record.DeviceID) (hubState, error)
+	// inquire asks a hub what it remembers of the other hubs.
+	inquire(ctx context.Context, d record.DeviceID) (testimony, error)
 	// sweep ends the streams of devices that are no longer allowed.
 	sweep()
 	Close() error
@@ -25,6 +27,7 @@ type local struct {
 	name    raft.ServerID
 	address raft.ServerAddress
 	state   func() hubState
+	testify func(asker raft.ServerAddress) testimony
 }
 
 // hubState is a hub's answer to a question.
@@ -48,6 +51,10 @@ func (soloLink) ask(context.Context, record.DeviceID) (hubState, error) {
 	return hubState{}, fmt.Errorf("asking a hub: this box runs alone")
 }
 
+func (soloLink) inquire(context.Context, record.DeviceID) (testimony, error) {
+	return testimony{}, fmt.Errorf("asking a hub: this box runs alone")
+}
+
 func (soloLink) sweep() {}
 
 // netLink sends raft calls over the streams of a host. It adds the server id to
@@ -63,6 +70,7 @@ type netLink struct {
 type layer interface {
 	raft.StreamLayer
 	ask(ctx context.Context, d record.DeviceID) (hubState, error)
+	inquire(ctx context.Context, d record.DeviceID) (testimony, error)
 	sweep()
 	wait() // until nothing inbound is served any more
 }
@@ -106,6 +114,10 @@ func (l *netLink) TimeoutNow(id raft.ServerID, a raft.ServerAddress, args *raft.
 
 func (l *netLink) ask(ctx context.Context, d record.DeviceID) (hubState, error) {
 	return l.streams.ask(ctx, d)
+}
+
+func (l *netLink) inquire(ctx context.Context, d record.DeviceID) (testimony, error) {
+	return l.streams.inquire(ctx, d)
 }
 
 func (l *netLink) sweep() { l.streams.sweep() }

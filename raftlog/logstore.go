@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -29,8 +27,7 @@ const (
 type logStore struct {
 	kv KV
 
-	since   atomic.Int64 // Unix nanoseconds of the write under way, 0 when idle
-	writing sync.Mutex   // held by who changes the log
+	writing sync.Mutex // held by who changes the log
 
 	mu          sync.RWMutex // guards what follows; never held over a write
 	first, last uint64       // 0 when empty
@@ -128,7 +125,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	defer s.writing.Unlock()
 	for len(logs) > 0 {
 		rows, n := takeRows(logs)
-		if err := s.update(rows); err != nil {
+		if err := s.kv.Update(rows); err != nil {
 			return fmt.Errorf("storing raft items from %d: %w", logs[0].Index, err)
 		}
 		s.remember(logs[:n])
@@ -162,21 +159,6 @@ func (s *logStore) remember(logs []*raft.Log) {
 		}
 		s.last = max(s.last, l.Index)
 	}
-}
-
-func (s *logStore) update(rows []Row) error {
-	s.since.Store(time.Now().UnixNano())
-	defer s.since.Store(0)
-	return s.kv.Update(rows)
-}
-
-// stalled is how long the write under way has taken.
-func (s *logStore) stalled() time.Duration {
-	since := s.since.Load()
-	if since == 0 {
-		return 0
-	}
-	return time.Since(time.Unix(0, since))
 }
 
 // DeleteRange deletes the items from lo to hi, both included. It works from the
@@ -220,7 +202,7 @@ func (s *logStore) deleteRows(from, to uint64) error {
 	for i := from; i <= to; i++ {
 		rows = append(rows, Row{Key: indexKey(prefixLog, i)})
 	}
-	if err := s.update(rows); err != nil {
+	if err := s.kv.Update(rows); err != nil {
 		return err
 	}
 	s.mu.Lock()

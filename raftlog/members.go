@@ -21,6 +21,7 @@ type members struct {
 	hubs    func() []record.DeviceID
 	profile Profile
 	log     zerolog.Logger
+	hold    func() bool // true while nothing is changed
 	// behind is how many items a nonvoter may lack when it gets its vote.
 	behind uint64
 
@@ -29,7 +30,7 @@ type members struct {
 }
 
 func newMembers(r *raft.Raft, l link, self local, o *Options) *members {
-	return &members{raft: r, link: l, self: self, hubs: o.Hubs, profile: o.Profile, log: o.Log, behind: uint64(o.Profile.MaxAppend),
+	return &members{raft: r, link: l, self: self, hubs: o.Hubs, profile: o.Profile, log: o.Log, hold: func() bool { return false }, behind: uint64(o.Profile.MaxAppend),
 		observed: make(chan raft.Observation, 64), suspect: map[raft.ServerID]bool{}}
 }
 
@@ -77,6 +78,9 @@ func (m *members) step(ctx context.Context) (changed bool, err error) {
 	if ctx.Err() != nil {
 		return false, ctx.Err()
 	}
+	if m.hold() {
+		return false, nil
+	}
 	hubs := m.hubs()
 	servers, err := m.servers()
 	if err != nil || len(hubs) == 0 {
@@ -91,7 +95,7 @@ func (m *members) step(ctx context.Context) (changed bool, err error) {
 		wanted[a] = d
 	}
 	if _, ok := wanted[m.self.address]; !ok {
-		return false, m.stepDown(servers)
+		return false, m.stepDown(ctx, servers)
 	}
 	if changed, err := m.removeOne(ctx, servers, wanted); changed || err != nil {
 		return changed, err
@@ -118,11 +122,11 @@ func (m *members) servers() ([]raft.Server, error) {
 }
 
 // stepDown lets another hub lead, which then takes this one out.
-func (m *members) stepDown(servers []raft.Server) error {
+func (m *members) stepDown(ctx context.Context, servers []raft.Server) error {
 	for _, s := range servers {
 		if s.ID != m.self.name && s.Suffrage == raft.Voter {
 			m.log.Info().Msg("this box is no hub any more, handing over leadership")
-			return m.raft.LeadershipTransfer().Error()
+			return await(ctx, m.raft.LeadershipTransfer())
 		}
 	}
 	return nil // the last voter stays: there is nobody to order without it

@@ -28,23 +28,32 @@ const (
 // Node is this box's part in the agreement of the hubs.
 type Node struct {
 	o     Options
-	log   zerolog.Logger
-	name  raft.ServerID
+	log   zerolog.Logger // Run's, which renames
 	where raft.ServerAddress
 
-	logs   *logStore
-	stable stableStore
-	snaps  *snapshotStore
+	kv      *watchedKV
+	logs    *logStore
+	stable  stableStore
+	snaps   *snapshotStore
+	pledges *pledges
+	votes   *votes
 
-	ran    atomic.Bool
-	closed chan struct{} // closed by Close
-	ended  chan struct{} // closed when Run returned
-	once   sync.Once
+	ran      atomic.Bool
+	closed   chan struct{} // closed by Close
+	ended    chan struct{} // closed when Run returned
+	once     sync.Once
+	inquired bool // Run's: the other hubs were asked
+	asking   atomic.Bool
 
-	running atomic.Pointer[running]
+	running    atomic.Pointer[running]
+	disk       atomic.Pointer[diskState] // as it was when raft last started
+	generation atomic.Uint64             // that the raft state on this disk is for
 
-	mu      sync.Mutex    // guards changed
-	changed chan struct{} // closed at the next change of leadership
+	mu        sync.Mutex // guards what follows
+	name      raft.ServerID
+	changed   chan struct{} // closed at the next change of leadership
+	asked     *resetCall    // that waits for Run
+	interrupt func()        // ends the present life of raft, nil between
 }
 
 // running is one life of raft inside Run.
@@ -62,7 +71,8 @@ func Open(o Options) (*Node, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	incarnation, err := openIncarnation(o.KV, o.Device)
+	kv := &watchedKV{KV: o.KV}
+	incarnation, err := openIncarnation(kv, o.Device)
 	if err != nil {
 		return nil, fmt.Errorf("opening raft: %w", err)
 	}
@@ -70,21 +80,49 @@ func Open(o Options) (*Node, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening raft: %w", err)
 	}
-	logs, err := openLogStore(o.KV)
+	logs, err := openLogStore(kv)
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{o: o, name: serverName(o.Device, incarnation), where: where, logs: logs, stable: stableStore{o.KV},
+	pledges, err := openPledges(kv)
+	if err != nil {
+		return nil, fmt.Errorf("opening raft: %w", err)
+	}
+	generation, err := openGeneration(kv)
+	if err != nil {
+		return nil, fmt.Errorf("opening raft: %w", err)
+	}
+	n := &Node{o: o, where: where, kv: kv, logs: logs, stable: stableStore{kv}, snaps: &snapshotStore{kv: kv, logs: logs}, pledges: pledges, votes: newVotes(),
 		closed: make(chan struct{}), ended: make(chan struct{}), changed: make(chan struct{})}
-	n.log = o.Log.With().Str("server", string(n.name)).Logger()
-	n.snaps = &snapshotStore{kv: o.KV, logs: logs}
+	n.generation.Store(generation)
+	n.rename(serverName(o.Device, incarnation))
+	if err := n.finishRenewal(); err != nil {
+		return nil, fmt.Errorf("opening raft: %w", err)
+	}
 	return n, nil
 }
 
+func (n *Node) rename(name raft.ServerID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.name = name
+	n.log = n.o.Log.With().Str("server", string(name)).Logger()
+}
+
+func (n *Node) serverName() raft.ServerID {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.name
+}
+
 // Bootstrap makes this box the only voter of a new region, unless it has raft
-// state already. Only the founder does this.
+// state already, gave it up, or the ledger names other hubs: then it waits to be
+// taken in. Only the founder does this.
 func (n *Node) Bootstrap() error {
-	only := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: n.name, Address: n.where}}}
+	if guest, err := n.guest(); guest || err != nil {
+		return err
+	}
+	only := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: n.serverName(), Address: n.where}}}
 	if r := n.running.Load(); r != nil {
 		err := r.raft.BootstrapCluster(only).Error()
 		if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
@@ -103,6 +141,18 @@ func (n *Node) Bootstrap() error {
 	return nil
 }
 
+// guest reports whether this hub must be taken in by the others.
+func (n *Node) guest() (bool, error) {
+	_, guest, err := n.kv.Get(keyGuest)
+	if err != nil {
+		return false, fmt.Errorf("bootstrapping raft: %w", err)
+	}
+	for _, d := range n.o.Hubs() {
+		guest = guest || d != n.o.Device
+	}
+	return guest, nil
+}
+
 // bootstrapped reports whether there is raft state. Raft bootstraps in two
 // writes, the term and then the log; what a crash left of the first is undone.
 func (n *Node) bootstrapped() (bool, error) {
@@ -114,20 +164,20 @@ func (n *Node) bootstrapped() (bool, error) {
 	if err != nil || last > 0 || len(snapshots) > 0 {
 		return true, err
 	}
-	term, err := n.stable.GetUint64([]byte("CurrentTerm"))
+	term, err := n.stable.GetUint64(keyTerm)
 	switch {
 	case errors.Is(err, errNotFound):
 		return false, nil
 	case err != nil || term != 1:
 		return true, err
 	}
-	return false, n.o.KV.Update([]Row{{Key: stableKey([]byte("CurrentTerm"))}})
+	return false, n.kv.Update([]Row{{Key: stableKey(keyTerm)}})
 }
 
 func (n *Node) config() *raft.Config {
 	c := raft.DefaultConfig()
 	p, l := n.o.Profile, n.o.Limits
-	c.LocalID = n.name
+	c.LocalID = n.serverName()
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout, c.CommitTimeout = p.Heartbeat, p.Election, p.Lease, p.Commit
 	c.MaxAppendEntries, c.BatchApplyCh = p.MaxAppend, true
 	c.TrailingLogs, c.SnapshotThreshold, c.SnapshotInterval = l.TrailingItems, l.SnapshotThreshold, l.SnapshotInterval
@@ -156,15 +206,22 @@ func (n *Node) Run(ctx context.Context) error {
 		}
 	}()
 	for {
-		err := n.live(ctx)
-		if errors.Is(err, errReopen) {
-			n.log.Warn().Msg("a lost leader's items were replaced, raft starts again")
+		err := n.liveOnce(ctx)
+		if q := n.takeReset(); q != nil {
+			if err == nil || !n.fatal(err) {
+				q.done <- n.reset(q.ctx, q.o)
+				continue
+			}
+			q.done <- err
+		}
+		if errors.Is(err, errReopen) || errors.Is(err, errRolledBack) {
+			n.log.Warn().Err(err).Msg("raft starts again")
 			continue
 		}
 		if err == nil {
 			return nil
 		}
-		if !n.o.Rests(err) {
+		if n.fatal(err) {
 			return fmt.Errorf("running raft: %w", err)
 		}
 		n.log.Warn().Err(err).Msg("ordering rests")
@@ -174,6 +231,30 @@ func (n *Node) Run(ctx context.Context) error {
 		case <-time.After(restEvery):
 		}
 	}
+}
+
+// liveOnce runs raft until it ends or a reset is asked for.
+func (n *Node) liveOnce(ctx context.Context) error {
+	life, stop := context.WithCancel(ctx)
+	defer stop()
+	n.mu.Lock()
+	waits := n.asked != nil
+	n.interrupt = stop
+	n.mu.Unlock()
+	defer func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.interrupt = nil
+	}()
+	if waits {
+		return nil
+	}
+	return n.live(life)
+}
+
+// fatal: this box must not go on without a person or a restart.
+func (n *Node) fatal(err error) bool {
+	return !errors.Is(err, errReopen) && !errors.Is(err, errRolledBack) && !n.o.Rests(err)
 }
 
 // restEvery is how often raft is started again after an error that will pass.
@@ -202,16 +283,23 @@ func (n *Node) live(ctx context.Context) error {
 	defer stopFetches()
 	r.fsm = &fsm{ctx: fetches, ledger: n.o.Ledger, fetcher: n.o.Fetcher, region: n.o.Region, fail: fail, log: n.log}
 	n.snaps.mustReopen = func() { fail(errReopen) }
+	disk, err := n.readDiskState()
+	if err != nil {
+		return fmt.Errorf("reading raft state: %w", err)
+	}
+	n.disk.Store(&disk)
 	if err := n.connect(r); err != nil {
 		return err
 	}
 	released := make(chan struct{})
-	err := n.start(ctx, r, parkingStable{n.stable, fail, released})
+	err = n.start(ctx, r, parkingStable{n.stable, n.votes, fail, released})
 	if err != nil || r.raft == nil {
 		_ = r.link.Close() // err is the news
 		return err
 	}
 	n.running.Store(r)
+	var sharing sync.WaitGroup
+	sharing.Go(func() { n.share(fetches, r.link) })
 	n.campaign(r)
 	lead, err := n.watch(ctx, r)
 	stopFetches()
@@ -222,6 +310,7 @@ func (n *Node) live(ctx context.Context) error {
 		if again := stopping.Error(); err == nil {
 			err = again
 		}
+		sharing.Wait()
 	}
 	close(r.dead)
 	lead.end()
@@ -247,17 +336,28 @@ func (n *Node) connect(r *running) (err error) {
 		s := newStreams(n.o.Host, self, n.o.AllowHub, n.o.Profile.Call)
 		r.link = newNetLink(s, n.o.Profile, newHCLogger(n.log))
 	}
+	if err == nil && (n.o.link != nil || n.o.Host != nil) {
+		r.link = newTap(r.link, n.pledges, n.votes, n.o.Profile.Call)
+	}
 	return err
 }
 
 func (n *Node) local(f *fsm) local {
-	return local{name: n.name, address: n.where, state: func() hubState {
-		return hubState{Name: string(n.name), Applied: f.applied.Load(), Size: n.o.Ledger.Head().Size}
+	name := n.serverName()
+	return local{name: name, address: n.where, testify: n.testify, state: func() hubState {
+		return hubState{Name: string(name), Applied: f.applied.Load(), Size: n.o.Ledger.Head().Size}
 	}}
 }
 
-// start does the boot check and starts raft. r.raft stays nil when ctx ended.
+// start asks the other hubs, does the boot check and starts raft. r.raft stays
+// nil when ctx ended.
 func (n *Node) start(ctx context.Context, r *running, stable raft.StableStore) error {
+	if n.outlived() {
+		return n.giveUp(ctx, RolledBack{Server: string(n.serverName()), Replaced: true})
+	}
+	if done, err := n.inquire(ctx, r.link); !done || err != nil {
+		return err
+	}
 	for delay := fetchRetryMin; ; delay = min(2*delay, fetchRetryMax) {
 		err := r.fsm.boot(ctx, n.snaps)
 		if err == nil {
@@ -286,11 +386,11 @@ func (n *Node) campaign(r *running) {
 	if f.Error() != nil || r.raft.State() != raft.Follower {
 		return
 	}
-	if s := f.Configuration().Servers; len(s) != 1 || s[0].ID != n.name || s[0].Suffrage != raft.Voter {
+	if s := f.Configuration().Servers; len(s) != 1 || s[0].ID != n.serverName() || s[0].Suffrage != raft.Voter {
 		return
 	}
 	var resp raft.TimeoutNowResponse
-	if err := r.link.TimeoutNow(n.name, n.where, &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}, &resp); err != nil {
+	if err := r.link.TimeoutNow(n.serverName(), n.where, &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}, &resp); err != nil {
 		n.log.Debug().Err(err).Msg("standing for election takes a timeout")
 	}
 }
@@ -321,8 +421,11 @@ func (n *Node) watch(ctx context.Context, r *running) (lead *leadership, err err
 			n.signal()
 		case <-tick.C:
 			r.link.sweep()
-			if n.logs.stalled() > n.o.Limits.StallMax {
+			switch {
+			case n.kv.stalled() > n.o.Limits.StallMax:
 				err = ErrStalled
+			case n.outlived():
+				err = errReopen
 			}
 		}
 	}
@@ -342,7 +445,7 @@ func (n *Node) handOver(r *running) {
 		return
 	}
 	for _, s := range f.Configuration().Servers {
-		if s.ID != n.name && s.Suffrage == raft.Voter {
+		if s.ID != n.serverName() && s.Suffrage == raft.Voter {
 			if err := await(ctx, r.raft.LeadershipTransfer()); err != nil {
 				n.log.Debug().Err(err).Msg("no other hub took over leadership")
 			}

@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -35,6 +36,19 @@ type Options struct {
 	// of the same record again after leadership changed. nil ignores them.
 	Refused func(record.Outcome, record.Record)
 
+	// RolledBack is told once, from Run, when this disk turned out to be an older
+	// image of itself or was replaced: its raft state is given up, it has a new
+	// server id and waits for a leader to take it in. The ledger stays. nil
+	// ignores it.
+	RolledBack func(RolledBack)
+	// Keep takes records of log items that are dropped before they were ordered
+	// here: durable on return, which the store's Ingest is. Records that it has
+	// already are given too. nil drops them.
+	Keep func(context.Context, []record.Record) error
+	// Generation is the ledger's, 1 until a reset. Raft state of an earlier
+	// generation is given up. nil is always 1.
+	Generation func() uint64
+
 	Profile Profile
 	Limits  Limits
 	// Clock gives Unix milliseconds for the leader's claim in a batch.
@@ -60,12 +74,18 @@ type Profile struct {
 	MaxAppend int // items in one call
 	// Reconcile is how often the leader compares hubs and voters.
 	Reconcile time.Duration
+	// RestoreWait is how long a hub waits, when it starts, for every other hub to
+	// say what it pledged; after that a majority will do.
+	RestoreWait time.Duration
+	// Share is how often hubs tell each other what was pledged to them, while
+	// something is.
+	Share time.Duration
 }
 
 // LAN fits hubs on fibre or in one building.
 func LAN() Profile {
 	return Profile{Name: "lan", Heartbeat: 3 * time.Second, Election: 3 * time.Second, Lease: 2 * time.Second, Commit: 200 * time.Millisecond,
-		Call: 10 * time.Second, MaxAppend: 64, Reconcile: time.Second}
+		Call: 10 * time.Second, MaxAppend: 64, Reconcile: time.Second, RestoreWait: 5 * time.Second, Share: 5 * time.Second}
 }
 
 // WAN fits links of 800 ms round trip, and keeps idle traffic under 20 MB a day
@@ -73,7 +93,7 @@ func LAN() Profile {
 // within a minute; saves on the boxes do not wait for it.
 func WAN() Profile {
 	return Profile{Name: "wan", Heartbeat: 20 * time.Second, Election: 20 * time.Second, Lease: 15 * time.Second, Commit: 5 * time.Second,
-		Call: time.Minute, MaxAppend: 8, Reconcile: 15 * time.Second}
+		Call: time.Minute, MaxAppend: 8, Reconcile: 15 * time.Second, RestoreWait: time.Minute, Share: time.Minute}
 }
 
 // ProfileNamed finds a profile for a configuration file.
@@ -121,6 +141,12 @@ func (o *Options) complete() error {
 	}
 	if o.Refused == nil {
 		o.Refused = func(record.Outcome, record.Record) {}
+	}
+	if o.RolledBack == nil {
+		o.RolledBack = func(RolledBack) {}
+	}
+	if o.Generation == nil {
+		o.Generation = func() uint64 { return 1 }
 	}
 	if o.Region == nil {
 		o.Region = func() (record.RegionID, bool) { return record.RegionID{}, false }

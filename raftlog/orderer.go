@@ -26,6 +26,7 @@ type orderer struct {
 	propose func(item []byte) raft.ApplyFuture
 	// settle returns when everything committed before this leadership is applied.
 	settle  func(ctx context.Context) error
+	hold    func() bool // true while pending records wait for what is submitted
 	refused func(record.Outcome, record.Record)
 	clock   func() int64
 	limits  Limits
@@ -76,7 +77,7 @@ type result struct {
 }
 
 func newOrderer(o *Options, dead <-chan struct{}) *orderer {
-	return &orderer{pending: o.Pending, refused: o.Refused, clock: o.Clock, limits: o.Limits, log: o.Log, dead: dead,
+	return &orderer{pending: o.Pending, hold: func() bool { return false }, refused: o.Refused, clock: o.Clock, limits: o.Limits, log: o.Log, dead: dead,
 		submitted: make(chan *submission), results: make(chan result, o.Limits.InFlightMax), done: make(chan struct{}),
 		marks: map[record.Feed]*mark{}, current: &batch{}, inFlight: map[*batch]struct{}{}, dirty: true}
 }
@@ -114,7 +115,7 @@ func (o *orderer) collect() {
 	if !o.wakeAt.IsZero() && !time.Now().Before(o.wakeAt) {
 		o.dirty = true
 	}
-	if !o.dirty || o.full() {
+	if !o.dirty || o.full() || o.hold() {
 		return
 	}
 	more, err := o.fill()

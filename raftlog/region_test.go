@@ -90,8 +90,11 @@ func founding(hubs, clinics []*box) []record.Record {
 	first := hubs[0]
 	recs := []record.Record{first.opened, first.write(record.LaneControl, record.KindRegionFound, record.CompartmentID{},
 		must(record.Marshal(record.RegionFound{Name: "Test", Nonce: make([]byte, 16), Founder: first.memberAdd(record.RoleHub)})))}
-	for _, h := range hubs[1:] {
-		recs = append(recs, first.admits(h, record.RoleHub), h.opened)
+	for i, h := range hubs[1:] {
+		for _, by := range hubs[:record.Needed(i+1)] { // more than half of those before it
+			recs = append(recs, by.admits(h, record.RoleHub))
+		}
+		recs = append(recs, h.opened)
 	}
 	for _, c := range clinics {
 		recs = append(recs, first.admits(c, record.RoleClinic), c.opened)

@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -64,6 +65,7 @@ func (s stableStore) GetUint64(key []byte) (uint64, error) {
 // where it is until the node closes, and then ends.
 type parkingStable struct {
 	stableStore
+	votes    *votes
 	fail     func(error)
 	released <-chan struct{}
 }
@@ -77,6 +79,11 @@ func (s parkingStable) park(err error) {
 func (s parkingStable) Set(key, value []byte) error {
 	if err := s.stableStore.Set(key, value); err != nil {
 		s.park(err)
+	}
+	if bytes.Equal(key, keyVoteFor) { // raft stores the term of its vote before
+		if term, err := s.GetUint64(keyVoteTerm); err == nil {
+			s.votes.stored(term)
+		}
 	}
 	return nil
 }

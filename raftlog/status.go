@@ -10,7 +10,7 @@ import (
 // Status is what there is to know about this hub's part.
 type Status struct {
 	Server    string // raft server id of this disk
-	State     string // starting, follower, candidate, leader, stopped
+	State     string // starting, asking, follower, candidate, leader, stopped
 	Leader    record.DeviceID
 	HasLeader bool
 	Term      uint64
@@ -32,13 +32,15 @@ type HubStatus struct {
 
 // Status gives a view of this moment.
 func (n *Node) Status() Status {
-	s := Status{Server: string(n.name), State: "starting", Size: n.o.Ledger.Head().Size}
+	s := Status{Server: string(n.serverName()), State: "starting", Size: n.o.Ledger.Head().Size}
 	s.Applied, _, _ = n.o.Ledger.Applied()
 	s.Last, _ = n.logs.LastIndex() // a view for people: 0 when it cannot be read, and Run says why
 	r := n.running.Load()
 	if r == nil {
 		if n.ran.Load() && isClosed(n.ended) {
 			s.State = "stopped"
+		} else if n.asking.Load() {
+			s.State = "asking" // the other hubs, before it votes
 		}
 		return s
 	}
@@ -54,7 +56,7 @@ func (n *Node) Status() Status {
 		if err != nil {
 			continue
 		}
-		s.Hubs = append(s.Hubs, HubStatus{Device: d, Server: string(x.ID), Voter: x.Suffrage == raft.Voter, Self: x.ID == n.name,
+		s.Hubs = append(s.Hubs, HubStatus{Device: d, Server: string(x.ID), Voter: x.Suffrage == raft.Voter, Self: x.ID == raft.ServerID(s.Server),
 			Leads: s.HasLeader && d == s.Leader})
 	}
 	return s

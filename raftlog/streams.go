@@ -25,6 +25,7 @@ const Protocol protocol.ID = "/healthpost/raft/1"
 const (
 	streamCalls    = 1
 	streamQuestion = 2
+	streamInquiry  = 3
 )
 
 const (
@@ -135,7 +136,13 @@ func (s *streams) greet(c *conversation) error {
 	}
 	switch head[0] {
 	case streamQuestion:
-		return s.answer(c)
+		return s.answer(c, s.self.state())
+	case streamInquiry:
+		asker, err := addressOf(c.device)
+		if err != nil {
+			return err
+		}
+		return s.answer(c, s.self.testify(asker))
 	case streamCalls:
 	default:
 		return fmt.Errorf("reading raft stream: kind %d", head[0])
@@ -164,8 +171,8 @@ func (s *streams) greet(c *conversation) error {
 	}
 }
 
-func (s *streams) answer(c *conversation) error {
-	b, err := record.Marshal(s.self.state())
+func (s *streams) answer(c *conversation, with any) error {
+	b, err := record.Marshal(with)
 	if err != nil {
 		return err
 	}
@@ -177,29 +184,42 @@ func (s *streams) answer(c *conversation) error {
 
 // ask opens a stream for one question.
 func (s *streams) ask(ctx context.Context, d record.DeviceID) (hubState, error) {
-	var state hubState
+	b, err := s.question(ctx, d, streamQuestion, answerBytesMax)
+	if err != nil {
+		return hubState{}, fmt.Errorf("asking hub %s: %w", d.Short(), err)
+	}
+	return decodeHubState(b)
+}
+
+// inquire opens a stream for an inquiry.
+func (s *streams) inquire(ctx context.Context, d record.DeviceID) (testimony, error) {
+	b, err := s.question(ctx, d, streamInquiry, testimonyBytesMax)
+	if err != nil {
+		return testimony{}, fmt.Errorf("asking hub %s: %w", d.Short(), err)
+	}
+	return decodeTestimony(b)
+}
+
+func (s *streams) question(ctx context.Context, d record.DeviceID, kind byte, bytesMax int64) ([]byte, error) {
 	id, err := peerOf(d)
 	if err != nil {
-		return state, err
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.deadline)
 	defer cancel()
 	st, err := s.host.NewStream(ctx, id, Protocol)
 	if err != nil {
-		return state, fmt.Errorf("asking hub %s: %w", d.Short(), err)
+		return nil, err
 	}
 	defer st.Reset()
-	if err := st.SetDeadline(time.Now().Add(s.deadline)); err != nil {
-		return state, fmt.Errorf("asking hub %s: %w", d.Short(), err)
+	deadline, _ := ctx.Deadline()
+	if err := st.SetDeadline(deadline); err != nil {
+		return nil, err
 	}
-	if _, err := st.Write([]byte{streamQuestion}); err != nil {
-		return state, fmt.Errorf("asking hub %s: %w", d.Short(), err)
+	if _, err := st.Write([]byte{kind}); err != nil {
+		return nil, err
 	}
-	b, err := io.ReadAll(io.LimitReader(st, answerBytesMax))
-	if err != nil {
-		return state, fmt.Errorf("asking hub %s: %w", d.Short(), err)
-	}
-	return decodeHubState(b)
+	return io.ReadAll(io.LimitReader(st, bytesMax))
 }
 
 func decodeHubState(b []byte) (hubState, error) {
