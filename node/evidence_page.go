@@ -8,12 +8,12 @@ import (
 
 // What the page shows of evidence: web.Clinic.
 
-// SeenFault notes that staff have read a fault that only informs.
+// SeenFault notes that staff have read a fault that need not last.
 func (n *Node) SeenFault(ctx context.Context, s web.Session, code string) error {
 	if _, err := n.staff.get(s.Token, true); err != nil {
 		return err
 	}
-	if web.FaultKnown(code) && !web.FaultInforms(code) {
+	if web.FaultKnown(code) && !web.FaultEnds(code) {
 		return web.ErrRefused
 	}
 	return explain(n.seen(ctx, code))

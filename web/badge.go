@@ -54,14 +54,15 @@ type line struct {
 }
 
 // lineOf says the one thing about this box's records that matters most: what was not accepted,
-// then what exists only here, then what waits for its place, and only then that all is well.
-func lineOf(c *Catalogue, n Counts) line {
+// then what exists only here, then what waits for its place, and only then that all is well. While
+// the regional record is in doubt, nothing is said to be well.
+func lineOf(c *Catalogue, n Counts, doubt bool) line {
 	switch {
 	case n.Refused > 0:
 		refused := c.Count("line.refused", n.Refused)
 		n.Refused = 0
 		if n.Pending > 0 {
-			refused += ". " + lineOf(c, n).Text
+			refused += ". " + lineOf(c, n, doubt).Text
 		}
 		return line{kindRefused, refused}
 	case n.VisitsOnlyHere > 0:
@@ -70,6 +71,8 @@ func lineOf(c *Catalogue, n Counts) line {
 		return line{kindSaved, c.Count("line.only_here", n.Pending)}
 	case n.Shared > 0:
 		return line{kindCopied, c.Count("line.copied", n.Shared)}
+	case doubt:
+		return line{kindSaved, c.Text("line.doubt")}
 	case n.Confirmed > 0:
 		return line{kindConfirmed, c.Text("line.confirmed")}
 	}

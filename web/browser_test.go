@@ -284,6 +284,9 @@ func TestBrowserEveryPageFits(t *testing.T) {
 func (b *browser) picture(name, language string) {
 	b.t.Helper()
 	b.pictureAt(name+"-"+language, 360, 740)
+	if strings.Contains(name, "proof") || name == "root" || strings.Contains(name, "faults") || strings.Contains(name, "banners") || name == "patient" {
+		b.pictureAt(name+"-"+language+"-wide", 1280, 900)
+	}
 }
 
 func (b *browser) pictureAt(name string, width, height int64) {

@@ -64,7 +64,7 @@ type Clinic interface {
 	SyncPage(ctx context.Context, s Session) (SyncPage, error)
 	// SyncNow wakes the exchange with every peer and returns without waiting for it.
 	SyncNow(ctx context.Context, s Session) error
-	// SeenFault notes that a person has read a fault that only informs (see FaultInforms); it is not
+	// SeenFault notes that a person has read a fault that need not last (see FaultEnds); it is not
 	// shown again until it happens again. Other codes are answered with ErrRefused, unknown ones with nil.
 	SeenFault(ctx context.Context, s Session, code string) error
 

@@ -79,11 +79,13 @@ func streamChanges(w http.ResponseWriter, r *http.Request, dirty <-chan struct{}
 
 // states is the answer of /states.
 type states struct {
-	Line   line             `json:"line"`
-	States map[string]badge `json:"states"`
+	Line    line             `json:"line"`
+	Banners string           `json:"banners"` // HTML of this page's own template
+	Tag     string           `json:"tag"`     // of the banners: another tag, other banners
+	States  map[string]badge `json:"states"`
 }
 
-// answerStates gives the sync line and the badge of each record asked for with "rid", as JSON.
+// answerStates gives the sync line, the banners and the badge of each record asked for with "rid", as JSON.
 func answerStates(q *request) error {
 	rids := q.r.URL.Query()["rid"]
 	if len(rids) > statesAskedMax {
@@ -93,7 +95,12 @@ func answerStates(q *request) error {
 	if err != nil {
 		return err
 	}
-	answer := states{Line: lineOf(q.words, q.clinic.Counts(q.r.Context())), States: make(map[string]badge, len(found))}
+	warned := q.banners()
+	shown, err := q.render.part(q.words.Language, "banners", warned)
+	if err != nil {
+		return err
+	}
+	answer := states{Line: lineOf(q.words, q.clinic.Counts(q.r.Context()), inDoubt(q.box.Faults)), Banners: shown, Tag: warned.Tag, States: make(map[string]badge, len(found))}
 	for rid, s := range found {
 		answer.States[rid] = badgeOf(q.words, s, rid)
 	}

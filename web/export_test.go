@@ -37,9 +37,15 @@ func AgeText(c *Catalogue, birth string, now time.Time) string { return ageWords
 
 // LineWords is the sync line for some counts.
 func LineWords(c *Catalogue, n Counts) (kind, text string) {
-	l := lineOf(c, n)
+	l := lineOf(c, n, false)
 	return l.Kind, l.Text
 }
 
 // SetFallback makes other the catalogue that c falls back to.
 func SetFallback(c, other *Catalogue) { c.fallback = other }
+
+// FaultWhat is the first sentence about a fault, with times in UTC.
+func FaultWhat(c *Catalogue, f Fault) string {
+	r := &renderer{location: time.UTC}
+	return r.cardOf(c, f).What
+}

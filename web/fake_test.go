@@ -368,6 +368,13 @@ func (f *fakeClinic) setState(id string, s chart.State) {
 	f.signalLocked()
 }
 
+// rid is the id of a patient's i-th record.
+func (f *fakeClinic) rid(id string, i int) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.records[id][i].RID.String()
+}
+
 // savesAsked is how often each form id was handed to a save.
 func (f *fakeClinic) savesAsked() map[string]int {
 	f.mu.Lock()
@@ -383,6 +390,42 @@ func (f *fakeClinic) visitCount(id string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(chart.Fold(f.records[id]).Visits)
+}
+
+// alphanumeric is text as a proof's code holds it, the same each time: base45 of what looks random.
+func alphanumeric(letters int) string {
+	const alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ $%*+-./:"
+	text := []byte("HPP1:")
+	for i := 0; len(text) < letters; i++ {
+		for _, b := range sha256.Sum256(fmt.Append(nil, i)) {
+			text = append(text, alphabet[int(b)%len(alphabet)])
+		}
+	}
+	return string(text[:letters])
+}
+
+// allFaults is one fault of each code the page knows, as a box could have them.
+func allFaults() []web.Fault {
+	args := map[string][]string{
+		"peer_unreachable": {"Karongi hub"}, "peer_wrong_region": {"Goma clinic"}, "peer_version": {"Rubavu clinic"}, "peer_revoked": {"Old tablet"},
+		"disk_low": {"820 MB"}, "clock_off": {"3 h"}, "no_contact": {"9"}, "restored": {"14", "Nyanza hub"}, "refused_republished": {"3"},
+		"damage_repaired": {"1", "Nyanza hub"}, "hub_rolled_back": {"Karongi hub"}, "unjust_refusal": {"Karongi hub"}, "hub_two_views": {"Karongi hub"},
+		"other_ledger": {"Rubavu clinic"}, "forked": {"Old tablet"}, "cloned": {"Kibuye clinic"}, "promise_broken": {"Karongi hub", now.Add(-30 * time.Hour).Format(time.RFC3339)},
+		"stale_view": {now.Add(-50 * time.Hour).Format(time.RFC3339)}, "peer_bad_proof": {"Karongi hub"}, "damage_open": {"2"},
+	}
+	var all []web.Fault
+	for _, code := range web.FaultCodes() {
+		all = append(all, web.Fault{Code: code, Args: args[code]})
+	}
+	return all
+}
+
+// setFaults makes the box and its page of links tell these faults, and tells the pages.
+func (f *fakeClinic) setFaults(faults ...web.Fault) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.box.Faults, f.sync.Faults = faults, faults
+	f.signalLocked()
 }
 
 // people are the patients of seeded fakes, by what is special about them.
@@ -409,6 +452,12 @@ func seed(t testing.TB, f *fakeClinic) people {
 		RDT: "positive", Problem: "malaria", Treatment: "Artemether-lumefantrine 20/120 mg, 1 tablet, twice a day, 3 days", ReturnIn: "2", Allergy: "Penicillin (rash)"}, confirmed))
 	must(f.visitLocked("Amina Uwase", p.child, fhir.Visit{At: now.Add(-50 * time.Minute), DangerSigns: []string{"convulsions"}, Temperature: "39.6", Breaths: "58", SpO2: "93",
 		RDT: "positive", Problem: "fever", Note: "Fits at home this morning.", Treatment: "Artesunate, first dose", Urgent: true}, copied))
+	dose, err := fhir.ParseResource([]byte(`{"resourceType":"Immunization","id":"measles-1","status":"completed","vaccineCode":{"text":"Measles, first dose"},` +
+		`"patient":{"reference":"Patient/1"},"occurrenceDateTime":"2026-10-14"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.appendLocked(p.child, "Jean Habimana", "", []chart.Item{chart.PutItem(dose)}, now.AddDate(0, -1, -7), confirmed)
 	p.adult = must(f.registerLocked("Grace Mukamana", fhir.Registration{Given: "Marie Chantal", Family: "Uwimana", Sex: "female", BirthDate: "1981", BirthEstimated: true,
 		Village: "Karongi", Phone: "+250 700 000 017"}, now.AddDate(0, -2, 0), confirmed))
 	must(f.visitLocked("Grace Mukamana", p.adult, fhir.Visit{At: now.Add(-2 * time.Hour), Systolic: "148", Diastolic: "94", Pulse: "82", Weight: "64", Problem: "hypertension",
@@ -439,13 +488,18 @@ func seed(t testing.TB, f *fakeClinic) people {
 	f.sync.Refused = []web.RefusedRecord{{RID: randomHex(32), PatientID: p.conflict, Name: "Samuel Bizimana", At: now.Add(-26 * time.Hour), Reason: "quarantined"}}
 	f.sync.Faults = []web.Fault{{Code: "disk_low", Args: []string{"820 MB"}}}
 	f.sync.Checkpoint = now.Add(-3 * time.Minute)
+	f.proof = web.ProofPage{Size: 48_231, Region: "Lake region", RegionID: strings.Repeat("5e1d0c9a", 8)[:32], Signed: now.Add(-3 * time.Minute),
+		Hubs: []string{"Nyanza hub", "Karongi hub"}, Payload: alphanumeric(web.ProofPayloadMax)}
+	f.root = web.RootPage{Region: "Lake region", RegionID: f.proof.RegionID, Gen: 1, Size: 48_231, Day: "2026-11-21", Signed: now.Add(-3 * time.Minute),
+		Words: strings.Fields("absent cabin daring eager fabric gadget habit icon jacket kangaroo label machine naive oasis paddle quality rabbit saddle table umbrella vacant wagon yard zebra"),
+		Line:  "HPR1 5e1d0c9a5e1d0c9a g1 48231 Yk3v1u0mJ0a8lqk7F2rXo9cQwzT5hBnE4sUdGpLiVyA 20261121 7c1e"}
 	return p
 }
 
 func (f *fakeClinic) SeenFault(_ context.Context, _ web.Session, code string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if web.FaultKnown(code) && !web.FaultInforms(code) {
+	if web.FaultKnown(code) && !web.FaultEnds(code) {
 		return web.ErrRefused
 	}
 	same := func(x web.Fault) bool { return x.Code == code }

@@ -5,6 +5,14 @@ type linksBody struct {
 	SyncPage
 	FreePercent int // of the disk; -1 when unknown
 	FreeWords   string
+	Cards       []faultCard
+	Peers       []peerCard
+}
+
+// peerCard is a peer with its fault in words.
+type peerCard struct {
+	Peer
+	Cards []faultCard // none or one
 }
 
 func showLinks(q *request) error {
@@ -12,13 +20,21 @@ func showLinks(q *request) error {
 	if err != nil {
 		return err
 	}
-	body := linksBody{SyncPage: sync, FreePercent: -1, FreeWords: sizeWords(sync.Disk.FreeBytes)}
+	body := linksBody{SyncPage: sync, FreePercent: -1, FreeWords: sizeWords(sync.Disk.FreeBytes), Cards: q.faultCards(sync.Faults)}
+	for _, p := range sync.Peers {
+		card := peerCard{Peer: p}
+		if p.Fault.Code != "" {
+			card.Cards = q.faultCards([]Fault{p.Fault})
+		}
+		body.Peers = append(body.Peers, card)
+	}
 	if sync.Disk.TotalBytes > 0 {
 		body.FreePercent = int(100 * sync.Disk.FreeBytes / sync.Disk.TotalBytes)
 	}
 	p := q.newPage("links", "links.title", body)
-	if q.r.URL.Query().Get("done") == "sending" {
-		p.Notice = notice{Text: q.words.Text("links.sending")}
+	switch done := q.r.URL.Query().Get("done"); done {
+	case "sending", "seen":
+		p.Notice = notice{Text: q.words.Text("links." + done)}
 	}
 	return q.show("links", p)
 }

@@ -22,6 +22,7 @@ type patientBody struct {
 	Medicines  []string
 	Doses      []string
 	Allergies  []entryLine
+	Vaccines   []entryLine
 	Visits     []visitCard
 	Older      []visitCard
 	VisitCount int
@@ -44,8 +45,9 @@ type double struct {
 
 // entryLine is one entry with who wrote it and its state.
 type entryLine struct {
-	Words, By, Withdraw string
-	Badge               badge
+	Words, By       string
+	Withdraw, Proof string // addresses, or ""; a proof is offered for a vaccination, visits have their own
+	Badge           badge
 }
 
 // visitCard is one visit in a chart.
@@ -58,6 +60,7 @@ type visitCard struct {
 	Values       []factLine // measurements
 	Facts        []factLine
 	Withdraw     string // address of the page that withdraws it
+	Proof        string // address of its printed proof, when it is confirmed
 }
 
 // factLine is a label and what stands beside it.
@@ -70,6 +73,7 @@ type factLine struct {
 const (
 	visitsShown = 3
 	listMax     = 12
+	vaccinesMax = 40
 )
 
 func showPatient(q *request) error {
@@ -113,6 +117,11 @@ func (q *request) patientBody(view PatientView) patientBody {
 	}
 	for _, i := range c.Immunizations {
 		b.Doses = appendOnce(b.Doses, strings.TrimSpace(i.View.Vaccine.Text+" "+formatDate(q.words, dayOf(i.View.Date))))
+	}
+	for _, i := range c.Immunizations[:min(len(c.Immunizations), vaccinesMax)] {
+		e := q.entry(view.ID, i.Line, strings.TrimSpace(i.View.Vaccine.Text+" "+formatDate(q.words, dayOf(i.View.Date))))
+		e.Proof = proofPath(i.Shown)
+		b.Vaccines = append(b.Vaccines, e)
 	}
 	for _, a := range c.Allergies {
 		b.Allergies = append(b.Allergies, q.entry(view.ID, a.Line, a.View.Code.Text))
@@ -171,6 +180,14 @@ func withdrawPath(patientID string, l chart.Line) string {
 	return "/patient/" + url.PathEscape(patientID) + "/withdraw/" + l.Shown.Ref.String()
 }
 
+// proofPath is where the proof of a version's record is printed, or "" while it has no place to prove.
+func proofPath(v chart.Version) string {
+	if v.State.Kind != chart.Confirmed {
+		return ""
+	}
+	return "/records/" + ridText(v.RID) + "/proof"
+}
+
 // detailFacts lists the details that are known.
 func (q *request) detailFacts(p fhir.Patient) []factLine {
 	birth := formatDate(q.words, p.BirthDate)
@@ -216,7 +233,7 @@ func (q *request) visitCards(patientID string, c *chart.Chart) []visitCard {
 func (q *request) visitCard(patientID string, v *chart.Visit) visitCard {
 	card := visitCard{
 		When: formatTime(q.words, v.At.In(q.opts.Location)), Author: firstOf(v.Shown.Author, v.View.Author), Urgent: v.View.Urgent,
-		Badge: badgeOf(q.words, v.Shown.State, ridText(v.Shown.RID)), Withdraw: withdrawPath(patientID, v.Line),
+		Badge: badgeOf(q.words, v.Shown.State, ridText(v.Shown.RID)), Withdraw: withdrawPath(patientID, v.Line), Proof: proofPath(v.Shown),
 	}
 	if v.Shown.State.Kind == chart.Refused {
 		card.Refusal = label(q.words, "refusal", v.Shown.State.Reason)

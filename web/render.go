@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
+	"math"
 	"net/http"
 	"path"
 	"strconv"
@@ -23,6 +24,7 @@ type renderer struct {
 	pages      map[string]map[string]*template.Template // language, page name
 	catalogues map[string]*Catalogue
 	languages  []string // in the order shown
+	location   *time.Location
 }
 
 // languageOrder is the order in which languages are offered.
@@ -33,7 +35,7 @@ func newRenderer(a *assets, location *time.Location) (*renderer, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &renderer{pages: make(map[string]map[string]*template.Template), catalogues: catalogues, languages: languageOrder}
+	r := &renderer{pages: make(map[string]map[string]*template.Template), catalogues: catalogues, languages: languageOrder, location: location}
 	for language, c := range catalogues {
 		pages, err := parsePages(c, a, location)
 		if err != nil {
@@ -89,8 +91,8 @@ func pageFuncs(c *Catalogue, a *assets, location *time.Location) template.FuncMa
 		"date":  func(date string) string { return formatDate(c, date) },
 		"since": func(now, t time.Time) string { return formatSince(c, now, t) },
 		"num":   func(n int) string { return formatCount(n) },
-		"fault": func(f Fault) string { return faultWords(c, f) },
-		"grave": func(f Fault) bool { return graveFaults[f.Code] },
+		"group": groupDigits,
+		"big":   func(n uint64) string { return formatCount(int(min(n, math.MaxInt64))) },
 		"field": newField,
 		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	}
@@ -103,21 +105,6 @@ func label(c *Catalogue, prefix, code string) string {
 		return c.Text(prefix + "." + code)
 	}
 	return code
-}
-
-// graveFaults are shown as danger: records could be lost or the region is not to be believed.
-var graveFaults = map[string]bool{"disk_full": true, "disk_fault": true, "split_view": true, "peer_bad_proof": true}
-
-func faultWords(c *Catalogue, f Fault) string {
-	key := "fault." + f.Code
-	if !c.Has(key) {
-		return c.Text("fault.unknown", f.Code)
-	}
-	args := make([]any, len(f.Args))
-	for i, a := range f.Args {
-		args[i] = a
-	}
-	return c.Text(key, args...)
 }
 
 // formatTime shows a moment as "21 Nov 2026, 14:05".
@@ -168,6 +155,18 @@ func formatCount(n int) string {
 	return digits
 }
 
+// groupDigits breaks a long number or id into groups of four, as people read and compare it.
+func groupDigits(id string) string {
+	var b strings.Builder
+	for i, r := range id {
+		if i > 0 && i%4 == 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
 // execute renders one page completely before a byte is sent, so that an error never leaves half a page.
 func (r *renderer) execute(language, name string, data any) ([]byte, error) {
 	pages := r.pages[language]
@@ -183,6 +182,19 @@ func (r *renderer) execute(language, name string, data any) ([]byte, error) {
 		return nil, fmt.Errorf("rendering %s: %w", name, err)
 	}
 	return b.Bytes(), nil
+}
+
+// part renders one shared template alone, for the script to put in place.
+func (r *renderer) part(language, name string, data any) (string, error) {
+	pages := r.pages[language]
+	if pages == nil {
+		pages = r.pages[languageBase]
+	}
+	var b strings.Builder
+	if err := pages["error"].ExecuteTemplate(&b, name, data); err != nil {
+		return "", fmt.Errorf("rendering %s: %w", name, err)
+	}
+	return b.String(), nil
 }
 
 var gzipWriters = sync.Pool{New: func() any {

@@ -62,6 +62,8 @@ type page struct {
 	Session   Session
 	SignedIn  bool
 	Line      line
+	Banners   banners
+	Sheet     bool   // the page prints as a sheet: its title does not name the box
 	Nav       string // the entry of the menu this page belongs to
 	Here      string // path of this page, for forms that come back to it
 	Now       time.Time
@@ -85,7 +87,7 @@ func (q *request) newPage(nav, titleKey string, body any) *page {
 	}
 	return &page{
 		Title: q.words.Text(titleKey), Box: q.box, Version: version, Session: q.session, SignedIn: q.signedIn,
-		Line: lineOf(q.words, q.clinic.Counts(q.r.Context())), Nav: nav, Here: q.r.URL.Path, Now: q.opts.Now(),
+		Line: lineOf(q.words, q.clinic.Counts(q.r.Context()), inDoubt(q.box.Faults)), Banners: q.banners(), Nav: nav, Here: q.r.URL.Path, Now: q.opts.Now(),
 		Languages: q.render.languages, Body: body,
 	}
 }
@@ -153,6 +155,8 @@ func statusOf(err error) (status int, key string) {
 		return http.StatusNotFound, "error.not_found"
 	case errors.Is(err, ErrRefused):
 		return http.StatusForbidden, "error.refused"
+	case errors.Is(err, ErrNotConfirmed):
+		return http.StatusConflict, "error.not_confirmed"
 	case errors.Is(err, ErrReadOnly):
 		return http.StatusInsufficientStorage, "error.read_only"
 	case errors.Is(err, ErrFault):

@@ -80,6 +80,13 @@
     });
   });
 
+  /* Paper. */
+  each(doc.querySelectorAll('button[data-print]'), function (b) {
+    b.parentNode.hidden = false;
+    b.addEventListener('click', function () { window.print(); });
+  });
+  if (doc.querySelector('button[data-print]')) { each(doc.querySelectorAll('.by-hand'), function (p) { p.hidden = true; }); }
+
   /* Live states: the box says that something changed, the page asks what. */
   function paint(el, kind, words) {
     el.className = el.className.replace(/\b(saved|copied|confirmed|refused)\b/, kind);
@@ -96,6 +103,8 @@
       if (ask.status !== 200) { return; }
       var now = JSON.parse(ask.responseText);
       paint(one('line'), now.line.kind, now.line.text);
+      var banners = one('banners');
+      if (banners.getAttribute('data-tag') !== now.tag) { banners.innerHTML = now.banners; banners.setAttribute('data-tag', now.tag); }
       each(badges, function (b) {
         var s = now.states[b.getAttribute('data-rid')];
         if (s) { paint(b, s.kind, s.text); }
