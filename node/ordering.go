@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -18,6 +19,8 @@ type ordering struct {
 	raft     *raftlog.Node
 	cosigner *cosigner
 	links    *links
+
+	lastGeneration atomic.Uint64
 }
 
 func (n *Node) newOrdering(l *links) (*ordering, error) {
@@ -30,7 +33,8 @@ func (n *Node) newOrdering(l *links) (*ordering, error) {
 	o.raft, err = raftlog.Open(raftlog.Options{
 		Device: n.author.Device, Host: l.host.Libp2p(), AllowHub: n.isHub, Hubs: n.store.Hubs, Region: n.box.RegionID,
 		Ledger: n.store, Pending: waiting{n.store}, KV: raftRows{n.store.KV("r")}, Fetcher: o, Profile: profile,
-		Rests: func(err error) bool { return errors.Is(err, store.ErrFull) }, Refused: o.refused, Clock: func() int64 { return n.o.Now().UnixMilli() }, Log: n.log.With().Str("part", "raft").Logger()})
+		Rests: func(err error) bool { return errors.Is(err, store.ErrFull) }, Refused: o.refused,
+		RolledBack: o.rolledBack, Keep: o.keep, Generation: o.generation, Clock: func() int64 { return n.o.Now().UnixMilli() }, Log: n.log.With().Str("part", "raft").Logger()})
 	if err != nil {
 		return nil, err
 	}
@@ -42,6 +46,41 @@ func (n *Node) newOrdering(l *links) (*ordering, error) {
 	o.cosigner = newCosigner(n, n.ledgerID, o.raft.IsLeader)
 	l.order = o
 	return o, nil
+}
+
+// rolledBack tells staff that this hub runs on an older image of its disk: it
+// gave up its vote and waits until the others take it in again.
+func (o *ordering) rolledBack(raftlog.RolledBack) {
+	n := o.n
+	if !n.isHub(n.author.Device) {
+		return // it was retired, and that is why the others know it no more
+	}
+	if err := n.notifyOnce(noticeRolledBack, n.author.Device[:], n.deviceName(n.author.Device)); err != nil && n.store.Err() == nil {
+		n.log.Error().Err(err).Msg("telling staff that this hub was rolled back")
+	}
+}
+
+// keep makes records pending that stood in the raft log alone. What the store
+// does not take is no record that could be ordered.
+func (o *ordering) keep(ctx context.Context, recs []record.Record) error {
+	for _, r := range recs {
+		_, err := o.n.store.Ingest(ctx, o.n.author.Device, []record.Record{r})
+		if ownFault(err) || ctx.Err() != nil {
+			return err
+		}
+		if err != nil {
+			o.n.log.Warn().Err(err).Str("rid", r.RID().Short()).Msg("a record of the raft log is not kept")
+		}
+	}
+	return nil
+}
+
+// generation is the ledger's; what cannot be read is the same as before.
+func (o *ordering) generation() uint64 {
+	if g, err := o.n.store.Generation(); err == nil {
+		o.lastGeneration.Store(g)
+	}
+	return max(o.lastGeneration.Load(), 1)
 }
 
 // mayBootstrap: only the founder starts a raft of its own; a hub that was

@@ -353,7 +353,10 @@ func (n *Node) local(f *fsm) local {
 // nil when ctx ended.
 func (n *Node) start(ctx context.Context, r *running, stable raft.StableStore) error {
 	if n.outlived() {
-		return n.giveUp(ctx, RolledBack{Server: string(n.serverName()), Replaced: true})
+		if err := n.renew(ctx, renewal{Generation: n.o.Generation()}); err != nil {
+			return err
+		}
+		return errRolledBack
 	}
 	if done, err := n.inquire(ctx, r.link); !done || err != nil {
 		return err
