@@ -75,11 +75,11 @@ func (l *Links) due() ([]target, time.Duration) {
 		wanted = len(hubs)
 	}
 	for _, h := range hubs {
-		if c := l.contacts[h.Device]; c != nil && (c.live != nil || c.dialling) {
+		if c := l.contacts[h.Device]; c != nil && (c.live != nil || c.dialling) && !c.doubted() {
 			wanted--
 		}
 	}
-	for _, h := range hubs {
+	for _, h := range l.trustedFirstLocked(hubs) {
 		if wanted > 0 && l.dueLocked(h, false, &list) {
 			wanted--
 		}

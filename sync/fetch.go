@@ -22,78 +22,84 @@ type fetch struct {
 	stop   bool // a pull that stops the peer is due
 	before []record.Hash
 
-	impatient bool // another session has the turn and nothing came of it
+	wanted   bool // what Options said of entries last
+	asked    bool // this box asked for entries in this session
+	dry      bool // the peer sends none, until a new checkpoint comes
+	handover handover
+
+	impatient bool   // another session has the turn and nothing came of it
+	waits     int    // times that it had the turn and did not move
+	moves     uint64 // of the turn, when that was counted last
 }
 
 // behind reports whether entries are missing up to a verified checkpoint.
-func (s *Session) behind() bool { return s.fetch.target.Size > s.r.Head().Size }
+func (s *Session) behind() bool { return !s.fetch.dry && s.fetch.target.Size > s.r.Head().Size }
 
-// handleNote takes a checkpoint. A hub's cosignature goes to the hub; elsewhere a
-// final one becomes the target, and one that is not final yet is left alone.
-func (s *Session) handleNote(note []byte) error {
-	if len(note) > noteBytesMax {
-		return misbehaved("checkpoint of %d bytes", len(note))
-	}
-	if s.fetch.only {
-		return nil
-	}
-	if s.o.Checkpoint != nil && s.hub {
-		if err := s.o.Checkpoint(s.peer, note); err != nil {
-			return s.noteError(err)
-		}
-		return nil
-	}
-	if s.o.Final == nil {
-		return nil
-	}
-	cp, err := s.o.Final(note)
-	if err != nil {
-		s.fetch.stop = s.fetch.active
-		return s.noteError(err)
-	}
-	if cp.Head.Size < s.notes.seenSize {
-		return misbehaved("checkpoint of size %d after one of size %d", cp.Head.Size, s.notes.seenSize)
-	}
-	s.notes.seenSize = cp.Head.Size
+// aimFor takes a verified final checkpoint: into the own ledger where it reaches
+// so far, else as what to fetch.
+func (s *Session) aimFor(cp record.Checkpoint) error {
+	f := &s.fetch
 	s.theirSize = max(s.theirSize, cp.Head.Size) // whoever passes a final checkpoint on holds its entries
 	s.stats.size.Store(s.theirSize)
-	return s.aimFor(cp, note)
-}
-
-func (s *Session) noteError(err error) error {
-	switch {
-	case s.o.LocalFault(err):
-		return local("keeping checkpoint", err)
-	case errors.Is(err, record.ErrMalformed):
-		return misbehaved("%w", err)
-	case errors.Is(err, ErrMisbehaved):
-		return err
-	}
-	return nil
-}
-
-func (s *Session) aimFor(cp record.Checkpoint, note []byte) error {
-	if err := s.checkRoot(cp.Head); err != nil {
+	if err := s.checkFinal(cp.Head, cp.Note); err != nil {
 		return err
 	}
 	if cp.Head.Size <= s.r.Head().Size {
-		if err := s.r.PutFinal(note, cp.Head); err != nil {
-			return local("keeping checkpoint", err)
+		if s.fork.on {
+			return nil
 		}
-		return nil
+		return s.putFinal(cp.Head, cp.Note)
 	}
-	if s.o.WantOrdered() && cp.Head.Size > s.fetch.target.Size {
-		s.fetch.target, s.fetch.note = cp.Head, note
+	if s.o.WantOrdered() && cp.Head.Size > f.target.Size {
+		f.target, f.note, f.dry = cp.Head, cp.Note, s.fork.on
 		s.stats.target.Store(cp.Head.Size)
-		if s.fetch.active {
+		if f.active {
 			s.o.Turn.take(s, false) // no longer at rest
 		}
 	}
 	return nil
 }
 
+// overtaken looks at the target again when another session brought the ledger
+// past it: two final checkpoints that contradict each other show there.
+func (s *Session) overtaken() error {
+	f := &s.fetch
+	if f.only || f.note == nil || f.target.Size > s.r.Head().Size {
+		return nil
+	}
+	note := f.note
+	f.note = nil
+	if err := s.checkFinal(f.target, note); err != nil || s.fork.on {
+		return err
+	}
+	return s.putFinal(f.target, note)
+}
+
+// refreshWant follows what Options say of entries: a box that freezes stops the
+// stream, and asks where it stands when it thaws.
+func (s *Session) refreshWant() {
+	f := &s.fetch
+	want := s.o.WantOrdered()
+	if f.only || want == f.wanted {
+		return
+	}
+	f.wanted = want
+	if want {
+		if s.theirSize > s.r.Head().Size {
+			s.askHandover()
+		}
+		return
+	}
+	f.stop = f.active
+	f.target, f.note = record.TreeHead{}, nil
+	s.halt()
+}
+
 // nextPull asks for the range when entries are missing and nobody sends them.
 func (s *Session) nextPull() (Frame, bool, error) {
+	if s.span != nil {
+		return s.nextSpan()
+	}
 	f := &s.fetch
 	m := pull{From: s.r.Head().Size}
 	switch {
@@ -102,17 +108,19 @@ func (s *Session) nextPull() (Frame, bool, error) {
 			return Frame{}, false, nil
 		}
 		m.To = f.target.Size
+	case f.handover.due && s.question(&m):
+		f.asked = true
 	case f.stop:
 		f.stop, f.active, f.asking = false, false, false
 		s.o.Turn.drop(s)
 		m.Flags = pullStop
 	case !s.behind() || f.asking || f.active && !f.ask:
 		return Frame{}, false, nil
-	case !s.o.Turn.take(s, f.impatient):
+	case !s.o.Turn.take(s, f.impatient) && !(f.waits >= turnWaitsMax && s.o.Turn.seize(s)):
 		return Frame{}, false, nil
 	}
 	if m.Flags == 0 {
-		f.active, f.asking, f.ask = true, true, false
+		f.active, f.asking, f.ask, f.asked = true, true, false, true
 		if s.hub && !f.only {
 			m.Flags |= pullFollow
 		}
@@ -124,15 +132,24 @@ func (s *Session) nextPull() (Frame, bool, error) {
 	return out, err == nil, err
 }
 
+// turnWaitsMax is how often insist is called before a session that has the turn
+// and does not move loses it.
+const turnWaitsMax = 10
+
 // waitsForTurn reports whether entries are missing that another session is to
 // fetch. When that lasts, insist lets this one fetch them.
 func (s *Session) waitsForTurn() bool {
 	f := &s.fetch
-	return s.helloSeen && !f.only && !f.active && !f.impatient && s.behind()
+	return s.helloSeen && !f.only && !f.active && (s.behind() || f.handover.due)
 }
 
 func (s *Session) insist() {
-	s.fetch.impatient = s.waitsForTurn()
+	f := &s.fetch
+	f.impatient = s.waitsForTurn()
+	if moves := s.o.Turn.moved(); !f.impatient || moves != f.moves {
+		f.waits, f.moves = 0, moves
+	}
+	f.waits++
 	s.Changed()
 }
 
@@ -156,8 +173,8 @@ func (s *Session) handleSegment(ctx context.Context, p []byte) error {
 	if err != nil {
 		return err
 	}
-	if !f.active {
-		if !s.o.WantOrdered() {
+	if !f.active || f.stop || f.handover.due || f.handover.open {
+		if !f.asked && !f.only {
 			return misbehaved("entries that nobody asked for")
 		}
 		return nil // under way when the stream was stopped
@@ -204,6 +221,7 @@ func (s *Session) extend(ctx context.Context, head record.TreeHead, segment []by
 		return s.extendError(ctx, head, err, named)
 	}
 	f.asking, f.ask, f.full, f.impatient = false, false, false, false
+	s.o.Turn.step()
 	s.stats.received.Add(uint64(len(entries)))
 	if s.behind() {
 		return nil
@@ -251,9 +269,10 @@ func (s *Session) reached() error {
 	if head.Size == f.target.Size && head.Root != f.target.Root {
 		return local("extending the ledger", fmt.Errorf("size %d has another root than its checkpoint", head.Size))
 	}
-	if err := s.r.PutFinal(f.note, f.target); err != nil {
-		return local("keeping checkpoint", err)
+	if err := s.putFinal(f.target, f.note); err != nil {
+		return err
 	}
+	f.note = nil
 	if s.hub {
 		s.o.Turn.rest(s)
 		return nil

@@ -17,6 +17,7 @@ const (
 	TypeCheckpoint Type = 0x10
 	TypePull       Type = 0x11
 	TypeSegment    Type = 0x12
+	TypeEntries    Type = 0x13
 	TypePending    Type = 0x20
 	TypeAck        Type = 0x30
 	TypeReceipt    Type = 0x31
@@ -48,7 +49,7 @@ type Frame struct {
 func (f Frame) Critical() bool { return f.Flags&FlagCritical != 0 }
 
 // bulk frames count against the credit window.
-func (t Type) bulk() bool { return t == TypePending || t == TypeSegment }
+func (t Type) bulk() bool { return t == TypePending || t == TypeSegment || t == TypeEntries }
 
 func (t Type) bytesMax() uint64 {
 	if t.bulk() {

@@ -31,6 +31,9 @@ type LinksOptions struct {
 	Hubs func() []Address
 	// HubsWanted is how many hubs to keep sessions with, 0 for all of Hubs.
 	HubsWanted int
+	// NoProgress is how long what this box wrote may stay pending while a hub's
+	// session stands, before another hub is tried; 0 is 30 s.
+	NoProgress time.Duration
 	// Neighbours are other boxes to dial at known addresses; nil for none.
 	Neighbours func() []Address
 	// LAN finds neighbours by mDNS.
@@ -55,6 +58,7 @@ type PeerStatus struct {
 	Sent, Received    uint64    // records and entries
 	Size, Target      uint64    // peer's ledger; where this box's ledger is heading
 	Settled           bool      // nothing left to exchange
+	Forked            bool      // its ledger contradicts this one: pending records and evidence are exchanged, entries are not
 	LastError         string    // why the last session or attempt ended
 }
 
@@ -90,6 +94,8 @@ type contact struct {
 	totals     Progress  // of ended sessions
 	configured bool
 	deferred   bool // let the other side dial first, once
+	doubtedAt  time.Time
+	served     context.CancelFunc // of the stream on which a range goes to it
 }
 
 // live is one session of a contact.
@@ -122,6 +128,9 @@ func NewLinks(h *Host, r Replica, o LinksOptions) *Links {
 	if o.Neighbours == nil {
 		o.Neighbours = func() []Address { return nil }
 	}
+	if o.NoProgress == 0 {
+		o.NoProgress = noProgressDefault
+	}
 	if o.Name == nil {
 		o.Name = record.DeviceID.Short
 	}
@@ -129,7 +138,7 @@ func NewLinks(h *Host, r Replica, o LinksOptions) *Links {
 		o.Allow = func(record.DeviceID) bool { return false }
 	}
 	l := &Links{host: h, r: r, o: o, kick: make(chan struct{}, 1), contacts: map[record.DeviceID]*contact{}, bell: make(chan struct{})}
-	l.o.Session.Turn = NewTurn(l.Wake)
+	l.o.Session.Turn, l.o.Session.shorts = NewTurn(l.Wake), &shorts{}
 	return l
 }
 
@@ -147,6 +156,7 @@ func (l *Links) Run(ctx context.Context) error {
 	if l.o.LAN {
 		l.work.Go(func() { listenLAN(ctx, l.host.h, l.heard) })
 	}
+	l.work.Go(func() { l.watchProgress(ctx) })
 	for ctx.Err() == nil {
 		next := time.NewTimer(l.dialDue())
 		select {
@@ -234,7 +244,7 @@ func (l *Links) statusLocked(c *contact) PeerStatus {
 	if c.live != nil {
 		n := c.live.now
 		p = Progress{BytesIn: p.BytesIn + n.BytesIn, BytesOut: p.BytesOut + n.BytesOut, Sent: p.Sent + n.Sent, Received: p.Received + n.Received}
-		s.Size, s.Target, s.Settled = n.Size, n.Target, n.Settled
+		s.Size, s.Target, s.Settled, s.Forked = n.Size, n.Target, n.Settled, n.Forked
 	}
 	s.BytesIn, s.BytesOut, s.Sent, s.Received = p.BytesIn, p.BytesOut, p.Sent, p.Received
 	return s
@@ -377,22 +387,42 @@ func (l *Links) accept(s network.Stream) {
 	}
 }
 
-// acceptFetch serves one ordered range to a hub.
+// acceptFetch serves one ordered range to a member; its next stream ends the one
+// before.
 func (l *Links) acceptFetch(s network.Stream) {
 	d, err := DeviceOf(s.Conn().RemotePeer())
 	ctx, done := l.begin()
 	if done != nil {
 		defer done()
 	}
-	if err != nil || done == nil || !l.o.Allow(d) || !l.isHub(d) {
+	if err != nil || done == nil || !l.o.Allow(d) {
 		_ = s.Reset()
 		return
 	}
-	o := l.o.Session
-	o.WantOrdered, o.Turn, o.Final, o.Checkpoint, o.Note, o.Window = nil, nil, nil, nil, nil, WindowLAN
-	o.PushPending = func(record.DeviceID) bool { return false }
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if !l.serving(d, cancel) {
+		_ = s.Reset()
+		return
+	}
+	o := l.o.Session.bare()
+	o.Window = WindowLAN
 	err = Run(ctx, &stream{Stream: s}, NewSession(l.r, d, o), RunOptions{})
 	l.o.Log.Debug().Stringer("peer", d).AnErr("end", err).Msg("range served")
+}
+
+func (l *Links) serving(d record.DeviceID, cancel context.CancelFunc) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.contactLocked(d)
+	if c == nil {
+		return false
+	}
+	if c.served != nil {
+		c.served()
+	}
+	c.served = cancel
+	return true
 }
 
 // begin counts a piece of work; done is nil when Run is not running.

@@ -2,6 +2,7 @@ package peersync
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/healthpost/healthpost/record"
 )
@@ -9,8 +10,14 @@ import (
 // Protocol versions this build speaks.
 const (
 	protocolMin = 1
-	protocolMax = 1
+	protocolMax = 2
+
+	protocolEvidence = 2 // from which on a peer reads short notes, handovers, receipts and evidence
 )
+
+// flagAnswer on a CHECKPOINT: it answers a handover, or says that no entries
+// come. Empty: there is none.
+const flagAnswer = 2
 
 // Limits of what a message may hold.
 const (
@@ -64,6 +71,12 @@ const (
 	pullFollow = 1 // keep streaming as checkpoints come
 	pullFull   = 2 // send every record, name none as known
 	pullStop   = 4 // send no more until the next pull
+
+	// pullHandover asks for a checkpoint that a box with a ledger of this size can
+	// verify, and for the entries up to it unless pullStop says not to.
+	pullHandover = 8
+	// pullWhole asks for [From, To) in ENTRIES, each as it is at rest.
+	pullWhole = 16
 )
 
 // ack gives credit back and says what is durable.
@@ -89,6 +102,31 @@ const (
 	ackGap     = 1
 	ackHold    = 2
 )
+
+// receipt is record.Receipt without what the receiver knows: the hub, which is
+// the peer, and the ids of the records, which it sent.
+type receipt struct {
+	_         struct{} `cbor:",toarray"`
+	Taken, By int64
+	Heads     []receiptHead
+	Sig       []byte // 64
+}
+
+type receiptHead struct {
+	_     struct{} `cbor:",toarray"`
+	Epoch []byte   // 16
+	Lane  uint64
+	N     uint64
+}
+
+// evidenceMessage names pieces of evidence by the first eight bytes of their
+// SHA-256, and carries one or none.
+type evidenceMessage struct {
+	_      struct{} `cbor:",toarray"`
+	Held   [][]byte // 8 each
+	Wanted [][]byte // 8 each
+	Piece  []byte
+}
 
 // reject names records that can never be ordered.
 type reject struct {
@@ -152,7 +190,8 @@ func decodePull(p []byte) (pull, error) {
 	if err := record.Unmarshal(p, &m); err != nil {
 		return m, misbehaved("reading pull: %w", err)
 	}
-	if m.From > 1<<62 || m.To > 1<<62 || m.Flags > 7 || m.To != 0 && m.To < m.From {
+	if m.From > 1<<62 || m.To > 1<<62 || m.Flags > 31 || m.To != 0 && m.To < m.From ||
+		m.Flags&pullHandover != 0 && (m.To != 0 || m.Flags&pullWhole != 0) || m.Flags&pullWhole != 0 && (m.To <= m.From || m.Flags&^pullWhole != 0) {
 		return m, misbehaved("pull out of bounds")
 	}
 	return m, nil
@@ -170,6 +209,36 @@ func decodeAck(p []byte) (ack, error) {
 		if len(h.Epoch) != 16 || h.Lane >= record.LaneCount && h.Lane != laneOpening || h.Lane == laneOpening && h.N != 0 || h.State > ackHold {
 			return m, misbehaved("ack of a feed that cannot be")
 		}
+	}
+	return m, nil
+}
+
+func decodeReceipt(p []byte) (receipt, error) {
+	var m receipt
+	if err := record.Unmarshal(p, &m); err != nil {
+		return m, misbehaved("reading receipt: %w", err)
+	}
+	bad := len(m.Heads) == 0 || len(m.Heads) > record.ReceiptHeadsMax || len(m.Sig) != 64
+	for _, h := range m.Heads {
+		bad = bad || len(h.Epoch) != 16 || h.Lane >= record.LaneCount
+	}
+	if bad {
+		return m, misbehaved("receipt out of bounds")
+	}
+	return m, nil
+}
+
+func decodeEvidence(p []byte) (evidenceMessage, error) {
+	var m evidenceMessage
+	if err := record.Unmarshal(p, &m); err != nil {
+		return m, misbehaved("reading evidence: %w", err)
+	}
+	bad := len(m.Held) > evidenceOfferedMax || len(m.Wanted) > evidenceOfferedMax || len(m.Piece) > evidenceBytesMax
+	for _, id := range slices.Concat(m.Held, m.Wanted) {
+		bad = bad || len(id) != len(evidenceID{})
+	}
+	if bad {
+		return m, misbehaved("evidence out of bounds")
 	}
 	return m, nil
 }

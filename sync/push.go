@@ -183,6 +183,11 @@ func (s *Session) refresh() error {
 			}
 		}
 	}
+	s.refreshWant()
+	s.refreshEvidence()
+	if err := s.overtaken(); err != nil {
+		return err
+	}
 	return s.queueRefused()
 }
 
@@ -301,6 +306,7 @@ func (s *Session) pushFeed(f *PendingFeed) (Frame, bool, error) {
 		e.sent[f.Lane] = recs[len(recs)-1].Position().N
 	}
 	s.stats.sent.Add(uint64(len(recs)))
+	s.receipts.owed++
 	return Frame{Type: TypePending, Payload: record.AppendRun(nil, recs)}, true, nil
 }
 
@@ -366,6 +372,7 @@ func (s *Session) answer(first record.Position, opening bool, count uint64, recs
 	if len(in.Refused) != 0 {
 		return nil
 	}
+	s.promise(&recs[len(recs)-1])
 	if e := s.epoch(first.Epoch); e != nil {
 		if opening {
 			e.opening = true

@@ -16,6 +16,9 @@ const (
 	byeTimeout = 2 * time.Second   // to get the last frame out
 	patience   = 3 * time.Second   // with another session that is to fetch what is missing
 	lookEvery  = 10 * time.Millisecond
+
+	receiptPauseMin = time.Second
+	receiptPauseMax = 32 * time.Second
 )
 
 // RunOptions tune Run. The zero value is for a stream alone.
@@ -38,6 +41,7 @@ type Progress struct {
 	Greeted           bool   // the peer's HELLO came
 	Role, Software    string // what the peer says of itself
 	Looked            uint64 // wakes taken in
+	Forked            bool   // the two ledgers contradict each other
 }
 
 // Run exchanges frames with the peer over rw until the context ends, the peer
@@ -47,7 +51,7 @@ func Run(ctx context.Context, rw io.ReadWriteCloser, s *Session, o RunOptions) e
 	if o.Stall == 0 {
 		o.Stall = stallMax
 	}
-	s.credit.now = time.Now
+	s.credit.now, s.receipts.paced = time.Now, true
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx for the goodbye
 	l := &link{rw: rw, s: s, o: o, in: make(chan Frame), out: make(chan Frame, 1), idle: make(chan struct{}, 1), broken: make(chan error, 2)}
 	var wg sync.WaitGroup
@@ -79,8 +83,10 @@ type link struct {
 	ready  bool          // loop's: the writer wants a frame
 	looked uint64
 
-	turn, again <-chan time.Time // loop's timers: of waitsForTurn, of a change held back
-	lastLook    time.Time
+	turn, again, moment <-chan time.Time // loop's timers: of waitsForTurn, of a change held back, of a receipt
+	lastLook            time.Time
+	lastReceipt         time.Time
+	receiptWait         time.Duration
 
 	bytesIn, bytesOut atomic.Uint64
 }
@@ -163,6 +169,9 @@ func (l *link) loop(ctx context.Context, changed <-chan struct{}) error {
 		if l.turn == nil && l.s.waitsForTurn() {
 			l.turn = time.After(patience)
 		}
+		if l.moment == nil && l.s.owesReceipt() {
+			l.moment = time.After(l.receiptPause())
+		}
 		in := l.in
 		if l.s.full() {
 			in = nil
@@ -186,6 +195,9 @@ func (l *link) loop(ctx context.Context, changed <-chan struct{}) error {
 		case <-l.turn:
 			l.turn = nil
 			l.s.insist()
+		case <-l.moment:
+			l.moment, l.lastReceipt = nil, time.Now()
+			l.s.releaseReceipt()
 		case <-l.o.Wake:
 			l.looked++
 			l.s.Changed()
@@ -213,6 +225,17 @@ func (l *link) change() {
 	l.s.Changed()
 }
 
+// receiptPause is how long a receipt waits for more to promise: a second, and
+// longer each time while records keep coming.
+func (l *link) receiptPause() time.Duration {
+	if time.Since(l.lastReceipt) > l.receiptWait {
+		l.receiptWait = receiptPauseMin
+	} else {
+		l.receiptWait = min(2*l.receiptWait, receiptPauseMax)
+	}
+	return l.receiptWait
+}
+
 func linkError(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF // a peer that ends well says goodbye first
@@ -227,7 +250,7 @@ func (l *link) report() {
 	s := l.s
 	l.o.Progress(Progress{BytesIn: l.bytesIn.Load(), BytesOut: l.bytesOut.Load(), Sent: s.stats.sent.Load(), Received: s.stats.received.Load(),
 		Size: s.stats.size.Load(), Target: s.stats.target.Load(), Settled: s.stats.settled.Load(), Greeted: s.helloSeen,
-		Role: s.theirs.Role, Software: s.theirs.Software, Looked: l.looked})
+		Role: s.theirs.Role, Software: s.theirs.Software, Looked: l.looked, Forked: s.fork.on})
 }
 
 // bye tells the peer why the session ends, when the peer did not end it and the

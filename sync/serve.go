@@ -1,19 +1,18 @@
 package peersync
 
 import (
-	"bytes"
-
 	"github.com/healthpost/healthpost/record"
 )
 
 // serve is the ordered range that this side streams to the peer.
 type serve struct {
-	active, follow, full bool
+	active, follow, full, whole bool
 
 	at     uint64          // next seq to send
 	to     uint64          // asked for by number; 0 is the final checkpoint
 	target record.TreeHead // of the range under way
 	before []record.Hash   // proof of the segment sent last
+	answer answer          // to a peer that asked to be handed over
 }
 
 func (s *Session) handlePull(p []byte) error {
@@ -21,15 +20,25 @@ func (s *Session) handlePull(p []byte) error {
 	if err != nil {
 		return err
 	}
-	if m.To != 0 && !s.hub {
-		return misbehaved("only a hub asks for what is not final")
+	if m.To != 0 && !s.hub { // raft vouches to hubs for more than is final
+		if _, final, _ := s.r.Final(); m.To > final.Size {
+			return ErrBehind
+		}
 	}
 	s.dirty = true
-	before := s.serve.before
-	s.serve = serve{active: m.Flags&pullStop == 0, follow: m.Flags&pullFollow != 0, full: m.Flags&pullFull != 0, at: m.From, to: m.To, before: before}
+	v := &s.serve
+	*v = serve{active: m.Flags&pullStop == 0, follow: m.Flags&pullFollow != 0, full: m.Flags&pullFull != 0, whole: m.Flags&pullWhole != 0,
+		at: m.From, to: m.To, before: v.before, answer: v.answer}
 	if m.From > s.theirSize {
 		s.theirSize = m.From
 		s.stats.size.Store(m.From)
+	}
+	switch {
+	case m.Flags&pullHandover != 0:
+		return s.answerHandover(m)
+	case s.fork.on && v.active && !v.whole:
+		v.active = false
+		s.refuse()
 	}
 	return nil
 }
@@ -70,33 +79,6 @@ func (s *Session) aimAt(size uint64) (bool, error) {
 	return true, nil
 }
 
-// nextNote passes on the newest checkpoint: to a hub, on a hub, the note with
-// the own cosignature; to others the final one.
-func (s *Session) nextNote() (Frame, bool, error) {
-	if s.fetch.only {
-		return Frame{}, false, nil
-	}
-	if s.o.Note != nil && s.hub {
-		return s.sendNote(s.o.Note(), record.TreeHead{})
-	}
-	note, head, ok := s.r.Final()
-	if !ok || head.Size <= s.theirSize || s.serve.active && s.serve.at < s.serve.target.Size {
-		return Frame{}, false, nil
-	}
-	return s.sendNote(note, head)
-}
-
-func (s *Session) sendNote(note []byte, head record.TreeHead) (Frame, bool, error) {
-	if len(note) == 0 || len(note) > noteBytesMax || bytes.Equal(note, s.notes.sent) {
-		return Frame{}, false, nil
-	}
-	s.notes.sent = note
-	if head.Size != 0 {
-		s.notes.head = head
-	}
-	return Frame{Type: TypeCheckpoint, Payload: note}, true, nil
-}
-
 // nextBulk gives the next bulk frame, strictly by urgency: control and urgent
 // records, clinical ones, entries, then the rest.
 func (s *Session) nextBulk() (Frame, bool, error) {
@@ -120,6 +102,9 @@ func (s *Session) nextSegment() (Frame, bool, error) {
 		return Frame{}, false, err
 	}
 	v := &s.serve
+	if v.whole {
+		return s.nextEntries()
+	}
 	entries, err := s.collect()
 	if err != nil || len(entries) == 0 {
 		return Frame{}, false, err

@@ -8,6 +8,7 @@ type Turn struct {
 	mu     sync.Mutex
 	holder *Session
 	idle   bool // holder has all that its peer announced
+	moves  uint64
 	freed  func()
 }
 
@@ -28,6 +29,32 @@ func (t *Turn) take(s *Session, steal bool) bool {
 	}
 	t.holder, t.idle = s, false
 	return true
+}
+
+// seize takes the turn from a holder that does not move.
+func (t *Turn) seize(s *Session) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.holder, t.idle = s, false
+	return true
+}
+
+// step counts a piece that the holder fetched.
+func (t *Turn) step() {
+	if t != nil {
+		t.mu.Lock()
+		t.moves++
+		t.mu.Unlock()
+	}
+}
+
+func (t *Turn) moved() uint64 {
+	if t == nil {
+		return 0
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.moves
 }
 
 func (t *Turn) rest(s *Session) { t.change(s, s) }
