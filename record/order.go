@@ -2,7 +2,6 @@ package record
 
 import (
 	"bytes"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 )
@@ -64,10 +63,11 @@ const (
 	Revoked     // written after the author had seen the revocation
 	Quarantined // written before the author could know of the revocation
 	NotAllowed  // the author may not write this kind, or the body breaks its rules
+	Frozen      // its feed holds two records for one place, as evidence in the ledger shows
 )
 
 var verdictNames = [...]string{"", "ordered", "duplicate", "gap", "unknown epoch", "equivocation", "previous hash does not match",
-	"signature does not match", "body does not match", "unknown device", "revoked", "quarantined", "not allowed"}
+	"signature does not match", "body does not match", "unknown device", "revoked", "quarantined", "not allowed", "lane frozen"}
 
 func (v Verdict) String() string {
 	if int(v) >= len(verdictNames) {
@@ -82,7 +82,7 @@ func (v Verdict) String() string {
 // changed them, and the author's own copy may still be sound.
 func (v Verdict) Final() bool {
 	switch v {
-	case Equivocation, BadPrev, Revoked, Quarantined, NotAllowed:
+	case Equivocation, BadPrev, Revoked, Quarantined, NotAllowed, Frozen:
 		return true
 	}
 	return false
@@ -109,11 +109,12 @@ type Orderer struct {
 
 	verified func(RID, [64]byte) bool
 
-	epochs  map[EpochID]Epoch
-	members map[DeviceID]Member
-	heads   map[Feed]Head
-	ordered map[Position]placed
-	last    map[CompartmentID]uint64
+	epochs   map[EpochID]Epoch
+	members  map[DeviceID]Member
+	registry map[string][]byte // nil: deleted
+	heads    map[Feed]Head
+	ordered  map[Position]placed
+	last     map[CompartmentID]uint64
 
 	Changes Changes
 }
@@ -140,7 +141,7 @@ func NewOrderer(s State, verified func(RID, [64]byte) bool) *Orderer {
 		verified = func(RID, [64]byte) bool { return false }
 	}
 	return &Orderer{state: s, size: s.Size(), time: s.LastTime(), verified: verified, epochs: map[EpochID]Epoch{}, members: map[DeviceID]Member{},
-		heads: map[Feed]Head{}, ordered: map[Position]placed{}, last: map[CompartmentID]uint64{}}
+		registry: map[string][]byte{}, heads: map[Feed]Head{}, ordered: map[Position]placed{}, last: map[CompartmentID]uint64{}}
 }
 
 // BatchTime is the ledger time of the next entries of a batch: never back, and
@@ -178,13 +179,14 @@ func (o *Orderer) Add(t int64, r Record) (Outcome, error) {
 	if err != nil {
 		return out, err
 	}
-	// Last, because it changes the members: nothing after it can fail.
-	if v, err := o.allowed(&r, device); err != nil || v != Ordered {
+	c := &change{o: o, time: max(t, o.time)}
+	if v, err := c.allowed(&r, device); err != nil || v != Ordered {
 		out.Verdict = v
 		return out, err
 	}
 	out.Seq = o.size
-	o.append(Entry{Seq: o.size, Time: max(t, o.time), PrevSeq: prevSeq, Record: r}, device)
+	o.take(c)
+	o.append(Entry{Seq: o.size, Time: c.time, PrevSeq: prevSeq, Record: r}, device)
 	return out, nil
 }
 
@@ -224,6 +226,10 @@ func (o *Orderer) judge(r *Record) (Outcome, DeviceID, error) {
 		return out, device, err
 	}
 	if !r.Core.opening() {
+		if _, frozen, err := o.Registry(frozenKey(pos.Feed())); err != nil || frozen {
+			out.Verdict = Frozen
+			return out, device, err
+		}
 		head, _, err := o.Head(pos.Feed())
 		if err != nil {
 			return out, device, err
@@ -276,10 +282,7 @@ func (o *Orderer) author(r *Record) (DeviceID, Verdict, error) {
 		}
 		return DeviceID(body.Device), Ordered, nil
 	}
-	if e, ok := o.epochs[r.Core.Epoch]; ok {
-		return e.Device, Ordered, nil
-	}
-	e, ok, err := o.state.Epoch(r.Core.Epoch)
+	e, ok, err := o.epoch(r.Core.Epoch)
 	if err != nil {
 		return DeviceID{}, 0, err
 	}
@@ -287,6 +290,21 @@ func (o *Orderer) author(r *Record) (DeviceID, Verdict, error) {
 		return DeviceID{}, UnknownEpoch, nil
 	}
 	return e.Device, Ordered, nil
+}
+
+func (o *Orderer) epoch(id EpochID) (Epoch, bool, error) {
+	if e, ok := o.epochs[id]; ok {
+		return e, true, nil
+	}
+	return o.state.Epoch(id)
+}
+
+// Registry is a registry row including what was added.
+func (o *Orderer) Registry(key []byte) ([]byte, bool, error) {
+	if v, ok := o.registry[string(key)]; ok {
+		return v, v != nil, nil
+	}
+	return o.state.Registry(key)
 }
 
 func (o *Orderer) checkBytes(r *Record, device DeviceID) Verdict {
@@ -325,7 +343,17 @@ func (o *Orderer) standing(r *Record, d DeviceID) (Verdict, error) {
 		return UnknownDevice, nil
 	case m.Active():
 		return Ordered, nil
-	case r.Core.Size <= m.RevokedSeq: // a ledger of that size ends before the revocation
+	case r.Core.Kind == KindReset: // who is put back by it may bring it
+		c := &change{o: o}
+		body, err := c.checkReset(r)
+		if err == nil && body.lists(d[:], len(body.Members)) {
+			return Ordered, nil
+		}
+		if err != nil && !errors.Is(err, ErrMalformed) && !errors.Is(err, errNotAllowed) || errors.Is(err, ErrState) {
+			return 0, err
+		}
+	}
+	if r.Core.Size <= m.RevokedSeq { // a ledger of that size ends before the revocation
 		return Quarantined, nil
 	}
 	return Revoked, nil
@@ -342,123 +370,6 @@ func (o *Orderer) founding(r *Record, d DeviceID) Verdict {
 		}
 	}
 	return NotAllowed
-}
-
-// allowed applies the rules of the kind and records what a control record changes.
-func (o *Orderer) allowed(r *Record, author DeviceID) (Verdict, error) {
-	if r.Core.Kind.Sealed() {
-		if r.Core.BodyLen == 0 {
-			return NotAllowed, nil
-		}
-		return Ordered, nil
-	}
-	var err error
-	switch r.Core.Kind {
-	case KindRegionFound:
-		if o.size != 1 {
-			return NotAllowed, nil
-		}
-		var f RegionFound
-		if f, err = DecodeRegionFound(r.Body); err == nil {
-			err = o.admit(&f.Founder)
-		}
-	case KindMemberAdd:
-		err = o.addMember(r, author)
-	case KindMemberRevoke:
-		err = o.revokeMember(r, author)
-	case KindSessionOpen:
-		err = checkSession(r, author)
-	}
-	if errors.Is(err, ErrMalformed) || errors.Is(err, errNotAllowed) {
-		return NotAllowed, nil
-	}
-	return Ordered, err
-}
-
-var errNotAllowed = errors.New("not allowed")
-
-func (o *Orderer) mayAdmit(author DeviceID) error {
-	m, ok, err := o.member(author)
-	if err != nil {
-		return err
-	}
-	if !ok || !m.Role.Orders() {
-		return errNotAllowed
-	}
-	return nil
-}
-
-func (o *Orderer) addMember(r *Record, author DeviceID) error {
-	body, err := DecodeMemberAdd(r.Body)
-	if err != nil {
-		return err
-	}
-	if err := o.mayAdmit(author); err != nil {
-		return err
-	}
-	// Nobody steps down alone, so a region always keeps one that may admit.
-	if bytes.Equal(body.Device, author[:]) && !body.Role.Orders() {
-		return errNotAllowed
-	}
-	return o.admit(&body)
-}
-
-// checkSession refuses a session that the staff key in it did not claim.
-func checkSession(r *Record, author DeviceID) error {
-	body, err := DecodeSessionOpen(r.Body)
-	if err != nil {
-		return err
-	}
-	if r.Core.Lane != LaneControl || !ed25519.Verify(body.Staff, SessionClaim(r.Position(), author), body.Claim) {
-		return errNotAllowed
-	}
-	return nil
-}
-
-// admit adds a device, or changes role, name and addresses of an active one. A
-// revoked device stays out: a box that comes back joins with a new key.
-func (o *Orderer) admit(b *MemberAdd) error {
-	m := Member{Device: DeviceID(b.Device), Encryption: [32]byte(b.Encryption), Role: b.Role, Name: b.Name, Addresses: b.Addresses, SinceSeq: o.size}
-	old, ok, err := o.member(m.Device)
-	if err != nil {
-		return err
-	}
-	if ok && !old.Active() {
-		return errNotAllowed
-	}
-	if ok {
-		m.SinceSeq = old.SinceSeq
-	}
-	o.setMember(m)
-	return nil
-}
-
-func (o *Orderer) revokeMember(r *Record, author DeviceID) error {
-	body, err := DecodeMemberRevoke(r.Body)
-	if err != nil {
-		return err
-	}
-	if err := o.mayAdmit(author); err != nil {
-		return err
-	}
-	m, ok, err := o.member(DeviceID(body.Device))
-	if err != nil {
-		return err
-	}
-	if !ok || m.Device == author {
-		return errNotAllowed
-	}
-	if !m.Active() { // two hubs may act at once: refusing one would stop its lane
-		return nil
-	}
-	m.RevokedSeq = o.size
-	o.setMember(m)
-	return nil
-}
-
-func (o *Orderer) setMember(m Member) {
-	o.members[m.Device] = m
-	o.Changes.Members = append(o.Changes.Members, m)
 }
 
 func (o *Orderer) compartmentLast(c CompartmentID) (uint64, error) {

@@ -182,20 +182,29 @@ var orderCases = []struct {
 		return []record.Record{g.hubs[2].add(x, record.RoleField), x.open(), x.visit("a", "1")}
 	}, record.Ordered},
 	{"a hub of a moment ago admits", func(g *region) []record.Record {
-		return []record.Record{g.hubs[0].add(g.clinics[0], record.RoleHub), g.clinics[0].add(newBox("x"), record.RoleClinic)}
+		return []record.Record{g.hubs[0].add(g.clinics[0], record.RoleHub), g.hubs[1].add(g.clinics[0], record.RoleHub), g.clinics[0].add(newBox("x"), record.RoleClinic)}
 	}, record.Ordered},
+	{"a hub by one vote of three admits", func(g *region) []record.Record {
+		return []record.Record{g.hubs[0].add(g.clinics[0], record.RoleHub), g.clinics[0].add(newBox("x"), record.RoleClinic)}
+	}, record.NotAllowed},
 	{"a hub of a moment ago no more", func(g *region) []record.Record {
-		return []record.Record{g.hubs[0].add(g.hubs[1], record.RoleClinic), g.hubs[1].add(newBox("x"), record.RoleClinic)}
+		return []record.Record{g.hubs[0].add(g.hubs[1], record.RoleClinic), g.hubs[2].add(g.hubs[1], record.RoleClinic), g.hubs[1].add(newBox("x"), record.RoleClinic)}
 	}, record.NotAllowed},
-	{"a hub steps down", func(g *region) []record.Record {
+	{"a hub that one of three put out admits", func(g *region) []record.Record {
+		return []record.Record{g.hubs[0].revoke(g.hubs[1]), g.hubs[1].add(newBox("x"), record.RoleClinic)}
+	}, record.Ordered},
+	{"a hub votes for its own retirement", func(g *region) []record.Record {
 		return []record.Record{g.hubs[0].add(g.hubs[0], record.RoleClinic)}
-	}, record.NotAllowed},
+	}, record.Ordered},
 	{"a hub renames itself", func(g *region) []record.Record {
 		return []record.Record{g.hubs[0].add(g.hubs[0], record.RoleHub)}
 	}, record.Ordered},
-	{"a hub revokes itself", func(g *region) []record.Record {
+	{"a hub votes to revoke itself", func(g *region) []record.Record {
 		return []record.Record{g.hubs[0].revoke(g.hubs[0])}
-	}, record.NotAllowed},
+	}, record.Ordered},
+	{"a hub put out by two writes", func(g *region) []record.Record {
+		return []record.Record{g.hubs[0].revoke(g.hubs[1]), g.hubs[2].revoke(g.hubs[1]), g.hubs[1].add(newBox("x"), record.RoleClinic)}
+	}, record.Quarantined},
 	{"revoked twice", func(g *region) []record.Record {
 		return []record.Record{g.hubs[0].revoke(g.clinics[0]), g.hubs[1].revoke(g.clinics[0])}
 	}, record.Ordered},
@@ -329,7 +338,7 @@ func TestVerdictFinal(t *testing.T) {
 	later := map[record.Verdict]bool{record.Ordered: true, record.Duplicate: true, record.Gap: true, record.UnknownEpoch: true, record.UnknownDevice: true,
 		record.BadSignature: true, record.BadBody: true}
 	names := map[string]bool{}
-	for v := record.Ordered; v <= record.NotAllowed; v++ {
+	for v := record.Ordered; v <= record.Frozen; v++ {
 		if v.Final() == later[v] {
 			t.Errorf("%q: got final %v, want %v", v, v.Final(), !later[v])
 		}
@@ -397,14 +406,17 @@ func TestMembers(t *testing.T) {
 
 	m := x.member(record.RoleHub)
 	m.Name, m.Addresses = "x at the river", []string{"/ip4/10.0.0.7/tcp/4001"}
-	g.mustOrder(t, g.hubs[1].write(0, record.KindMemberAdd, record.CompartmentID{}, mustMarshal(m)))
+	for _, h := range g.hubs[1:] {
+		g.mustOrder(t, h.write(0, record.KindMemberAdd, record.CompartmentID{}, mustMarshal(m)))
+	}
 	want.Role, want.Name, want.Addresses = record.RoleHub, m.Name, m.Addresses
 	if d := cmp.Diff(want, g.members[x.id]); d != "" {
 		t.Errorf("changed (-want +got):\n%s", d)
 	}
 
+	g.mustOrder(t, g.hubs[2].revoke(x), g.hubs[1].revoke(x))
 	want.RevokedSeq = g.Size()
-	g.mustOrder(t, g.hubs[2].revoke(x))
+	g.mustOrder(t, g.hubs[0].revoke(x)) // three of four
 	if d := cmp.Diff(want, g.members[x.id]); d != "" {
 		t.Errorf("revoked (-want +got):\n%s", d)
 	}

@@ -106,11 +106,11 @@ func TestProofHolds(t *testing.T) {
 
 func TestNewProofRefuses(t *testing.T) {
 	g := newProven(t)
-	e := &g.entries[9]
-	path := g.tree.inclusion(t, int64(g.Size()), 9)
+	e := &g.entries[10]
+	path := g.tree.inclusion(t, int64(g.Size()), 10)
 	all := g.checkpoint(t, g.hubs[:]...)
 	moved := *e
-	moved.Seq = 8
+	moved.Seq = 9
 	for name, make := range map[string]func() (record.Proof, error){
 		"one hub of three": func() (record.Proof, error) {
 			return record.NewProof(g.id.Ledger(1), g.author(e), e, path, g.checkpoint(t, g.hubs[0]), g.hubIDs())
@@ -141,7 +141,7 @@ func TestNewProofRefuses(t *testing.T) {
 func TestProofPathLikeTlog(t *testing.T) {
 	g := newProven(t)
 	const sizeMax = 70
-	leaf := g.entries[9].EncodeLeaf()
+	leaf := g.entries[10].EncodeLeaf()
 	for size := int64(1); size <= sizeMax; size++ {
 		for seq := range size {
 			var s storedTree
@@ -153,7 +153,7 @@ func TestProofPathLikeTlog(t *testing.T) {
 				}
 			}
 			head := s.head(t, size)
-			p := record.Proof{Seq: uint64(seq), Size: uint64(size), Device: g.author(&g.entries[9]), Leaf: leaf, Hashes: s.inclusion(t, size, seq)}
+			p := record.Proof{Seq: uint64(seq), Size: uint64(size), Device: g.author(&g.entries[10]), Leaf: leaf, Hashes: s.inclusion(t, size, seq)}
 			p.Cosignatures = []record.Cosignature{cosignature(t, g.id, head, g.hubs[0])}
 			if _, cp, err := p.Verify(g.id.Ledger(1), g.hubIDs()[:1]); err != nil || cp.Head != head {
 				t.Fatalf("entry %d of %d: got %v, %v", seq, size, cp.Head, err)
@@ -214,11 +214,11 @@ func TestProofSize(t *testing.T) {
 	}
 }
 
-// refuses wants each of the proofs of entry 9, spoiled, not to hold.
+// refuses wants each of the proofs of entry 10, spoiled, not to hold.
 func (g *proven) refuses(t *testing.T, spoiled map[string]func(p *record.Proof)) {
 	t.Helper()
 	for name, spoil := range spoiled {
-		p := g.prove(t, 9)
+		p := g.prove(t, 10)
 		spoil(&p)
 		if _, _, err := p.Verify(g.id.Ledger(1), g.hubIDs()); !errors.Is(err, record.ErrNotProven) && !errors.Is(err, record.ErrMalformed) {
 			t.Errorf("%s: got %v", name, err)
@@ -231,7 +231,7 @@ func (g *proven) refuses(t *testing.T, spoiled map[string]func(p *record.Proof))
 
 func TestProofRefused(t *testing.T) {
 	g := newProven(t)
-	const seq = 9
+	const seq = 10
 	g.refuses(t, map[string]func(p *record.Proof){
 		"a hash changed":         func(p *record.Proof) { p.Hashes[1][7] ^= 1 },
 		"two siblings swapped":   func(p *record.Proof) { p.Hashes[0], p.Hashes[1] = p.Hashes[1], p.Hashes[0] },
@@ -282,7 +282,7 @@ func TestProofCosignaturesRefused(t *testing.T) {
 
 func TestProofKeysRefused(t *testing.T) {
 	g := newProven(t)
-	p := g.prove(t, 9)
+	p := g.prove(t, 10)
 	others := []record.DeviceID{newBox("x").id, newBox("y").id, newBox("z").id}
 	for name, c := range map[string]struct {
 		region record.RegionID
@@ -303,7 +303,7 @@ func TestProofKeysRefused(t *testing.T) {
 
 func TestProofFileRefused(t *testing.T) {
 	g := newProven(t)
-	p := g.prove(t, 9)
+	p := g.prove(t, 10)
 	file := record.EncodeProof(&p)
 	longer := append(bytes.Clone(file[:8]), 0x80|file[8], 0)
 	for name, b := range map[string][]byte{
@@ -325,7 +325,7 @@ func TestProofFileRefused(t *testing.T) {
 
 func TestFlippedProof(t *testing.T) {
 	g := newProven(t)
-	p := g.prove(t, 9)
+	p := g.prove(t, 10)
 	file := record.EncodeProof(&p)
 	for i := range file {
 		for bit := range 8 {
@@ -432,9 +432,9 @@ func makeProofVectors(t *testing.T) proofVectors {
 		}
 		v.Proofs = append(v.Proofs, x)
 	}
-	p := g.prove(t, 9)
+	p := g.prove(t, 10)
 	file := record.EncodeProof(&p)
-	refused := func(why string, b []byte) { v.Proofs = append(v.Proofs, proofVector{Why: why, File: b, Seq: 9}) }
+	refused := func(why string, b []byte) { v.Proofs = append(v.Proofs, proofVector{Why: why, File: b, Seq: 10}) }
 	refused("cut short", file[:len(file)-1])
 	refused("a byte after it", append(bytes.Clone(file), 0))
 	refused("version 2", append(append(bytes.Clone(file[:7]), 2), file[8:]...))

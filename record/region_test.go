@@ -316,8 +316,11 @@ func newRegion(t testing.TB) *region {
 	opening, founding := first.open(), first.found("Test region")
 	g.id = record.RegionID(founding.RID())
 	g.mustOrder(t, opening, founding)
-	for _, h := range g.hubs[1:] {
-		g.mustOrder(t, first.add(h, record.RoleHub), h.open())
+	for i, h := range g.hubs[1:] {
+		for _, by := range g.hubs[:record.Needed(i+1)] { // more than half of those before it
+			g.mustOrder(t, by.add(h, record.RoleHub))
+		}
+		g.mustOrder(t, h.open())
 	}
 	for _, c := range g.clinics {
 		g.mustOrder(t, first.add(c, record.RoleClinic), c.open())

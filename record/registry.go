@@ -1,6 +1,9 @@
 package record
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // RegistryRow is one thing that the ledger settled besides its entries and
 // members, as ordering computes it: the generation, who may reset, proposals about
@@ -32,7 +35,45 @@ func (m RegistryMap) Take(rows []RegistryRow) {
 }
 
 // Rows of the registry, by the first byte of the key.
-const registryGeneration = 'g' // the ledger's generation
+const (
+	registryGeneration = 'g' // the ledger's generation: [generation]
+	registryRegion     = 'f' // rid of the founding record
+	registryHubs       = 'h' // active members that order: [[device, ...]]
+	registryRecovery   = 'r' // body of the recovery record in force
+	registryProposal   = 'v' // ‖ hash: a proposal with its votes
+	registryOpen       = 'o' // keys of the open proposals: [[key, ...]]
+	registryFrozen     = 'z' // ‖ epoch(16) ‖ lane(1): a frozen feed; id of the evidence
+)
+
+func frozenKey(f Feed) []byte {
+	return append(append([]byte{registryFrozen}, f.Epoch[:]...), byte(f.Lane))
+}
+
+// FrozenPrefix is how the registry keys of frozen feeds begin; FrozenFeed reads
+// one, and its value is the id of the evidence.
+func FrozenPrefix() []byte { return []byte{registryFrozen} }
+
+// FrozenFeed reads a registry key under FrozenPrefix.
+func FrozenFeed(key []byte) (Feed, error) {
+	if len(key) != 1+16+1 || key[0] != registryFrozen || key[17] >= LaneCount {
+		return Feed{}, fmt.Errorf("reading frozen feed: %w: key of %d bytes", ErrMalformed, len(key))
+	}
+	return Feed{EpochID(key[1:17]), Lane(key[17])}, nil
+}
+
+// RecoveryOf gives the recovery keys in force; ok false when none were set.
+func RecoveryOf(s interface {
+	Registry(key []byte) ([]byte, bool, error)
+}) (keys Recovery, ok bool, err error) {
+	b, ok, err := s.Registry([]byte{registryRecovery})
+	if err != nil || !ok {
+		return Recovery{}, false, err
+	}
+	if keys, err = DecodeRecovery(b); err != nil {
+		return Recovery{}, false, errors.Join(ErrState, err)
+	}
+	return keys, true, nil
+}
 
 type generationRow struct {
 	_          struct{} `cbor:",toarray"`

@@ -89,19 +89,22 @@ func (d *device) member(role record.Role) record.MemberAdd {
 func founding(hubs, clients []*device) ([]record.Record, error) {
 	first := hubs[0]
 	var recs []record.Record
-	put := func(kind record.Kind, v any, opened record.Record) error {
-		body, err := record.Marshal(v)
-		recs = append(recs, first.write(record.LaneControl, kind, record.CompartmentID{}, body), opened)
+	admit := func(m record.MemberAdd, opened record.Record, by ...*device) error {
+		body, err := record.Marshal(m)
+		for _, d := range by {
+			recs = append(recs, d.write(record.LaneControl, record.KindMemberAdd, record.CompartmentID{}, body))
+		}
+		recs = append(recs, opened)
 		return err
 	}
 	recs = append(recs, first.first)
 	body, err := record.Marshal(record.RegionFound{Name: "Bench", Nonce: make([]byte, 16), Founder: first.member(record.RoleHub)})
 	recs = append(recs, first.write(record.LaneControl, record.KindRegionFound, record.CompartmentID{}, body))
-	for _, h := range hubs[1:] {
-		err = errors.Join(err, put(record.KindMemberAdd, h.member(record.RoleHub), h.first))
+	for i, h := range hubs[1:] { // each by more than half of the hubs before it
+		err = errors.Join(err, admit(h.member(record.RoleHub), h.first, hubs[:record.Needed(i+1)]...))
 	}
 	for _, c := range clients {
-		err = errors.Join(err, put(record.KindMemberAdd, c.member(record.RoleClinic), c.first))
+		err = errors.Join(err, admit(c.member(record.RoleClinic), c.first, first))
 	}
 	return recs, err
 }

@@ -45,42 +45,56 @@ func (b *box) member() record.MemberAdd {
 	return record.MemberAdd{Device: b.author.Device[:], Encryption: make([]byte, 32), Role: b.role, Name: b.name, Addresses: []string{}}
 }
 
+// admitAll founds the region and admits every box, a hub by the votes of more than
+// half of the hubs before it.
 func (w *world) admitAll() error {
 	founder := w.hubs[0]
 	found, err := record.Marshal(record.RegionFound{Name: "north", Nonce: w.bytes(16), Founder: founder.member()})
 	if err != nil {
 		return err
 	}
-	bodies, kinds := [][]byte{found}, []record.Kind{record.KindRegionFound}
-	for _, b := range w.boxes[1:] {
-		m := b.member()
-		body, err := record.Marshal(m)
+	recs, err := w.control(founder, record.KindRegionFound, found)
+	if err != nil {
+		return err
+	}
+	w.region = record.RegionID(recs[1].RID())
+	for i, b := range w.boxes[1:] {
+		body, err := record.Marshal(b.member())
 		if err != nil {
 			return err
 		}
-		bodies, kinds = append(bodies, body), append(kinds, record.KindMemberAdd)
+		by := w.boxes[:1]
+		if b.hub() {
+			by = w.hubs[:record.Needed(i+1)]
+		}
+		for _, h := range by {
+			vote, err := w.control(h, record.KindMemberAdd, body)
+			if err != nil {
+				return err
+			}
+			recs = append(recs, vote...)
+		}
 	}
-	if err := founder.ensureEpoch(); err != nil {
-		return err
-	}
-	var drafts []store.Draft
-	for i := range bodies {
-		drafts = append(drafts, store.Draft{Lane: record.LaneControl, Kind: kinds[i], Seal: func(record.Position) ([]byte, error) { return bodies[i], nil }})
-	}
-	recs, err := founder.st.Append(context.Background(), drafts, nil)
-	if err != nil {
-		return err
-	}
-	for _, r := range recs {
-		w.authored[r.RID()] = &authored{r: r, by: founder}
-	}
-	w.region = record.RegionID(recs[0].RID())
-	opening, err := founder.st.Pending(record.Feed{Epoch: recs[0].Core.Epoch}, 0, 1)
-	if err != nil {
-		return err
-	}
-	b := record.Batch{LeaderMillis: startMillis, Records: append(opening[:1:1], recs...)}
+	b := record.Batch{LeaderMillis: startMillis, Records: recs}
 	return w.agree(b.Encode())
+}
+
+// control writes a control record of a hub; its opening record comes before its
+// first one.
+func (w *world) control(b *box, kind record.Kind, body []byte) ([]record.Record, error) {
+	if err := b.ensureEpoch(); err != nil {
+		return nil, err
+	}
+	recs, err := b.st.Append(context.Background(), []store.Draft{{Lane: record.LaneControl, Kind: kind, Seal: func(record.Position) ([]byte, error) { return body, nil }}}, nil)
+	if err != nil {
+		return nil, err
+	}
+	w.authored[recs[0].RID()] = &authored{r: recs[0], by: b}
+	if recs[0].Core.N > 1 {
+		return recs, nil
+	}
+	opening, err := b.st.Pending(record.Feed{Epoch: recs[0].Core.Epoch}, 0, 1)
+	return append(opening[:len(opening):len(opening)], recs...), err
 }
 
 // healMillis bounds how long healed boxes may take to agree.
