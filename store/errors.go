@@ -29,15 +29,21 @@ type DamageError struct {
 	What string
 	RID  record.RID // zero when not a record
 	Seq  uint64     // of the entry; meaningful when HasSeq
+	// End is one past the last entry where a table or a tile stands for many, 0
+	// for a single one.
+	End uint64
 	// HasSeq tells entry 0 from no entry.
 	HasSeq bool
 	Device record.DeviceID // author, when known
 	Time   int64           // ledger time of the entry in Unix seconds, 0 when unknown
+	Until  int64           // ledger time of the last one of a range, 0 when unknown
 }
 
 func (e *DamageError) Error() string {
 	s := "damaged: " + e.What
-	if e.HasSeq {
+	if e.HasSeq && e.End > e.Seq+1 {
+		s += fmt.Sprintf(", entries %d to %d", e.Seq, e.End-1)
+	} else if e.HasSeq {
 		s += fmt.Sprintf(", entry %d", e.Seq)
 	}
 	if e.RID != (record.RID{}) {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -150,7 +151,7 @@ func checkTable(path string, buf *[]byte) error {
 		return err
 	}
 	if err := verifyTable(b); err != nil {
-		return tableDamage(path, err.Error())
+		return errors.Join(tableDamage(path, err.Error()), err)
 	}
 	return nil
 }
@@ -211,10 +212,48 @@ func verifyTable(b []byte) (err error) {
 			err = y.VerifyChecksum(data, sum)
 		}
 		if err != nil {
-			return fmt.Errorf("block %d at byte %d does not match its checksum", i, o.Offset())
+			return newBlockError(index, i, &o)
 		}
 	}
 	return nil
+}
+
+// blockError says which block of a table is damaged: first and next are the keys
+// that it and the block behind it begin with, without their versions.
+type blockError struct {
+	text        string
+	first, next []byte
+}
+
+func (e *blockError) Error() string { return e.text }
+
+func newBlockError(index *fb.TableIndex, i int, o *fb.BlockOffset) error {
+	const version = 8 // bytes at the end of a key
+	e := &blockError{text: fmt.Sprintf("block %d at byte %d does not match its checksum", i, o.Offset())}
+	key := func() []byte {
+		if k := o.KeyBytes(); len(k) > version {
+			return bytes.Clone(k[:len(k)-version])
+		}
+		return nil
+	}
+	e.first = key()
+	if i+1 < index.OffsetsLength() && index.Offsets(o, i+1) {
+		e.next = key()
+	}
+	return e
+}
+
+// entries are those whose leaf or body the block may hold; ok false when it holds
+// other rows.
+func (e *blockError) entries() (from, to uint64, ok bool) {
+	if len(e.first) != 9 || e.first[0] != pEntry && e.first[0] != pBody {
+		return 0, 0, false
+	}
+	from, to = binary.BigEndian.Uint64(e.first[1:]), ^uint64(0)
+	if len(e.next) == 9 && e.next[0] == e.first[0] {
+		to = binary.BigEndian.Uint64(e.next[1:])
+	}
+	return from, to, true
 }
 
 // cutChecksum takes the checksum off the end of a block or a table.

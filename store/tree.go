@@ -133,6 +133,35 @@ func (l lookup) rootAt(size uint64) (record.Hash, error) {
 	return record.Hash(h), nil
 }
 
+// edgeAt gives what is needed to append to the tree of an earlier size.
+func (l lookup) edgeAt(size uint64) (record.Range, tiles, error) {
+	var hs []record.Hash
+	at := uint64(0)
+	for level := 63; level >= 0; level-- {
+		if size>>level&1 == 0 {
+			continue
+		}
+		h, err := l.hash(level, at>>level)
+		if err != nil {
+			return record.Range{}, nil, err
+		}
+		hs = append(hs, h)
+		at += 1 << level
+	}
+	edge, err := record.NewRange(size, hs)
+	var t tiles
+	for level := 0; err == nil && size>>(tileHeight*level) > 0 && level <= tileLevelMax; level++ {
+		n := size >> (tileHeight * level)
+		for i := n &^ (tileHashes - 1); i < n && err == nil; i++ {
+			var h record.Hash
+			if h, err = l.hash(tileHeight*level, i); err == nil {
+				t.grow(level, h)
+			}
+		}
+	}
+	return edge, t, err
+}
+
 // Head is size and root of the ledger held here.
 func (s *Store) Head() record.TreeHead { return s.shown.Load().state.ledger.Edge.Head() }
 

@@ -1,0 +1,550 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"sync"
+
+	"github.com/healthpost/healthpost/record"
+)
+
+// chunk is entries of one tile on their way: read, checked by themselves on any
+// core, judged in order.
+type chunk struct {
+	from    uint64
+	rows    []entryRows
+	tile    []record.Hash // of the entries, nil when it cannot be read
+	tileErr error
+	err     error // of reading
+	done    chan struct{}
+
+	made []checked
+	sums indexSums
+}
+
+// chunkBytesMax bounds the bodies in one chunk, which holds at least one entry.
+const chunkBytesMax = 1 << 20
+
+type entryRows struct{ leaf, body rawRow }
+
+// rawRow is a row as stored, or what reading it gave.
+type rawRow struct {
+	sealed []byte
+	err    error
+}
+
+func (r *rawRow) open(prefix byte, seq uint64) ([]byte, error) {
+	if r.err != nil || r.sealed == nil {
+		return nil, r.err
+	}
+	return openRow(keySeq(prefix, seq), r.sealed)
+}
+
+// checked is an entry after all that can be said of it alone.
+type checked struct {
+	entry  record.Entry
+	read   bool // the leaf is readable
+	whole  bool // body and all
+	hash   record.Hash
+	signer record.DeviceID // meaningful when signed
+	signed bool
+	err    error
+}
+
+// entries reads up to size in one goroutine, checks in some, judges in this one.
+func (v *verifier) entries(ctx context.Context, size uint64) error {
+	ctx, cancel := context.WithCancel(ctx)
+	jobs, ordered := make(chan *chunk), make(chan *chunk, v.o.Workers)
+	var wg sync.WaitGroup
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		defer close(ordered)
+		defer close(jobs)
+		v.readEntries(ctx, v.edge.Size, size, jobs, ordered)
+	}()
+	for range v.o.Workers {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for c := range jobs {
+				v.checkChunk(c)
+				close(c.done)
+			}
+		}()
+	}
+	defer wg.Wait()
+	defer cancel()
+	for c := range ordered {
+		<-c.done
+		if err := errors.Join(c.err, ctx.Err()); err != nil {
+			return err
+		}
+		if err := v.judgeChunk(c); err != nil {
+			return err
+		}
+		v.progress(v.rep.Entries, size-v.rep.From)
+	}
+	return ctx.Err()
+}
+
+// readEntries sends chunks to the workers and, in order, to the judge.
+func (v *verifier) readEntries(ctx context.Context, from, to uint64, jobs, ordered chan<- *chunk) {
+	for from < to {
+		err := v.s.read(func(l lookup) error {
+			for read := v.read; from < to && v.read-read < verifyViewBytes; {
+				c := v.readChunk(l, from, min(to, from|(tileHashes-1)+1))
+				from += uint64(len(c.rows))
+				if !v.send(ctx, c, jobs, ordered) {
+					return ctx.Err()
+				}
+				if c.err != nil {
+					return c.err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			if ctx.Err() == nil {
+				c := &chunk{err: err, done: make(chan struct{})}
+				close(c.done)
+				select {
+				case ordered <- c:
+				case <-ctx.Done():
+				}
+			}
+			return
+		}
+		v.pause()
+	}
+}
+
+func (v *verifier) send(ctx context.Context, c *chunk, jobs, ordered chan<- *chunk) bool {
+	select {
+	case ordered <- c:
+	case <-ctx.Done():
+		return false
+	}
+	select { // the judge waits for it now
+	case jobs <- c:
+		return true
+	case <-ctx.Done():
+		close(c.done)
+		return false
+	}
+}
+
+// readChunk reads leaves, bodies and hashes of entries [from, to) of one tile, or
+// of the first of them.
+func (v *verifier) readChunk(l lookup, from, to uint64) *chunk {
+	c := &chunk{from: from, rows: make([]entryRows, to-from), done: make(chan struct{})}
+	c.err = v.readRows(l, pEntry, from, to, func(i uint64) *rawRow { return &c.rows[i].leaf })
+	if c.err != nil {
+		return c
+	}
+	bytes := 0
+	c.err = v.readRows(l, pBody, from, to, func(i uint64) *rawRow {
+		if i > 0 {
+			bytes += len(c.rows[i-1].body.sealed)
+		}
+		if bytes > chunkBytesMax {
+			return nil
+		}
+		return &c.rows[i].body
+	})
+	c.cut(v)
+	hashes, err := l.tile(0, from/tileHashes)
+	if first := from % tileHashes; err == nil && first+uint64(len(c.rows)) <= uint64(len(hashes)) {
+		c.tile = hashes[first:]
+	} else if c.tileErr = err; !errors.Is(err, ErrDamaged) && c.err == nil {
+		c.err = err
+	}
+	return c
+}
+
+// cut drops the entries whose bodies were not read, and counts the others.
+func (c *chunk) cut(v *verifier) {
+	n, bytes := 0, 0
+	for n < len(c.rows) && bytes <= chunkBytesMax {
+		bytes += len(c.rows[n].body.sealed)
+		v.read += len(c.rows[n].leaf.sealed) + len(c.rows[n].body.sealed)
+		n++
+	}
+	c.rows = c.rows[:n]
+}
+
+// readRows reads the rows of entries [from, to) under a prefix in one scan. What
+// the scan misses, because a block does not verify, is asked for by itself. at
+// gives the place for a row, nil to read no further.
+func (v *verifier) readRows(l lookup, prefix byte, from, to uint64, at func(i uint64) *rawRow) error {
+	next := from
+	var stop bool
+	fill := func(upTo uint64) error { // ask for what the scan went past
+		for ; next < upTo && !stop; next++ {
+			r := at(next - from)
+			if r == nil {
+				stop = true
+				break
+			}
+			key := keySeq(prefix, next)
+			value, ok, err := l.get(key)
+			if err != nil && !errors.Is(err, ErrDamaged) {
+				return err
+			}
+			if r.err = err; ok {
+				r.sealed = sealRow(key, value)
+			}
+		}
+		return nil
+	}
+	err := l.rows.(*view).scanRaw([]byte{prefix}, keySeq(prefix, from), false, func(key, row []byte) (bool, error) {
+		if len(key) != 9 {
+			return true, v.note(strayRow(key))
+		}
+		seq := binary.BigEndian.Uint64(key[1:])
+		if err := fill(min(seq, to)); err != nil || stop || seq >= to {
+			return false, err
+		}
+		r := at(seq - from)
+		if r == nil {
+			stop = true
+			return false, nil
+		}
+		r.sealed = row
+		next = seq + 1
+		v.rep.Rows++
+		return true, nil
+	})
+	if err != nil && !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	return fill(to)
+}
+
+func strayRow(key []byte) *DamageError { return damagedRow(key, "row that no record accounts for") }
+
+func (v *verifier) checkChunk(c *chunk) {
+	c.made = make([]checked, len(c.rows))
+	opened := map[record.EpochID]record.DeviceID{}
+	for i := range c.rows {
+		m := &c.made[i]
+		v.checkEntry(c.from+uint64(i), &c.rows[i], m, opened)
+		if m.read {
+			c.sums.addEntry(v.seeds, &m.entry)
+		}
+	}
+	c.rows = nil
+}
+
+// checkEntry checks bytes, hashes and the signature.
+func (v *verifier) checkEntry(seq uint64, rows *entryRows, c *checked, opened map[record.EpochID]record.DeviceID) {
+	leaf, err := rows.leaf.open(pEntry, seq)
+	if err == nil && leaf == nil {
+		err = damagedEntry(seq, "entry is missing")
+	}
+	if err == nil {
+		if c.entry, err = record.DecodeLeaf(seq, leaf); err != nil {
+			err = damagedEntry(seq, err.Error())
+		}
+	}
+	if c.err = err; err != nil {
+		return
+	}
+	c.read, c.hash = true, record.LeafHash(leaf)
+	body, err := rows.body.open(pBody, seq)
+	switch {
+	case err != nil:
+		c.err = annotate(err, seq, &c.entry)
+		return
+	case body == nil:
+		c.err = entryDamage(&c.entry, "body is missing")
+		return
+	}
+	r := c.entry.Record.WithBody(body)
+	if c.entry.Record = r; r.VerifyBody() != nil {
+		c.err = entryDamage(&c.entry, "body does not match its hash")
+		return
+	}
+	c.whole = true
+	var known bool
+	if c.signer, known = v.signer(&r, opened); known {
+		c.signed = r.VerifySignature(c.signer) == nil
+	}
+}
+
+// signer is who probably signed a record. The judge compares.
+func (v *verifier) signer(r *record.Record, opened map[record.EpochID]record.DeviceID) (d record.DeviceID, ok bool) {
+	id := r.Position().Epoch
+	if r.Core.Kind == record.KindEpochOpen {
+		e, err := record.DecodeEpochOpen(r.Body)
+		if err != nil {
+			return d, false
+		}
+		opened[id] = record.DeviceID(e.Device)
+		return opened[id], true
+	}
+	if d, ok = opened[id]; !ok {
+		d, ok = v.hints[id]
+	}
+	return d, ok
+}
+
+// judgeChunk goes entry by entry through tree and rules.
+func (v *verifier) judgeChunk(c *chunk) error {
+	if c.tileErr != nil {
+		if err := v.note(v.ranged(c.tileErr, c.from, c.from+uint64(len(c.made)), c)); err != nil {
+			return err
+		}
+	}
+	clear(v.opened)
+	var now *checked
+	verified := func(rid record.RID, sig [64]byte) bool {
+		return now.signed && now.entry.Record.RID() == rid && now.entry.Record.Sig == sig && v.signerHolds(now)
+	}
+	o := record.NewOrderer(v.mem, verified)
+	for i := range c.made {
+		now = &c.made[i]
+		seq := c.from + uint64(i)
+		if err := v.place(c, i); err != nil {
+			return err
+		}
+		if !now.whole {
+			v.broken = true
+			v.mem.skip(o)
+			v.mem.size = seq + 1
+			o = record.NewOrderer(v.mem, verified)
+			continue
+		}
+		if err := v.judge(o, &now.entry); err != nil {
+			return err
+		}
+		if o.Size() != seq+1 { // not ordered: go on behind it
+			v.mem.skip(o)
+			v.mem.force(&now.entry)
+			o = record.NewOrderer(v.mem, verified)
+		} else if now.entry.Record.Core.Kind == record.KindEpochOpen {
+			v.opened[now.entry.Record.OpenedEpoch()] = now.signer
+		}
+	}
+	v.mem.skip(o)
+	v.rep.Entries += uint64(len(c.made))
+	if v.rep.From > 0 { // the rows of old entries are not read again: look these up
+		return v.s.read(func(l lookup) error { return v.lookUp(l, c) })
+	}
+	v.want.merge(&c.sums)
+	return nil
+}
+
+// lookUp finds the entries of a chunk by their index rows.
+func (v *verifier) lookUp(l lookup, c *chunk) error {
+	for i := range c.made {
+		if c.made[i].read {
+			if err := v.entryIndex(l, &c.made[i].entry); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// signerHolds says whether the key that a signature was checked with is the
+// author's by the ledger.
+func (v *verifier) signerHolds(c *checked) bool {
+	r := &c.entry.Record
+	if r.Core.Kind == record.KindEpochOpen {
+		return true // it came from the record itself
+	}
+	if d, ok := v.opened[r.Core.Epoch]; ok {
+		return d == c.signer
+	}
+	e, ok, err := v.mem.Epoch(r.Core.Epoch)
+	return err == nil && ok && e.Device == c.signer
+}
+
+// place compares an entry with the tree and adds it to the computed one. Where an
+// entry is damaged the tree goes on with the hash that it was given then.
+func (v *verifier) place(c *chunk, i int) error {
+	m, seq := &c.made[i], c.from+uint64(i)
+	if m.err != nil {
+		err := m.err
+		if !m.read {
+			err = v.namedEntry(err, seq)
+		}
+		if err := v.note(v.authored(err, m)); err != nil {
+			return err
+		}
+	}
+	hash := m.hash
+	if c.tile != nil {
+		hash = c.tile[i]
+	}
+	if m.read && hash != m.hash {
+		if err := v.note(v.authored(entryDamage(&m.entry, "entry is not the one in the tree"), m)); err != nil {
+			return err
+		}
+	}
+	return v.grow(seq, hash)
+}
+
+// authored adds the author to damage of an entry.
+func (v *verifier) authored(err error, m *checked) error {
+	var d *DamageError
+	if !errors.As(err, &d) || d.Device != (record.DeviceID{}) || !m.read {
+		return err
+	}
+	c := *d
+	c.Device = v.hints[m.entry.Record.Position().Epoch]
+	return &c
+}
+
+// annotate names the entry in an error about one of its rows.
+func annotate(err error, seq uint64, e *record.Entry) error {
+	var d *DamageError
+	if !errors.As(err, &d) {
+		return err
+	}
+	c := *d
+	c.Seq, c.HasSeq = seq, true
+	if rid := e.Record.RID(); rid != (record.RID{}) {
+		c.RID, c.Time = rid, e.Time
+	}
+	return &c
+}
+
+// ranged names the entries that one damaged row stands for.
+func (v *verifier) ranged(err error, from, to uint64, c *chunk) error {
+	var d *DamageError
+	if !errors.As(err, &d) {
+		return err
+	}
+	r := *d
+	r.Seq, r.End, r.HasSeq = from, to, true
+	for i := range c.made {
+		if m := &c.made[i]; m.read {
+			if r.Time == 0 {
+				r.Time = m.entry.Time
+			}
+			r.Until = m.entry.Time
+		}
+	}
+	return &r
+}
+
+// grow adds a leaf to the tree being computed and compares the tiles above that
+// got full; those of the leaves were compared one by one.
+func (v *verifier) grow(seq uint64, h record.Hash) error {
+	full := v.tiles.add(seq, h)
+	v.edge.Append(h)
+	for _, t := range full {
+		if t.level == 0 {
+			continue
+		}
+		err := v.s.read(func(l lookup) error {
+			key := keyTile(t.level, t.index)
+			b, ok, err := l.get(key)
+			if err == nil && (!ok || string(b) != string(t.data)) {
+				d := damagedRow(key, "tile of the tree")
+				d.Seq, d.End, d.HasSeq = t.index<<(tileHeight*(t.level+1)), (t.index+1)<<(tileHeight*(t.level+1)), true
+				err = d
+			}
+			return err
+		})
+		if err := v.note(err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entryIndex checks that every index finds the entry.
+func (v *verifier) entryIndex(l lookup, e *record.Entry) error {
+	r := &e.Record
+	row, ok, err := l.locate(r.RID())
+	if err == nil && (!ok || row.Pending || row.Seq != e.Seq) {
+		err = v.named(e, "index of record ids does not find it")
+	}
+	if err := v.note(annotate(err, e.Seq, e)); err != nil {
+		return err
+	}
+	seq, ok, err := l.seqAt(r.Position())
+	if err == nil && (!ok || seq != e.Seq) {
+		err = v.named(e, "index of positions does not find it")
+	}
+	if err := v.note(annotate(err, e.Seq, e)); err != nil {
+		return err
+	}
+	if c := r.Core.Compartment; !c.IsZero() {
+		_, ok, err := l.get(keyScope(c, e.Seq))
+		if err == nil && !ok {
+			err = v.named(e, "index of its compartment misses it")
+		}
+		if err := v.note(annotate(err, e.Seq, e)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// judge runs the ordering rules over one entry.
+func (v *verifier) judge(o *record.Orderer, e *record.Entry) error {
+	out, err := o.Add(e.Time, e.Record)
+	if err != nil {
+		return v.note(err)
+	}
+	if out.Verdict != record.Ordered {
+		excused := v.broken && (out.Verdict == record.Gap || out.Verdict == record.UnknownEpoch || out.Verdict == record.UnknownDevice || out.Verdict == record.NotAllowed)
+		if excused {
+			return nil
+		}
+		return v.note(v.named(e, "by the rules it is not ordered: "+out.Verdict.String()))
+	}
+	made := o.Changes.Entries[len(o.Changes.Entries)-1]
+	if made.Time != e.Time || made.PrevSeq != e.PrevSeq && !v.broken {
+		return v.note(v.named(e, "time or previous entry breaks the rules"))
+	}
+	return nil
+}
+
+func (v *verifier) named(e *record.Entry, what string) *DamageError {
+	d := entryDamage(e, what)
+	id := e.Record.Position().Epoch
+	if ep, ok := v.mem.epochs[id]; ok {
+		d.Device = ep.Device
+	} else {
+		d.Device = v.hints[id]
+	}
+	return d
+}
+
+// rangeOf says which entries a damaged table of the index holds, as far as its
+// blocks say.
+func (v *verifier) rangeOf(err error) error {
+	var d *DamageError
+	var b *blockError
+	if !errors.As(err, &d) || !errors.As(err, &b) {
+		return err
+	}
+	from, to, ok := b.entries()
+	if !ok {
+		return err
+	}
+	c := *d
+	c.Seq, c.End, c.HasSeq = from, to, true
+	lookErr := v.s.read(func(l lookup) error {
+		c.End = min(c.End, l.Size())
+		if from > 0 {
+			if e, err := l.entry(from-1, false); err == nil {
+				c.Time = e.Time
+			}
+		}
+		if e, err := l.entry(c.End, false); err == nil {
+			c.Until = e.Time
+		}
+		return nil
+	})
+	if lookErr != nil && !errors.Is(lookErr, ErrDamaged) {
+		return lookErr
+	}
+	return &c
+}

@@ -1,0 +1,508 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/healthpost/healthpost/record"
+)
+
+// rest reads under one snapshot what changes: the entries that came meanwhile, the
+// rows that sum the ledger up, pending records, refusals.
+func (v *verifier) rest(ctx context.Context, l lookup) error {
+	for from := v.edge.Size; from < l.Size(); from = v.edge.Size {
+		c := v.readChunk(l, from, min(l.Size(), from|(tileHashes-1)+1))
+		if c.err != nil {
+			return c.err
+		}
+		v.checkChunk(c)
+		if err := v.judgeChunk(c); err != nil {
+			return err
+		}
+		if err := v.lookUp(l, c); err != nil {
+			return err
+		}
+	}
+	v.rep.Head = v.edge.Head()
+	steps := []func(lookup) error{v.ledgerRow, v.lasts, v.members, v.feeds, v.work, v.pendingRows, v.scopesOfPending, v.refused, v.meta, v.ends}
+	if v.rep.From == 0 {
+		steps = append(steps, v.registry, v.epochs, v.otherRows)
+	}
+	for _, step := range steps {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := step(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scan calls f for every row of a kind and notes damage, of a row or found by f.
+func (v *verifier) scan(l lookup, prefix byte, f func(key, value []byte) error) error {
+	var from []byte
+	for {
+		last, err := v.sweepSome(l, prefix, from, func(_ lookup, key, value []byte) error { return f(key, value) })
+		if err != nil || last == nil {
+			return err
+		}
+		from = append(last, 0)
+	}
+}
+
+// ledgerRow compares what the entries say with the row that sums the ledger up,
+// and with the checkpoints.
+func (v *verifier) ledgerRow(l lookup) error {
+	st := l.st
+	if v.edge.Root() != st.ledger.Edge.Root() || v.edge.Size != st.ledger.Edge.Size {
+		if err := v.note(&DamageError{What: fmt.Sprintf("entries of size %d have another root than the ledger", v.edge.Size)}); err != nil {
+			return err
+		}
+	}
+	if v.mem.time != st.ledger.Time && !v.broken {
+		if err := v.note(damagedRow(keyLedger, "ledger time")); err != nil {
+			return err
+		}
+	}
+	for _, h := range []struct {
+		head record.TreeHead
+		what string
+	}{{st.final.head, "final checkpoint"}, {st.signed, "cosigned head"}} {
+		root, err := l.rootAt(h.head.Size)
+		if h.head == (record.TreeHead{}) || err == nil && root == h.head.Root {
+			continue
+		}
+		if err == nil {
+			err = damagedEntry(max(h.head.Size, 1)-1, "tree has another root than the "+h.what)
+		}
+		if err := v.note(err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lasts checks the last entry of each compartment.
+func (v *verifier) lasts(l lookup) error {
+	if v.broken {
+		return nil // cannot be computed
+	}
+	for c, want := range v.mem.last {
+		got, err := l.CompartmentLast(c)
+		if err == nil && got != want {
+			err = damagedRow(keyScopeLast(c), "last entry of the compartment")
+		}
+		if err := v.note(err); err != nil {
+			return err
+		}
+	}
+	if v.rep.From > 0 {
+		return nil
+	}
+	return v.scan(l, pScopeLast, func(key, _ []byte) error {
+		if len(key) == 17 {
+			if _, ok := v.mem.last[record.CompartmentID(key[1:])]; ok {
+				return nil
+			}
+		}
+		return strayRow(key)
+	})
+}
+
+// members compares the member table with the replay, row by row.
+func (v *verifier) members(l lookup) error {
+	if v.broken {
+		return nil
+	}
+	for d, want := range v.mem.members {
+		key := keyMember(d)
+		b, err := encodeMember(&want)
+		if err == nil {
+			err = l.sameRow(key, b, "member table")
+		}
+		if err := v.note(withDevice(err, d)); err != nil {
+			return err
+		}
+	}
+	return v.scan(l, pMember, func(key, _ []byte) error {
+		if len(key) == 33 {
+			if _, ok := v.mem.members[record.DeviceID(key[1:])]; ok {
+				return nil
+			}
+		}
+		return strayRow(key)
+	})
+}
+
+// sameRow is damage when a row is not what was computed.
+func (l lookup) sameRow(key, want []byte, what string) error {
+	got, ok, err := l.get(key)
+	if err == nil && (!ok || !bytes.Equal(got, want)) {
+		err = damagedRow(key, what)
+	}
+	return err
+}
+
+func withDevice(err error, device record.DeviceID) error {
+	var d *DamageError
+	if !errors.As(err, &d) {
+		return err
+	}
+	c := *d
+	c.Device = device
+	return &c
+}
+
+func (v *verifier) registry(l lookup) error {
+	if v.broken {
+		return nil
+	}
+	for k, want := range v.mem.RegistryMap {
+		if err := v.note(l.sameRow(keyRegistry([]byte(k)), want, "registry of the ledger")); err != nil {
+			return err
+		}
+	}
+	return v.scan(l, pRegistry, func(key, _ []byte) error {
+		if _, ok := v.mem.RegistryMap[string(key[1:])]; !ok {
+			return strayRow(key)
+		}
+		return nil
+	})
+}
+
+// epochs compares the table of epochs with the replay.
+func (v *verifier) epochs(l lookup) error {
+	for id, e := range v.mem.epochs {
+		want := epochRow{Device: e.Device, Opening: e.Opening, Ordered: true, Seq: v.mem.openings[id]}
+		row, ok, err := l.epoch(id)
+		row.Refused = false
+		if err == nil && (!ok || row != want) {
+			d := damagedEntry(want.Seq, "table of epochs")
+			d.Key, d.RID, d.Device = fmt.Sprintf("%q", keyEpoch(id)), e.Opening, e.Device
+			err = d
+		}
+		if err := v.note(err); err != nil {
+			return err
+		}
+	}
+	return v.scan(l, pEpoch, func(key, value []byte) error {
+		if len(key) != 17 {
+			return strayRow(key)
+		}
+		id := record.EpochID(key[1:])
+		if _, ok := v.mem.epochs[id]; ok || v.broken {
+			return nil
+		}
+		row, err := decodeEpochRow(value)
+		if err != nil {
+			return damagedRow(key, err.Error())
+		}
+		p, ok, err := l.pending(record.Position{Epoch: id})
+		if err != nil {
+			return l.namedPending(err, record.Position{Epoch: id})
+		}
+		if row.Ordered || !ok || p.Record.RID() != row.Opening {
+			return strayRow(key)
+		}
+		return nil
+	})
+}
+
+// feeds compares the heads of feeds with the replay.
+func (v *verifier) feeds(l lookup) error {
+	if v.broken {
+		return nil
+	}
+	for f, want := range v.mem.heads {
+		row, ok, err := l.feed(f)
+		if err == nil && (!ok || row.Ordered != want) {
+			err = withDevice(damagedRow(keyFeed(pFeed, f), "ordered head of the feed"), v.mem.epochs[f.Epoch].Device)
+		}
+		if err := v.note(err); err != nil {
+			return err
+		}
+	}
+	if v.rep.From > 0 {
+		return nil
+	}
+	return v.scan(l, pFeed, func(key, value []byte) error {
+		row, err := decodeFeedRow(value)
+		if len(key) != 18 || err != nil {
+			return damagedRow(key, "feed")
+		}
+		f := feedFrom(key[1:])
+		e, known, err := l.epoch(f.Epoch)
+		if err != nil {
+			return err
+		}
+		_, ordered := v.mem.heads[f]
+		opening := record.Head{RID: e.Opening}
+		switch {
+		case !known || f.Lane >= record.LaneCount || !ordered && row.Ordered != opening:
+			return strayRow(key)
+		case row.Held.N < row.Ordered.N || row.Held.N == row.Ordered.N && row.Held != row.Ordered:
+			return withDevice(damagedRow(key, "held head of the feed"), e.Device)
+		case row.Held == row.Ordered:
+			return nil
+		}
+		if _, ok, err := l.get(keyFeed(pWork, f)); err != nil || !ok {
+			return errors.Join(err, withDevice(damagedRow(key, "work list misses the feed"), e.Device))
+		}
+		return nil
+	})
+}
+
+// work checks that every feed on the work list holds an unbroken chain.
+func (v *verifier) work(l lookup) error {
+	return v.scan(l, pWork, func(key, value []byte) error {
+		if len(key) != 18 || len(value) != 0 {
+			return strayRow(key)
+		}
+		f := feedFrom(key[1:])
+		row, ok, err := l.feed(f)
+		if err != nil || !ok {
+			return errors.Join(err, strayRow(key))
+		}
+		e, _, err := l.epoch(f.Epoch)
+		if err != nil {
+			return err
+		}
+		if row.Held == row.Ordered && (f.Lane != record.LaneControl || e.Ordered) {
+			return strayRow(key)
+		}
+		last := row.Ordered
+		for n := row.Ordered.N + 1; n <= row.Held.N; n++ {
+			pos := record.Position{Epoch: f.Epoch, Lane: f.Lane, N: n}
+			p, ok, err := l.pending(pos)
+			if err == nil && !ok {
+				err = damagedRow(key, fmt.Sprintf("pending record at n %d is missing", n))
+			}
+			if err == nil && p.Record.Core.Prev != last.RID {
+				err = &DamageError{What: "pending record does not continue its feed", RID: p.Record.RID()}
+			}
+			if err != nil {
+				return withDevice(l.namedPending(err, pos), e.Device)
+			}
+			last = record.Head{N: n, RID: p.Record.RID()}
+		}
+		if last != row.Held {
+			return withDevice(damagedRow(key, "held head of the feed"), e.Device)
+		}
+		return nil
+	})
+}
+
+// pendingRows checks every pending record by itself, and that it is found.
+func (v *verifier) pendingRows(l lookup) error {
+	return v.scan(l, pPending, func(key, value []byte) error {
+		v.rep.Pending++
+		p, err := decodePendingRow(value)
+		if err == nil && !bytes.Equal(keyPosition(pPending, p.Record.Position()), key) {
+			err = fmt.Errorf("%w: another position", record.ErrMalformed)
+		}
+		if err != nil {
+			return damagedRow(key, err.Error())
+		}
+		e, ok, err := l.epoch(p.Record.Position().Epoch)
+		if err != nil {
+			return err
+		}
+		damage := func(what string) *DamageError {
+			return &DamageError{Key: fmt.Sprintf("%q", key), What: what, RID: p.Record.RID(), Device: e.Device}
+		}
+		if !ok || p.Record.VerifySignature(e.Device) != nil {
+			return damage("pending record's signature does not match")
+		}
+		what, err := l.pendingFound(&p, &e)
+		if err == nil && what != "" {
+			err = damage(what)
+		}
+		return err
+	})
+}
+
+// pendingFound says which index misses a pending record, or that its feed does.
+func (l lookup) pendingFound(p *pendingRow, e *epochRow) (what string, err error) {
+	r := &p.Record
+	pos := r.Position()
+	row, ok, err := l.locate(r.RID())
+	if err != nil || !ok || !row.Pending || row.Position != pos {
+		if err == nil && ok && !row.Pending {
+			return "it is an entry and pending as well", nil
+		}
+		return "index of record ids does not find a pending record", err
+	}
+	key := keySeq(pArrival, p.Arrival)
+	a := arrivalRow{RID: r.RID(), Pending: true}
+	if l.sameRow(key, a.encode(), "arrival") != nil {
+		return "list of arrivals misses a pending record", nil
+	}
+	if c := r.Core.Compartment; !c.IsZero() {
+		if _, ok, err := l.get(keyScopePending(c, pos)); err != nil || !ok {
+			return "index of its compartment misses a pending record", err
+		}
+	}
+	f, _, err := l.feed(pos.Feed())
+	if err != nil {
+		return "", err
+	}
+	if held := pos.N > f.Ordered.N && pos.N <= f.Held.N || pos.N == 0 && !e.Ordered && e.Opening == r.RID(); !held {
+		if _, refused, err := l.get(keyRID(pRefused, r.RID())); err != nil || !refused {
+			return "pending record that its feed does not account for", err
+		}
+		return "", nil
+	}
+	if _, ok, err := l.get(keyFeed(pWork, pos.Feed())); err != nil || !ok {
+		return "work list misses a pending record", err
+	}
+	return "", nil
+}
+
+// scopesOfPending checks the index of the compartments of pending records.
+func (v *verifier) scopesOfPending(l lookup) error {
+	return v.scan(l, pScopeOpen, func(key, value []byte) error {
+		if len(key) != 17+positionBytes || len(value) != 0 {
+			return strayRow(key)
+		}
+		pos := positionFrom(key[17:])
+		p, ok, err := l.pending(pos)
+		if err != nil {
+			return l.namedPending(err, pos)
+		}
+		if !ok || !bytes.Equal(p.Record.Core.Compartment[:], key[1:17]) {
+			return strayRow(key)
+		}
+		return nil
+	})
+}
+
+func (v *verifier) refused(l lookup) error {
+	return v.scan(l, pRefused, func(key, value []byte) error {
+		if len(key) != 33 {
+			return strayRow(key)
+		}
+		r, err := l.decodeRefusal(key, record.RID(key[1:]), value)
+		if err != nil {
+			return err
+		}
+		e, known, err := l.epoch(r.Position.Epoch)
+		if err != nil {
+			return err
+		}
+		if r.Record.VerifyBody() != nil || r.Record.Position() != r.Position || known && r.Record.VerifySignature(e.Device) != nil {
+			return &DamageError{Key: fmt.Sprintf("%q", key), What: "refused record does not verify", RID: r.RID, Device: e.Device}
+		}
+		if row, ok, err := l.locate(r.RID); err == nil && ok && !row.Pending {
+			return strayRow(key) // it was ordered after all
+		}
+		return nil
+	})
+}
+
+// meta checks the rows that stand alone.
+func (v *verifier) meta(l lookup) error {
+	known := [][]byte{keyJournal, keyLedger, keyClock, keyFinal, keySigned}
+	return v.scan(l, pMeta, func(key, value []byte) error {
+		switch {
+		case bytes.Equal(key, keyRegion):
+			return l.regionRow(key, value)
+		case bytes.HasPrefix(key, keyOwn(record.DeviceID{})[:4]) && len(key) == 4+32:
+			return l.ownRow(key, value)
+		case bytes.Equal(key, keyClock) && len(value) != 8:
+			return damagedRow(key, "clock")
+		case !slices.ContainsFunc(known, func(k []byte) bool { return bytes.Equal(k, key) }):
+			return strayRow(key)
+		}
+		return nil
+	})
+}
+
+// regionRow compares the region with the ledger's second entry, which founded it.
+func (l lookup) regionRow(key, value []byte) error {
+	if l.Size() < 2 {
+		return strayRow(key)
+	}
+	e, err := l.entry(1, true)
+	if err != nil {
+		return nil // reported
+	}
+	f, err := record.DecodeRegionFound(e.Record.Body)
+	if err != nil {
+		return strayRow(key)
+	}
+	rid := e.Record.RID()
+	want, err := record.Marshal(regionArray{ID: rid[:], Name: f.Name})
+	if err == nil && !bytes.Equal(value, want) {
+		err = damagedRow(key, "region")
+	}
+	return err
+}
+
+// ownRow checks that the last epoch of a device of this box is one of its epochs.
+func (l lookup) ownRow(key, value []byte) error {
+	if len(value) != 16 {
+		return damagedRow(key, "last own epoch")
+	}
+	e, ok, err := l.epoch(record.EpochID(value))
+	if err == nil && (!ok || !bytes.Equal(e.Device[:], key[4:])) {
+		err = damagedRow(key, "last own epoch")
+	}
+	return err
+}
+
+// ends looks for leaves, bodies and tiles that are past the ledger's end.
+func (v *verifier) ends(l lookup) error {
+	for _, prefix := range []byte{pEntry, pBody} {
+		err := l.rows.(*view).scanRaw([]byte{prefix}, keySeq(prefix, l.Size()), false, func(key, _ []byte) (bool, error) {
+			return true, v.note(strayRow(key))
+		})
+		if err := v.note(err); err != nil {
+			return err
+		}
+	}
+	return v.scan(l, pTile, func(key, value []byte) error {
+		if len(key) != 10 || len(value) != tileHashes*32 || key[1] > tileLevelMax {
+			return strayRow(key)
+		}
+		if i := binary.BigEndian.Uint64(key[2:]); i >= l.Size()>>(tileHeight*(uint(key[1])+1)) {
+			return strayRow(key)
+		}
+		return nil
+	})
+}
+
+// otherRows reads the rows that only their own hash can be checked of, and looks
+// for rows of no kind.
+func (v *verifier) otherRows(l lookup) error {
+	err := v.scan(l, pAck, func(key, value []byte) error {
+		if len(key) != 1+17+32 || len(value) != 8 {
+			return strayRow(key)
+		}
+		_, ok, err := l.epoch(feedFrom(key[1:]).Epoch)
+		if err == nil && (!ok || feedFrom(key[1:]).Lane >= record.LaneCount) {
+			err = strayRow(key)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for prefix := range 256 {
+		f := func(key, _ []byte) error { return strayRow(key) }
+		switch byte(prefix) {
+		case pRow, pKV:
+			f = func([]byte, []byte) error { return nil }
+		case pEntry, pBody, pPosition, pRID, pPending, pFeed, pWork, pEpoch, pMember, pRegistry, pScope, pScopeOpen, pScopeLast, pTile, pAck, pRefused, pArrival, pMeta:
+			continue
+		}
+		if err := v.scan(l, byte(prefix), f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
