@@ -196,7 +196,7 @@ func (c *Client) stream(ctx context.Context, path string, body io.Reader, size i
 	}
 }
 
-// Status, Members, Invite, Revoke, Sync, Import, Verify and Export do on the box
+// Status, Members, Invite, Sync, Import, Verify and Export do on the box
 // what the methods of the same name on Node say.
 func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.call(ctx, http.MethodGet, "/status", nil, &s)
@@ -208,10 +208,6 @@ func (c *Client) Members(ctx context.Context) (m []MemberInfo, err error) {
 
 func (c *Client) Invite(ctx context.Context, q InviteRequest) (i Invited, err error) {
 	return i, c.call(ctx, http.MethodPost, "/invite", q, &i)
-}
-
-func (c *Client) Revoke(ctx context.Context, device, reason string) error {
-	return c.call(ctx, http.MethodPost, "/revoke?"+url.Values{"device": {device}, "reason": {reason}}.Encode(), nil, &struct{}{})
 }
 
 func (c *Client) Sync(ctx context.Context, peer string) (s []PeerStatus, err error) {

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/store"
 	"github.com/healthpost/healthpost/web"
 )
@@ -50,13 +49,7 @@ func (n *Node) controlHandler() http.Handler {
 		}
 		return n.Invite(r.Context(), q)
 	})
-	reply("POST /revoke", func(r *http.Request) (any, error) {
-		d, err := record.ParseDeviceID(r.URL.Query().Get("device"))
-		if err != nil {
-			return nil, err
-		}
-		return struct{}{}, n.Revoke(r.Context(), d, r.URL.Query().Get("reason"))
-	})
+	n.hubRoutes(reply)
 	reply("POST /sync", func(r *http.Request) (any, error) { return n.SyncPeer(r.Context(), r.URL.Query().Get("peer")) })
 	reply("POST /link", func(r *http.Request) (any, error) {
 		return struct{}{}, n.SetLink(r.URL.Query().Get("up") == "true")

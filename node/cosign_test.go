@@ -17,7 +17,7 @@ func twoHubs(t *testing.T) (n *node.Node, region record.RegionID, second *seal.K
 	t.Helper()
 	hub := newHub(t)
 	other := newBox(t, record.RoleHub, "Second hub")
-	if _, err := node.Join(t.Context(), other.o, hub.invite(record.RoleHub)); err != nil {
+	if _, err := node.Join(t.Context(), other.o, hub.invite(record.RoleHub), nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := hub.n.AddStaff(t.Context(), nil, web.NewStaff{Name: "Amina Test", PIN: pin}); err != nil {

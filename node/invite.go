@@ -156,19 +156,37 @@ type joinResponse struct {
 	Reason string   // why not, empty when admitted
 }
 
+// joinWaits is the answer to a box that becomes a hub once more hubs approved it.
+type joinWaits struct {
+	_       struct{} `cbor:",toarray"`
+	Missing uint64   // votes
+}
+
 const joinInfo = "hp:join:1"
 
-// openInvitations reports whether a stranger may knock at all.
+// openInvitations reports whether a stranger may knock at all: somebody has an
+// invitation that is open, or waits for other hubs to approve.
 func (n *Node) openInvitations() bool {
 	open, now := false, n.o.Now()
 	err := n.store.ScanRows([]byte("invite/"), invitationsMax, func(_, v []byte) bool {
 		var i openInvite
-		if record.Unmarshal(v, &i) == nil && len(i.Device) == 0 && !expired(time.Unix(i.Expires, 0), now) {
-			open = true
+		if record.Unmarshal(v, &i) != nil {
+			return true
 		}
+		ends := time.Unix(i.Expires, 0)
+		open = len(i.Device) == 0 && !expired(ends, now) || n.waitsForVotes(i) && !expired(ends.Add(inviteKept), now)
 		return !open
 	})
 	return err == nil && open
+}
+
+// waitsForVotes: the box that used the invitation has been no member yet.
+func (n *Node) waitsForVotes(i openInvite) bool {
+	if !i.Role.Orders() || len(i.Device) != 32 {
+		return false
+	}
+	_, known, err := n.store.Member(record.DeviceID(i.Device))
+	return err == nil && !known
 }
 
 // handleJoin answers a box that knocks with an invitation. The device is the one
@@ -204,10 +222,38 @@ func (n *Node) handleJoin(ctx context.Context, device record.DeviceID, request [
 	if n.isAdmitted(device, add) { // it is back because the answer was lost
 		return n.welcome(q.Encryption)
 	}
-	if err := n.admit(ctx, add); err != nil {
+	missing, err := n.admit(ctx, add)
+	if err != nil {
+		n.log.Warn().Err(err).Str("device", device.Short()).Msg("admitting a box")
 		return refuse("the hub could not write the admission into the ledger: try again")
 	}
+	if missing > 0 {
+		return record.Marshal(joinWaits{Missing: uint64(missing)})
+	}
 	return n.welcome(q.Encryption)
+}
+
+// admit makes a device a member, or votes for it where it is to be a hub: missing
+// is how many more hubs have to. A vote that is open already is not given again.
+func (n *Node) admit(ctx context.Context, add record.MemberAdd) (missing int, err error) {
+	body, err := record.Marshal(add)
+	if err != nil {
+		return 0, err
+	}
+	set, err := n.HubSet()
+	if err != nil {
+		return 0, err
+	}
+	for i := range set.Proposals {
+		if p := &set.Proposals[i]; p.Voted && p.kind == record.KindMemberAdd && bytes.Equal(p.body, body) {
+			return p.Missing(), nil
+		}
+	}
+	v, err := n.propose(ctx, add)
+	if err != nil || v.Passed {
+		return 0, err
+	}
+	return v.Proposal.Missing(), nil
 }
 
 // whyNot is why an invitation does not admit a device, in words; empty when it does.
@@ -304,8 +350,11 @@ func (n *Node) readingKeys(current seal.Key) []seal.Key {
 }
 
 // Join makes this stopped box a member of the region that the invitation names:
-// it knocks at the hub, proves the secret, and keeps the hub set and keys it is given.
-func Join(ctx context.Context, o Options, text string) (regionName string, err error) {
+// it knocks at the hub, proves the secret, and keeps the hub set and keys it is
+// given. A box that is to be a hub may have to wait for other hubs to approve:
+// waiting, which may be nil, is told how many, whenever that changes, and Join asks again until they
+// did or ctx ends. The same invitation goes on later.
+func Join(ctx context.Context, o Options, text string, waiting func(missing int)) (regionName string, err error) {
 	inv, err := parseInvitation(text)
 	if err != nil {
 		return "", err
@@ -325,14 +374,45 @@ func Join(ctx context.Context, o Options, text string) (regionName string, err e
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*joinTimeout)
-	defer cancel()
-	raw, err := peersync.RequestJoin(ctx, n.keys.Signer(), record.DeviceID(inv.Hub), inv.Addresses, q)
+	raw, err := n.knock(ctx, inv, q, waiting)
 	if err != nil {
 		return "", fmt.Errorf("joining: %w", err)
 	}
 	return n.accept(ctx, inv, raw)
 }
+
+// knock asks until the answer is another than to wait.
+func (n *Node) knock(ctx context.Context, inv invitation, request []byte, waiting func(missing int)) ([]byte, error) {
+	told := 0
+	for pause := askAgainMin; ; pause = min(2*pause, askAgainMax) {
+		one, cancel := context.WithTimeout(ctx, 2*joinTimeout)
+		raw, err := peersync.RequestJoin(one, n.keys.Signer(), record.DeviceID(inv.Hub), inv.Addresses, request)
+		cancel()
+		var w joinWaits
+		switch {
+		case err != nil && told == 0:
+			return nil, err
+		case err == nil && record.Unmarshal(raw, &w) != nil:
+			return raw, nil
+		case err == nil && told != int(min(w.Missing, hubVotesMax)):
+			told = int(min(w.Missing, hubVotesMax))
+			if waiting != nil {
+				waiting(told)
+			}
+		}
+		select { // a hub that is away for a while is asked again as well
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%d more hubs have to approve this box: run 'healthpost region hubs approve' there, then join again with the same invitation: %w", told, ctx.Err())
+		}
+	}
+}
+
+const (
+	askAgainMin = 250 * time.Millisecond
+	askAgainMax = 15 * time.Second // a person approves meanwhile
+	hubVotesMax = 64
+)
 
 func (n *Node) accept(ctx context.Context, inv invitation, raw []byte) (string, error) {
 	var resp joinResponse

@@ -1,22 +1,35 @@
 package node
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
-	"net/url"
 
 	"github.com/healthpost/healthpost/chart"
 	"github.com/healthpost/healthpost/record"
 )
 
+// ProveRequest asks for the proof of one record, named or taken from an older
+// proof of it.
+type ProveRequest struct {
+	RID    string `json:"record,omitempty"`
+	Extend []byte `json:"extend,omitempty"` // an older proof or disclosure, instead of RID
+	At     uint64 `json:"at,omitempty"`     // size of the tree, for who has its root on paper; 0 is the newest that the hubs signed
+	Body   bool   `json:"body,omitempty"`   // disclose what the record says
+}
+
 // Proved is the proof of one record, as a file, with what it proves.
 type Proved struct {
-	RID  string `json:"record"`
-	Seq  uint64 `json:"seq"`
-	Size uint64 `json:"size"` // of the tree that the hubs cosigned
-	File []byte `json:"file"` // record.EncodeProof
+	RID       string `json:"record"`
+	Seq       uint64 `json:"seq"`
+	Size      uint64 `json:"size"`      // of the tree that the proof leads to
+	Cosigned  int    `json:"cosigned"`  // hubs whose cosignatures are in the file; 0 for a proof that needs a printed root
+	Disclosed bool   `json:"disclosed"` // the file holds what the record says
+	File      []byte `json:"file"`      // record.EncodeProof, or Disclosure.Encode
 }
 
 // Prove makes the proof of a record that lies under the newest final checkpoint
@@ -26,34 +39,136 @@ func (n *Node) Prove(text string) (Proved, error) {
 	if err != nil {
 		return Proved{}, err
 	}
-	note, head, ok := n.store.Final()
-	loc, known, err := n.store.Locate(rid)
+	p, err := n.proof(rid, 0)
 	if err != nil {
 		return Proved{}, err
 	}
-	if !known || loc.Pending || !ok || loc.Seq >= head.Size {
-		return Proved{}, n.whyNotProven(rid, known && !loc.Pending)
+	return proved(rid, &p), nil
+}
+
+func proved(rid record.RID, p *record.Proof) Proved {
+	return Proved{RID: rid.String(), Seq: p.Seq, Size: p.Size, Cosigned: len(p.Cosignatures), File: record.EncodeProof(p)}
+}
+
+// ProveAs makes a proof in the form that is asked for. Disclosing what a record
+// says is an export: it is on record before the file is given.
+func (n *Node) ProveAs(ctx context.Context, q ProveRequest) (Proved, error) {
+	old, err := n.readOlder(&q)
+	if err != nil {
+		return Proved{}, err
+	}
+	rid, err := record.ParseRID(q.RID)
+	if err != nil {
+		return Proved{}, err
+	}
+	p, err := n.proof(rid, q.At)
+	if err != nil {
+		return Proved{}, err
+	}
+	if old != nil && (old.Seq != p.Seq || !bytes.Equal(old.Leaf, p.Leaf)) {
+		return Proved{}, fmt.Errorf("extending the proof: it speaks of another entry than the one that this box holds of record %s", rid.Short())
+	}
+	out := proved(rid, &p)
+	if !q.Body {
+		return out, nil
+	}
+	d, err := n.disclose(out)
+	if err != nil {
+		return Proved{}, err
+	}
+	e, err := record.DecodeLeaf(p.Seq, p.Leaf)
+	if err != nil {
+		return Proved{}, err
+	}
+	if c := e.Record.Core.Compartment; !c.IsZero() {
+		if err := n.accessLine(ctx, "", c[:], accessExport); err != nil {
+			return Proved{}, err
+		}
+	}
+	out.Disclosed, out.File = true, d.Encode()
+	return out, nil
+}
+
+// readOlder fills a request from an older proof, which may disclose its record.
+func (n *Node) readOlder(q *ProveRequest) (*record.Proof, error) {
+	if len(q.Extend) == 0 {
+		return nil, nil
+	}
+	raw := q.Extend
+	if IsDisclosure(raw) {
+		d, err := DecodeDisclosure(raw)
+		if err != nil {
+			return nil, err
+		}
+		raw, q.Body = d.Proof, true
+	}
+	p, err := record.DecodeProof(raw)
+	if err != nil {
+		return nil, err
+	}
+	e, err := record.DecodeLeaf(p.Seq, p.Leaf)
+	if err != nil {
+		return nil, err
+	}
+	q.RID = e.Record.RID().String()
+	return &p, nil
+}
+
+// proof proves a record in the newest final tree, or without cosignatures in the
+// tree of a size.
+func (n *Node) proof(rid record.RID, at uint64) (record.Proof, error) {
+	note, head, ok := n.store.Final()
+	loc, known, err := n.store.Locate(rid)
+	switch {
+	case err != nil:
+		return record.Proof{}, err
+	case !known || loc.Pending || !ok || loc.Seq >= head.Size:
+		return record.Proof{}, n.whyNotProven(rid, known && !loc.Pending)
+	case at > head.Size:
+		return record.Proof{}, fmt.Errorf("proving record %s at size %d: the newest checkpoint on this box has size %d", rid.Short(), at, head.Size)
+	case at != 0 && loc.Seq >= at:
+		return record.Proof{}, fmt.Errorf("proving record %s at size %d: it is entry %d, so a root of that size does not cover it; take a later one", rid.Short(), at, loc.Seq)
+	}
+	size := head.Size
+	if at != 0 {
+		size = at
 	}
 	e, err := n.store.Entry(loc.Seq)
 	if err != nil {
-		return Proved{}, err
+		return record.Proof{}, err
 	}
 	device, ok, err := n.store.EpochAuthor(e.Record.Position().Epoch)
 	if err != nil || !ok {
-		return Proved{}, errors.Join(fmt.Errorf("record %s: its author is not on this box", rid.Short()), err)
+		return record.Proof{}, errors.Join(fmt.Errorf("record %s: its author is not on this box", rid.Short()), err)
 	}
-	path, err := n.store.InclusionProof(loc.Seq, head.Size)
+	path, err := n.store.InclusionProof(loc.Seq, size)
 	if err != nil {
-		return Proved{}, err
+		return record.Proof{}, err
+	}
+	if at != 0 {
+		return n.bareProof(device, &e, path, size)
 	}
 	p, err := record.NewProof(n.ledgerID(), device, &e, path, note, n.hubs())
 	if errors.Is(err, record.ErrNotFinal) {
-		return Proved{}, fmt.Errorf("record %s: the hubs of the region changed after its checkpoint: wait for the next one", rid.Short())
+		return p, fmt.Errorf("record %s: the hubs of the region changed after its checkpoint: wait for the next one", rid.Short())
 	}
 	if err != nil {
-		return Proved{}, fmt.Errorf("proving record %s: %w", rid.Short(), err)
+		return p, fmt.Errorf("proving record %s: %w", rid.Short(), err)
 	}
-	return Proved{RID: rid.String(), Seq: p.Seq, Size: p.Size, File: record.EncodeProof(&p)}, nil
+	return p, nil
+}
+
+// bareProof is a proof for who has the root of that size on paper.
+func (n *Node) bareProof(device record.DeviceID, e *record.Entry, path []record.Hash, size uint64) (record.Proof, error) {
+	p := record.Proof{Seq: e.Seq, Size: size, Device: device, Leaf: e.EncodeLeaf(), Hashes: path}
+	root, err := n.store.RootAt(size)
+	if err != nil {
+		return p, err
+	}
+	if _, err := p.VerifyAt(record.TreeHead{Size: size, Root: root}); err != nil {
+		return p, fmt.Errorf("proving entry %d: %w", e.Seq, err)
+	}
+	return p, nil
 }
 
 // whyNotProven says in words where a record is that no final checkpoint covers.
@@ -83,14 +198,20 @@ func (n *Node) whyNotProven(rid record.RID, ordered bool) error {
 // proofRoutes are what commands ask about proofs.
 func (n *Node) proofRoutes(reply func(pattern string, f func(r *http.Request) (any, error))) {
 	reply("GET /region/keys", func(*http.Request) (any, error) { return n.Keys() })
-	reply("GET /prove", func(r *http.Request) (any, error) { return n.Prove(r.URL.Query().Get("rid")) })
+	reply("POST /prove", func(r *http.Request) (any, error) {
+		var q ProveRequest
+		if err := json.NewDecoder(io.LimitReader(r.Body, 2*DisclosureBytesMax)).Decode(&q); err != nil {
+			return nil, fmt.Errorf("reading the request: %w", err)
+		}
+		return n.ProveAs(r.Context(), q)
+	})
 }
 
-// Keys and Prove do on the box what the methods of the same name on Node say.
+// Keys and Prove do on the box what Keys and ProveAs of a Node say.
 func (c *Client) Keys(ctx context.Context) (k RegionKeys, err error) {
 	return k, c.call(ctx, http.MethodGet, "/region/keys", nil, &k)
 }
 
-func (c *Client) Prove(ctx context.Context, rid string) (p Proved, err error) {
-	return p, c.call(ctx, http.MethodGet, "/prove?"+url.Values{"rid": {rid}}.Encode(), nil, &p)
+func (c *Client) Prove(ctx context.Context, q ProveRequest) (p Proved, err error) {
+	return p, c.call(ctx, http.MethodPost, "/prove", q, &p)
 }

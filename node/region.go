@@ -226,50 +226,6 @@ func (n *Node) Members() ([]MemberInfo, error) {
 	return list, nil
 }
 
-// Revoke ends a membership, never this box's own: the rules forbid that record,
-// and a refused record stops the lane that it stands in. It returns when the revocation has a place in the ledger.
-func (n *Node) Revoke(ctx context.Context, d record.DeviceID, reason string) error {
-	if !n.isRunning() {
-		return ErrNotRunning
-	}
-	m, ok, err := n.store.Member(d)
-	switch {
-	case err != nil:
-		return err
-	case d == n.author.Device:
-		return fmt.Errorf("revoking %s: that is this hub itself; run this on another hub", d.Short())
-	case !ok || !m.Active():
-		return fmt.Errorf("revoking %s: not an active member", d.Short())
-	case !n.box.Role.Orders():
-		return fmt.Errorf("revoking %s: only a hub can; run this on a hub", d.Short())
-	}
-	body, err := record.Marshal(record.MemberRevoke{Device: d[:], Reason: reason})
-	if err != nil {
-		return err
-	}
-	r, err := n.appendControl(ctx, record.KindMemberRevoke, body)
-	if err != nil {
-		return err
-	}
-	return n.waitOrdered(ctx, r.RID())
-}
-
-// admit writes the record that makes a device a member and waits for its place.
-func (n *Node) admit(ctx context.Context, m record.MemberAdd) error {
-	body, err := record.Marshal(m)
-	if err != nil {
-		return err
-	}
-	if _, err := record.DecodeMemberAdd(body); err != nil {
-		return err
-	}
-	r, err := n.appendControl(ctx, record.KindMemberAdd, body)
-	if err != nil {
-		return err
-	}
-	return n.waitOrdered(ctx, r.RID())
-}
-
 // waitOrdered returns when the record has a place in the ledger on this box.
 func (n *Node) waitOrdered(ctx context.Context, rid record.RID) error {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)

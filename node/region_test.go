@@ -63,7 +63,7 @@ func (c *clinic) invite(role record.Role) string {
 func newMember(t *testing.T, hub *clinic, name string) *clinic {
 	t.Helper()
 	c := newBox(t, record.RoleClinic, name)
-	if _, err := node.Join(t.Context(), c.o, hub.invite(record.RoleClinic)); err != nil {
+	if _, err := node.Join(t.Context(), c.o, hub.invite(record.RoleClinic), nil); err != nil {
 		t.Fatal(err)
 	}
 	c.start()
@@ -119,7 +119,7 @@ func TestInvitationWorksOnceAndForItsRole(t *testing.T) {
 	hub := newHub(t)
 	text := hub.invite(record.RoleClinic)
 	join := func(c *clinic, text string) string {
-		_, err := node.Join(t.Context(), c.o, text)
+		_, err := node.Join(t.Context(), c.o, text, nil)
 		return fmt.Sprint(err)
 	}
 	first := newBox(t, record.RoleClinic, "First")
@@ -154,14 +154,14 @@ func TestJoinIsRepeatedAfterALostAnswer(t *testing.T) {
 	if err := os.CopyFS(lost.Data, os.DirFS(c.o.Data)); err != nil { // as it was before the answer came
 		t.Fatal(err)
 	}
-	if _, err := node.Join(t.Context(), c.o, text); err != nil {
+	if _, err := node.Join(t.Context(), c.o, text, nil); err != nil {
 		t.Fatal(err)
 	}
 	before, err := hub.n.Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := node.Join(t.Context(), lost, text); err != nil {
+	if _, err := node.Join(t.Context(), lost, text, nil); err != nil {
 		t.Fatalf("joining again: %v", err)
 	}
 	after, err := hub.n.Status(t.Context())
@@ -182,35 +182,32 @@ func TestRevokedBoxStaysOut(t *testing.T) {
 	if err := os.CopyFS(kept.Data, os.DirFS(c.o.Data)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := node.Join(t.Context(), c.o, text); err != nil {
+	if _, err := node.Join(t.Context(), c.o, text, nil); err != nil {
 		t.Fatal(err)
 	}
 	members, err := hub.n.Members()
 	if err != nil || len(members) != 2 {
 		t.Fatalf("members: %+v, %v", members, err)
 	}
-	self, err := record.ParseDeviceID(members[0].Device)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := hub.n.Revoke(t.Context(), self, "by mistake"); err == nil || !strings.Contains(err.Error(), "itself") {
+	if _, err := hub.n.Revoke(t.Context(), "Hub", "by mistake"); err == nil || !strings.Contains(err.Error(), "itself") {
 		t.Errorf("a hub that revokes itself: got %v", err)
 	}
-	other, err := record.ParseDeviceID(members[1].Device)
-	if err != nil {
-		t.Fatal(err)
+	for _, text := range []string{"No such box", members[1].Device[:11], members[1].Device + "0", ""} {
+		if _, err := hub.n.Revoke(t.Context(), text, ""); err == nil || !strings.Contains(err.Error(), "no member") {
+			t.Errorf("revoking %q: got %v", text, err)
+		}
 	}
-	if err := hub.n.Revoke(t.Context(), other, "stolen"); err != nil {
-		t.Fatal(err)
+	if v, err := hub.n.Revoke(t.Context(), members[1].Device[:12], "stolen"); err != nil || !v.Passed {
+		t.Fatalf("revoking by the short form: %+v, %v", v, err)
 	}
 	for _, invitation := range []string{text, hub.invite(record.RoleClinic)} {
-		if _, err := node.Join(t.Context(), kept, invitation); err == nil || !strings.Contains(err.Error(), "membership was ended") {
+		if _, err := node.Join(t.Context(), kept, invitation, nil); err == nil || !strings.Contains(err.Error(), "membership was ended") {
 			t.Errorf("a revoked box that joins again: got %v", err)
 		}
 		hub.invite(record.RoleField) // the door stays open to strangers
 	}
 	third := newBox(t, record.RoleClinic, "Third")
-	if _, err := node.Join(t.Context(), third.o, hub.invite(record.RoleClinic)); err != nil {
+	if _, err := node.Join(t.Context(), third.o, hub.invite(record.RoleClinic), nil); err != nil {
 		t.Errorf("the hub admits others afterwards: %v", err)
 	}
 }
@@ -227,10 +224,10 @@ func TestInvitationsExpireAndAreForgotten(t *testing.T) {
 	hub.start()
 	fresh := hub.invite(record.RoleClinic)
 	c := newBox(t, record.RoleClinic, "Clinic")
-	if _, err := node.Join(t.Context(), c.o, text); err == nil || !strings.Contains(err.Error(), "expired") {
+	if _, err := node.Join(t.Context(), c.o, text, nil); err == nil || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("an invitation of yesterday: got %v", err)
 	}
-	if _, err := node.Join(t.Context(), c.o, fresh); err != nil {
+	if _, err := node.Join(t.Context(), c.o, fresh, nil); err != nil {
 		t.Fatal(err)
 	}
 	hub.stop()
@@ -238,7 +235,7 @@ func TestInvitationsExpireAndAreForgotten(t *testing.T) {
 	hub.start()
 	hub.invite(record.RoleClinic)
 	d := newBox(t, record.RoleClinic, "Late")
-	if _, err := node.Join(t.Context(), d.o, text); err == nil || !strings.Contains(err.Error(), "not known") {
+	if _, err := node.Join(t.Context(), d.o, text, nil); err == nil || !strings.Contains(err.Error(), "not known") {
 		t.Errorf("an invitation of two months ago: got %v", err)
 	}
 }

@@ -124,7 +124,7 @@ func joinCommand(g *global) *cobra.Command {
 			if _, err := node.LoadBox(o.Data); err != nil {
 				return hint(o.Data, err)
 			}
-			region, err := node.Join(c.Context(), o, args[0])
+			region, err := node.Join(c.Context(), o, args[0], func(missing int) { writeWaiting(c.ErrOrStderr(), o, missing) })
 			if err != nil {
 				return err
 			}
@@ -138,7 +138,7 @@ func joinCommand(g *global) *cobra.Command {
 func regionCommand(g *global) *cobra.Command {
 	c := &cobra.Command{Use: "region", Short: "Make a region, invite boxes, see who belongs to it"}
 	onlyParent(c)
-	c.AddCommand(regionCreate(g), regionInvite(g), regionMembers(g), regionRevoke(g), regionKeys(g))
+	c.AddCommand(regionCreate(g), regionInvite(g), regionMembers(g), regionRevoke(g), regionHubs(g), regionKeys(g))
 	return c
 }
 
@@ -220,17 +220,31 @@ func regionMembers(g *global) *cobra.Command {
 	}
 }
 
+// writeWaiting says what a box waits for that is to be a hub.
+func writeWaiting(w io.Writer, o node.Options, missing int) {
+	name := "NAME"
+	if b, err := node.LoadBox(o.Data); err == nil {
+		name = fmt.Sprintf("%q", b.Name)
+	}
+	fmt.Fprintf(w, "Waits for %d more approvals: run 'healthpost region hubs approve %s' on another hub. This goes on by itself then.\n", missing, name)
+}
+
 func regionRevoke(g *global) *cobra.Command {
 	var reason string
 	c := &cobra.Command{
-		Use: "revoke DEVICE", Short: "End a box's membership (DEVICE as 'region members --json' shows it)", Args: cobra.ExactArgs(1),
+		Use: "revoke BOX", Short: "End a box's membership (BOX is its name or its 12 digits in 'region members')", Args: cobra.ExactArgs(1),
+		Long: "End a box's membership. BOX is its name, its 12 digits as 'region members' shows them, or its device in full. For a hub this\nis a vote: see 'healthpost region hubs'.",
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := g.client(c)
 			if err != nil {
 				return err
 			}
 			defer cl.Close()
-			return cl.Revoke(c.Context(), args[0], reason)
+			v, err := cl.Revoke(c.Context(), args[0], reason)
+			if err != nil {
+				return err
+			}
+			return g.print(c, v, func(w io.Writer) { writeVoted(w, v) })
 		},
 	}
 	c.Flags().StringVar(&reason, "reason", "", "why, kept in the ledger for all members")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -39,51 +40,99 @@ func regionKeys(g *global) *cobra.Command {
 }
 
 func proveCommand(g *global) *cobra.Command {
-	var out string
+	var out, extend string
+	var q node.ProveRequest
 	c := &cobra.Command{
-		Use: "prove RID", Short: "Write the proof that a record is in the regional record", Args: cobra.ExactArgs(1),
-		Long: "Write the proof that a record is in the regional record: its header, its place and what the hubs signed, in at most\nabout 1,200 bytes. What the record says is not in it.",
+		Use: "prove RID | prove --extend FILE", Short: "Write the proof that a record is in the regional record", Args: cobra.MaximumNArgs(1),
+		Long: "Write the proof that a record is in the regional record: its header, its place and what the hubs signed, in at most\nabout 1,200 bytes. What the record says is in it only with --body: the file then opens this one record to whoever has it,\nand the access is noted.",
 		RunE: func(c *cobra.Command, args []string) error {
-			if _, err := record.ParseRID(args[0]); err != nil {
-				return usageError{err}
+			if err := proveArgs(&q, args, extend); err != nil {
+				return err
 			}
 			cl, err := g.client(c)
 			if err != nil {
 				return err
 			}
 			defer cl.Close()
-			p, err := cl.Prove(c.Context(), args[0])
+			p, err := cl.Prove(c.Context(), q)
 			if err != nil {
 				return err
 			}
-			path := out
-			if path == "" {
-				path = args[0][:12] + ".hpproof"
-			}
-			if err := writeNew(path, p.File); err != nil {
-				return fmt.Errorf("writing the proof: %w", err)
-			}
-			return g.print(c, proveResult{p.RID, p.Seq, p.Size, path, len(p.File)}, func(w io.Writer) {
-				fmt.Fprintf(w, "Wrote %s, %d bytes: entry %d of %d. Who has the keys ('healthpost region keys') checks it with:\n  healthpost check-proof %s --keys FILE\n", path, len(p.File), p.Seq, p.Size, path)
-			})
+			return writeProved(g, c, p, out)
 		},
 	}
-	c.Flags().StringVar(&out, "out", "", "file to make (default: the first 12 digits of RID, .hpproof)")
+	f := c.Flags()
+	f.StringVar(&out, "out", "", "file to make (default: the first 12 digits of RID, .hpproof or, with the body, .hpopen)")
+	f.Uint64Var(&q.At, "at", 0, "prove it in the tree of this size, for who has its root on paper (default: the newest that the hubs signed)")
+	f.BoolVar(&q.Body, "body", false, "disclose what the record says")
+	f.StringVar(&extend, "extend", "", "take the record from this older proof")
 	return c
+}
+
+// proveArgs fills the request from RID or from the older proof.
+func proveArgs(q *node.ProveRequest, args []string, extend string) error {
+	switch {
+	case extend == "" && len(args) == 0:
+		return usagef("prove: RID is missing: the page shows it, or name an older proof with --extend FILE")
+	case extend != "" && len(args) > 0:
+		return usagef("prove: RID or --extend FILE, not both")
+	case extend == "":
+		if _, err := record.ParseRID(args[0]); err != nil {
+			return usageError{err}
+		}
+		q.RID = args[0]
+		return nil
+	}
+	raw, err := readBounded(extend, node.DisclosureBytesMax)
+	if err != nil {
+		return fmt.Errorf("reading the older proof: %w", err)
+	}
+	q.Extend = raw
+	return nil
+}
+
+func writeProved(g *global, c *cobra.Command, p node.Proved, out string) error {
+	if out == "" {
+		out = p.RID[:12] + ".hpproof"
+		if p.Disclosed {
+			out = p.RID[:12] + ".hpopen"
+		}
+	}
+	mode := fs.FileMode(0o644)
+	if p.Disclosed {
+		mode = 0o600
+	}
+	if err := writeNew(out, p.File, mode); err != nil {
+		return fmt.Errorf("writing the proof: %w", err)
+	}
+	r := proveResult{RID: p.RID, Seq: p.Seq, Size: p.Size, File: out, Bytes: len(p.File), Cosigned: p.Cosigned, Disclosed: p.Disclosed}
+	return g.print(c, r, func(w io.Writer) {
+		fmt.Fprintf(w, "Wrote %s, %d bytes: entry %d of %d.", out, len(p.File), p.Seq, p.Size)
+		if p.Disclosed {
+			fmt.Fprint(w, " Whoever has this file can read this record, and no other: give it to whom it concerns alone.")
+		}
+		if p.Cosigned == 0 {
+			fmt.Fprintf(w, " Who has the root of size %d on paper or as SMS checks it with:\n  healthpost check-proof %s --root 'HPR1 ...'\n", p.Size, out)
+			return
+		}
+		fmt.Fprintf(w, " Who has the keys ('healthpost region keys') checks it with:\n  healthpost check-proof %s --keys FILE\n", out)
+	})
 }
 
 // proveResult is what prove prints.
 type proveResult struct {
-	RID   string `json:"record"`
-	Seq   uint64 `json:"seq"`
-	Size  uint64 `json:"size"`
-	File  string `json:"file"`
-	Bytes int    `json:"bytes"`
+	RID       string `json:"record"`
+	Seq       uint64 `json:"seq"`
+	Size      uint64 `json:"size"`
+	File      string `json:"file"`
+	Bytes     int    `json:"bytes"`
+	Cosigned  int    `json:"cosigned"`
+	Disclosed bool   `json:"disclosed,omitempty"`
 }
 
 // writeNew makes a file that was not there; one cut short is taken away again.
-func writeNew(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o644)
+func writeNew(path string, b []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}

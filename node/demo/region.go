@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/BurntSushi/toml"
@@ -250,7 +251,7 @@ func (r *Region) admit(ctx context.Context, first, b *box) error {
 	if err := json.Unmarshal([]byte(out), &inv); err != nil {
 		return err
 	}
-	if _, err := b.command(ctx, "", "join", inv.Text); err != nil {
+	if err := r.join(ctx, b, inv.Text); err != nil {
 		return err
 	}
 	r.say("  %s joined", b.name)
@@ -264,6 +265,44 @@ func (r *Region) admit(ctx context.Context, first, b *box) error {
 		}
 	}
 	return b.start(ctx)
+}
+
+// join lets a box in. One that is to be a hub takes the word of more than half of
+// the hubs: the one that invited it gave its own, here come those of the others.
+func (r *Region) join(ctx context.Context, b *box, invitation string) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*startMax)
+	defer cancel()
+	joined := make(chan error, 1)
+	go func() {
+		_, err := b.command(ctx, "", "join", invitation)
+		joined <- err
+	}()
+	err := r.approve(ctx, b)
+	if err != nil {
+		cancel()
+	}
+	return errors.Join(err, <-joined)
+}
+
+func (r *Region) approve(ctx context.Context, b *box) error {
+	at := slices.Index(r.boxes, b)
+	if b.role != record.RoleHub || at < 1 {
+		return nil
+	}
+	for _, h := range r.boxes[1:record.Needed(at)] { // hubs come first in the list
+		for {
+			_, err := h.command(ctx, "", "region", "hubs", "approve", b.name)
+			if err == nil {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return err
+			case <-time.After(pollEvery):
+			}
+		}
+	}
+	return nil
 }
 
 // dialAddresses are the forwarders of a box, with the identity behind each.

@@ -73,6 +73,15 @@ func (b *box) must(args ...string) string {
 	return out.String()
 }
 
+// try runs the program once on this box and says why it did not work.
+func (b *box) try(args ...string) string {
+	out, err := b.command(args...).CombinedOutput()
+	if err != nil {
+		return fmt.Sprintf("%v: %s", err, out)
+	}
+	return ""
+}
+
 // start runs the box and waits until it says that its page is there.
 func (b *box) start() {
 	b.tb.Helper()

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/node"
+	"github.com/healthpost/healthpost/record"
 )
 
 // region is hubs and clinics as processes. Each clinic reaches each hub through
@@ -54,7 +56,16 @@ func (r *region) admit(b *box) {
 	r.tb.Helper()
 	var inv node.Invited
 	check(r.tb, "reading the invitation", json.Unmarshal([]byte(r.hubs[0].must("region", "invite", "--role", b.role, "--json")), &inv))
-	b.must("join", inv.Text)
+	joined := make(chan string, 1)
+	go func() { joined <- b.try("join", inv.Text) }()
+	if i := slices.Index(r.hubs, b); i > 0 {
+		for _, h := range r.hubs[1:record.Needed(i)] {
+			eventually(r.tb, time.Minute, "the word of "+h.name, func() string { return h.try("region", "hubs", "approve", b.name) })
+		}
+	}
+	if why := <-joined; why != "" {
+		r.tb.Fatalf("%s: joining: %s", b.name, why)
+	}
 	if b.role == "clinic" {
 		var dial []string
 		for _, h := range r.hubs {

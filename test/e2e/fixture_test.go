@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/healthpost/healthpost/node"
+	"github.com/healthpost/healthpost/record"
 )
 
 const convergeMax = 60 * time.Second
@@ -58,11 +60,31 @@ func (r *Region) admit(b *Box) {
 	if err := json.Unmarshal([]byte(r.hubs[0].must("region", "invite", "--role", b.role, "--json")), &inv); err != nil {
 		r.t.Fatal(err)
 	}
-	b.must("join", inv.Text)
+	joined := make(chan result, 1)
+	go func() { joined <- b.Command("", "join", inv.Text) }()
+	if i := slices.Index(r.hubs, b); i > 0 {
+		r.approve(b, r.hubs[1:record.Needed(i)]...)
+	}
+	if j := <-joined; j.code != 0 {
+		r.t.Fatalf("%s: joining: exit code %d\n%s%s", b.name, j.code, j.out, j.err)
+	}
 	if b.role != "hub" {
 		r.connect(b)
 	}
 	b.Start()
+}
+
+// approve gives the word of these hubs for one that the first hub invited.
+func (r *Region) approve(b *Box, hubs ...*Box) {
+	r.t.Helper()
+	for _, h := range hubs {
+		r.eventually(convergeMax, h.name+" to hear of "+b.name, func() string {
+			if a := h.Command("", "region", "hubs", "approve", b.name); a.code != 0 {
+				return a.err
+			}
+			return ""
+		})
+	}
 }
 
 // connect makes the forwarders of a clinic: to every hub and to the clinics before it.
