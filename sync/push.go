@@ -394,9 +394,11 @@ func (s *Session) answer(first record.Position, opening bool, count uint64, recs
 	return nil
 }
 
+// answerRefused: a record that continues another branch of its feed is nobody's
+// fault at this link, for the peer may hold that branch in good faith.
 func (s *Session) answerRefused(first record.Position, recs []record.Record, out record.Outcome) error {
 	switch out.Verdict {
-	case record.BadSignature, record.BadBody, record.BadPrev:
+	case record.BadSignature, record.BadBody:
 		return misbehaved("pending record %s: %s", out.RID.Short(), out.Verdict)
 	case record.Gap, record.UnknownEpoch:
 		return s.answerGap(first.Feed())
