@@ -105,12 +105,14 @@ func (s *Session) ackHead(h ackHead) (head record.FeedHead, durable bool) {
 	}
 	own := s.pendingFeed(head.Feed)
 	switch {
-	case h.State == ackHold, h.N == 0 && e.held[lane] == 0 && !own.Opening && own.HeldN != 0:
-		// It does not know the author, or not the epoch, which is in the ledger.
+	case h.State == ackHold: // it does not know the author
 		for l := range e.from {
 			e.from[l] = s.sizeToWaitFor()
 		}
-	case own.OrderedN > h.N:
+	case own.OrderedN > h.N, h.N == 0 && e.held[lane] == 0 && !own.Opening && own.HeldN != 0:
+		// It misses entries of this lane, or all of the epoch, which is in the ledger.
+		// Which of both does not show: the other lanes find out for themselves, for a
+		// peer that was shown another ledger may never get these entries.
 		e.from[lane] = s.sizeToWaitFor()
 	}
 	e.held[lane], e.sent[lane] = h.N, h.N

@@ -23,6 +23,7 @@ type world struct {
 	founder *author
 	clinics []*clinic
 	now     int64
+	tweak   func(m *memory, o *peersync.Options) // nil, or what a test adds to every session
 }
 
 type clinic struct {
@@ -90,12 +91,15 @@ func (w *world) copyFounding(m *memory) error {
 	return m.Extend(w.t.Context(), entries, record.TreeHead{Size: n, Root: root}, nil)
 }
 
-func (w *world) checkpoint() {
+func (w *world) checkpoint() { w.sign(w.hub) }
+
+// sign makes the head of a hub's ledger final.
+func (w *world) sign(hub *memory) {
 	w.t.Helper()
-	head := w.hub.Head()
+	head := hub.Head()
 	note, err := record.Cosign(w.region.Ledger(1), head, w.hubKey, w.now)
 	if err == nil {
-		err = w.hub.PutFinal(note, head)
+		err = hub.PutFinal(note, head)
 	}
 	if err != nil {
 		w.t.Fatal(err)
@@ -131,10 +135,14 @@ func (w *world) final(note []byte) (record.Checkpoint, error) {
 var errLocal = errors.New("disk")
 
 func (w *world) options(m *memory) peersync.Options {
-	o := peersync.Options{Region: w.region, Device: m.self, Role: record.RoleClinic, Software: "test", WantOrdered: func() bool { return m != w.hub }, Final: w.final,
+	o := peersync.Options{Region: w.region, Device: m.self, Role: record.RoleClinic, Software: "test", WantOrdered: func() bool { return m.self != w.hub.self }, Final: w.final,
 		Hub: func(d record.DeviceID) bool { return d == w.hub.self }, LocalFault: func(err error) bool { return errors.Is(err, errLocal) }}
-	if m == w.hub {
+	o.Hubs = func() []record.DeviceID { return []record.DeviceID{w.hub.self} }
+	if m.self == w.hub.self {
 		o.Role, o.PushPending = record.RoleHub, func(record.DeviceID) bool { return false }
+	}
+	if w.tweak != nil {
+		w.tweak(m, &o)
 	}
 	return o
 }
