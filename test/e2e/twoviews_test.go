@@ -106,7 +106,9 @@ func TestTwoViews(t *testing.T) {
 // box.
 func checkEvidence(t *testing.T, b *Box, keys string, culprits ...string) {
 	t.Helper()
-	var list []node.EvidenceInfo
+	var list []struct {
+		ID string `json:"id"`
+	}
 	if err := json.Unmarshal([]byte(b.must("evidence", "list", "--json")), &list); err != nil || len(list) == 0 {
 		t.Fatalf("%s: no evidence: %v", b.name, err)
 	}
