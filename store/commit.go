@@ -118,6 +118,9 @@ func (t *tx) unset(key []byte) {
 func (t *tx) accept(durable bool) (*layer, error) {
 	s := t.s
 	defer t.drop()
+	if err := t.count(); err != nil {
+		return nil, err
+	}
 	if len(t.rows) > txRowsMax {
 		return nil, fmt.Errorf("writing: %w: %d rows in one transaction", ErrRefused, len(t.rows))
 	}

@@ -14,7 +14,7 @@ func (s *Store) load() error {
 	defer v.txn.Discard()
 	st := &state{members: newMembers(nil)}
 	l := lookup{v, st}
-	for _, step := range []func(lookup) error{loadLedger, loadMembers, loadMeta, s.loadAcks, s.loadKept, checkHeld} {
+	for _, step := range []func(lookup) error{loadLedger, loadMembers, loadMeta, s.loadAcks, s.loadKept, s.loadCounts, checkHeld} {
 		if err := s.excuse(step(l)); err != nil {
 			return fmt.Errorf("reading state: %w", err)
 		}
@@ -46,7 +46,7 @@ func loadLedger(l lookup) error {
 	for level := 1; size>>(tileHeight*level) > 0; level++ {
 		n := size >> (tileHeight * level)
 		for i := n &^ (tileHashes - 1); i < n; i++ {
-			hashes, err := l.tile(level-1, i)
+			hashes, err := l.tile(level-1, i) // or what its entries say: the root below proves it
 			if err != nil {
 				return err
 			}

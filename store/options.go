@@ -97,31 +97,38 @@ func (l badgerLog) Debugf(string, ...any)       {}
 const formatFile = "FORMAT"
 
 // pinFormat reads the format of an existing directory or writes that of a new
-// one. The memtable size of a directory never becomes smaller.
-func pinFormat(dir string) (memTable int64, err error) {
+// one. The memtable size of a directory never becomes smaller. counted says that
+// the store was made with counts of rows.
+func pinFormat(dir string) (memTable int64, counted bool, err error) {
 	name := filepath.Join(dir, formatFile)
 	b, err := os.ReadFile(name)
 	if os.IsNotExist(err) {
-		return memTableBytes, writeFormat(dir, memTableBytes)
+		return memTableBytes, true, writeFormat(dir, memTableBytes, true)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("reading store format: %w", err)
+		return 0, false, fmt.Errorf("reading store format: %w", err)
 	}
 	var version int
 	if n, err := fmt.Sscanf(string(b), "healthpost store %d\nmemtable %d\n", &version, &memTable); err != nil || n != 2 || memTable < 1<<20 || memTable > 1<<30 {
-		return 0, &DamageError{Key: formatFile, What: "store format is not readable"}
+		return 0, false, &DamageError{Key: formatFile, What: "store format is not readable"}
 	}
 	if version != format {
-		return 0, fmt.Errorf("opening store: format %d, this program knows %d", version, format)
+		return 0, false, fmt.Errorf("opening store: format %d, this program knows %d", version, format)
 	}
+	counted = strings.HasSuffix(string(b), countedLine)
 	if memTable < memTableBytes {
-		return memTableBytes, writeFormat(dir, memTableBytes)
+		return memTableBytes, counted, writeFormat(dir, memTableBytes, counted)
 	}
-	return memTable, nil
+	return memTable, counted, nil
 }
 
-func writeFormat(dir string, memTable int64) error {
+const countedLine = "counted\n"
+
+func writeFormat(dir string, memTable int64, counted bool) error {
 	text := fmt.Sprintf("healthpost store %d\nmemtable %d\n", format, memTable)
+	if counted {
+		text += countedLine
+	}
 	if err := writeFileSynced(dir, formatFile, []byte(text)); err != nil {
 		return fmt.Errorf("writing store format: %w", err)
 	}

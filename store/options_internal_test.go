@@ -39,7 +39,7 @@ func TestIndexOptions(t *testing.T) {
 
 func TestMemTableSizeNeverShrinks(t *testing.T) {
 	dir := t.TempDir()
-	if n, err := pinFormat(dir); err != nil || n != memTableBytes {
+	if n, _, err := pinFormat(dir); err != nil || n != memTableBytes {
 		t.Fatalf("new directory has memtable %d, %v; want %d", n, err, memTableBytes)
 	}
 	for _, c := range []struct {
@@ -56,7 +56,7 @@ func TestMemTableSizeNeverShrinks(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, formatFile), []byte(c.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		n, err := pinFormat(dir)
+		n, _, err := pinFormat(dir)
 		if (err == nil) != c.ok || c.ok && n != c.want {
 			t.Errorf("%q: memtable %d, %v; want %d, ok %v", c.text, n, err, c.want, c.ok)
 		}

@@ -39,6 +39,7 @@ var (
 	keyFinal   = []byte("mfinal")
 	keySigned  = []byte("msigned")
 	keyRegion  = []byte("mregion")
+	keyCounts  = []byte("mcounts") // rows that no record accounts for: number and combined hash of each kind
 )
 
 func keySeq(prefix byte, seq uint64) []byte {

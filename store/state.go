@@ -17,6 +17,7 @@ type state struct {
 	signed  record.TreeHead
 	clock   uint64 // last hybrid logical clock given or seen
 	arrived uint64 // last arrival number
+	counts  rowCounts
 }
 
 type region struct {

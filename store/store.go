@@ -51,6 +51,7 @@ type Store struct {
 	ckpt        *checkpointing
 	resting     bool         // the index does not compact; owned by the committer, set by open
 	memTable    int64        // fixed by open
+	counted     bool         // the store was made with counts of rows; fixed by open
 	unmeasured  int          // bytes since measureHeadroom; owned by the committer
 	headroom    atomic.Int64 // bytes that a compaction may need
 
@@ -97,7 +98,7 @@ func (s *Store) open() error {
 		return err
 	}
 	var err error
-	if s.memTable, err = pinFormat(s.dir); err != nil {
+	if s.memTable, s.counted, err = pinFormat(s.dir); err != nil {
 		return err
 	}
 	if s.o.JournalFS == nil {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -82,8 +83,21 @@ func (l lookup) hash(level int, index uint64) (record.Hash, error) {
 	return subtree(hashes[at : at+n]), nil
 }
 
-// tile gives the hashes of a tile, full or not.
+// tile gives the hashes of a tile, full or not. One whose row is damaged is
+// computed from what is below it.
 func (l lookup) tile(level int, index uint64) ([]record.Hash, error) {
+	hashes, err := l.storedTile(level, index)
+	if !errors.Is(err, ErrDamaged) {
+		return hashes, err
+	}
+	made, merr := l.makeTile(level, index)
+	if merr != nil {
+		return nil, err
+	}
+	return made, nil
+}
+
+func (l lookup) storedTile(level int, index uint64) ([]record.Hash, error) {
 	if full := l.st.ledger.Edge.Size >> (tileHeight * (level + 1)); full <= index {
 		if full == index && level < len(l.st.partial) {
 			return l.st.partial[level], nil
@@ -101,6 +115,31 @@ func (l lookup) tile(level int, index uint64) ([]record.Hash, error) {
 	hashes := make([]record.Hash, tileHashes)
 	for i := range hashes {
 		hashes[i] = record.Hash(b[32*i:])
+	}
+	return hashes, nil
+}
+
+// makeTile computes a full tile from the tiles or the leaves below it.
+func (l lookup) makeTile(level int, index uint64) ([]record.Hash, error) {
+	hashes := make([]record.Hash, tileHashes)
+	for i := range hashes {
+		at := index*tileHashes + uint64(i)
+		if level > 0 {
+			below, err := l.tile(level-1, at)
+			if err != nil {
+				return nil, err
+			}
+			hashes[i] = subtree(below)
+			continue
+		}
+		leaf, ok, err := l.get(keySeq(pEntry, at))
+		if err == nil && !ok {
+			err = damagedEntry(at, "entry is missing")
+		}
+		if err != nil {
+			return nil, err
+		}
+		hashes[i] = record.LeafHash(leaf)
 	}
 	return hashes, nil
 }

@@ -154,7 +154,7 @@ func (v *verifier) readChunk(l lookup, from, to uint64) *chunk {
 		return &c.rows[i].body
 	})
 	c.cut(v)
-	hashes, err := l.tile(0, from/tileHashes)
+	hashes, err := l.storedTile(0, from/tileHashes)
 	if first := from % tileHashes; err == nil && first+uint64(len(c.rows)) <= uint64(len(hashes)) {
 		c.tile = hashes[first:]
 	} else if c.tileErr = err; !errors.Is(err, ErrDamaged) && c.err == nil {

@@ -30,7 +30,7 @@ func (v *verifier) rest(ctx context.Context, l lookup) error {
 	v.rep.Head = v.edge.Head()
 	steps := []func(lookup) error{v.ledgerRow, v.lasts, v.members, v.feeds, v.work, v.pendingRows, v.scopesOfPending, v.refused, v.meta, v.ends}
 	if v.rep.From == 0 {
-		steps = append(steps, v.registry, v.epochs, v.otherRows)
+		steps = append(steps, v.registry, v.epochs, v.otherRows, v.counted)
 	}
 	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
@@ -406,7 +406,7 @@ func (v *verifier) refused(l lookup) error {
 
 // meta checks the rows that stand alone.
 func (v *verifier) meta(l lookup) error {
-	known := [][]byte{keyJournal, keyLedger, keyClock, keyFinal, keySigned}
+	known := [][]byte{keyJournal, keyLedger, keyClock, keyFinal, keySigned, keyCounts}
 	return v.scan(l, pMeta, func(key, value []byte) error {
 		switch {
 		case bytes.Equal(key, keyRegion):

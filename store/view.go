@@ -74,6 +74,27 @@ func (v *view) get(key []byte) (value []byte, ok bool, err error) {
 	return getIndexed(v.txn, key)
 }
 
+// sealed gives a row as it is stored, nil when there is none.
+func (v *view) sealed(key []byte) (row []byte, err error) {
+	for i := len(v.layers) - 1; i >= 0; i-- {
+		if row, ok := v.layers[i].rows[string(key)]; ok {
+			return row, nil
+		}
+	}
+	defer catch(key, &err)
+	item, err := v.txn.Get(key)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return nil, nil
+	}
+	if err == nil {
+		row, err = item.ValueCopy(nil)
+	}
+	if err != nil {
+		return nil, readError(key, err)
+	}
+	return row, nil
+}
+
 func getIndexed(txn *badger.Txn, key []byte) (value []byte, ok bool, err error) {
 	defer catch(key, &err)
 	item, err := txn.Get(key)
