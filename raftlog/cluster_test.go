@@ -44,8 +44,17 @@ type hub struct {
 	fetches atomic.Int64
 	alive   atomic.Pointer[raftlog.Node] // node, for the clients
 
-	mu      sync.Mutex // guards refused
+	mu      sync.Mutex // guards what follows
 	refused []record.Outcome
+	lost    []raftlog.RolledBack
+	kept    []record.Record
+}
+
+// forgets counts how often this hub was told that its disk forgot something.
+func (h *hub) forgets() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.lost)
 }
 
 func testSeed(t testing.TB) *rand.Rand {
@@ -109,7 +118,19 @@ func (h *hub) open() {
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.refused = append(h.refused, out)
-		}}
+		},
+		RolledBack: func(r raftlog.RolledBack) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.lost = append(h.lost, r)
+		},
+		Keep: func(_ context.Context, recs []record.Record) error {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.kept = append(h.kept, recs...)
+			return nil
+		},
+		Generation: h.ledger.generation}
 	if h.c.net != nil {
 		h.c.net.Attach(&o)
 	}

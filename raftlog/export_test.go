@@ -57,10 +57,40 @@ type MemNet struct {
 	mu    sync.Mutex // guards what follows
 	links map[raft.ServerAddress]*memLink
 	apart map[raft.ServerAddress]bool
+	votes map[vote]string // for whom a server voted in a term
+	twice []string        // votes that contradict
 }
 
+// vote names the one vote that a server has in a term.
+type vote struct {
+	server string
+	term   uint64
+}
+
+// voted takes down a vote that counts.
+func (m *MemNet) voted(server string, term uint64, candidate string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	v := vote{server, term}
+	if before, ok := m.votes[v]; ok && before != candidate {
+		m.twice = append(m.twice, fmt.Sprintf("%s in term %d: %s and %s", server, term, before, candidate))
+	}
+	m.votes[v] = candidate
+}
+
+// Twice lists the votes that servers gave to two candidates in one term.
+func (m *MemNet) Twice() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]string(nil), m.twice...)
+}
+
+// Believe makes a node trust its disk without asking.
+func (n *Node) Believe() { n.inquired = true }
+
 func NewMemNet() *MemNet {
-	return &MemNet{links: map[raft.ServerAddress]*memLink{}, apart: map[raft.ServerAddress]bool{}}
+	return &MemNet{links: map[raft.ServerAddress]*memLink{}, apart: map[raft.ServerAddress]bool{},
+		votes: map[vote]string{}}
 }
 
 // Attach makes o use the net.
@@ -139,7 +169,12 @@ func (l *memLink) RequestVote(id raft.ServerID, a raft.ServerAddress, args *raft
 	if err := l.route(id, a); err != nil {
 		return err
 	}
-	return l.InmemTransport.RequestVote(id, a, args, resp)
+	l.net.voted(string(args.ID), args.Term, string(args.ID))
+	err := l.InmemTransport.RequestVote(id, a, args, resp)
+	if err == nil && resp.Granted {
+		l.net.voted(string(id), args.Term, string(args.ID))
+	}
+	return err
 }
 
 func (l *memLink) RequestPreVote(id raft.ServerID, a raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {

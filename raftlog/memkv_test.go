@@ -90,3 +90,14 @@ func (m *memKV) setBroken(broken bool) {
 	defer m.mu.Unlock()
 	m.broken = broken
 }
+
+// image copies what is on the disk now.
+func (m *memKV) image() *memKV {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	fresh := newMemKV()
+	for k, v := range m.rows {
+		fresh.rows[k] = bytes.Clone(v)
+	}
+	return fresh
+}

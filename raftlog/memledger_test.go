@@ -87,6 +87,15 @@ func (s memState) CompartmentLast(c record.CompartmentID) (uint64, error) { retu
 
 func (s memState) Registry(key []byte) ([]byte, bool, error) { return s.l.registry.Registry(key) }
 
+// signatures are those of records that some ledger of this process ordered: one
+// check of each is enough for a test.
+var signatures sync.Map
+
+func checked(rid record.RID, sig [64]byte) bool {
+	have, ok := signatures.Load(rid)
+	return ok && have == sig
+}
+
 func (l *memLedger) keepLocked(c record.Changes) {
 	for _, e := range c.Epochs {
 		l.epochs[e.ID] = e
@@ -96,6 +105,7 @@ func (l *memLedger) keepLocked(c record.Changes) {
 	}
 	l.registry.Take(c.Registry)
 	for _, e := range c.Entries {
+		signatures.Store(e.Record.RID(), e.Record.Sig)
 		pos := e.Record.Position()
 		l.ordered[pos] = e.Seq
 		if pos.N > 0 {
@@ -135,7 +145,7 @@ func (l *memLedger) Order(index, term uint64, item []byte) ([]record.Outcome, er
 		return nil, err
 	}
 	l.orderCalls++
-	o := record.NewOrderer(memState{l}, nil)
+	o := record.NewOrderer(memState{l}, checked)
 	t := o.BatchTime(b.LeaderMillis)
 	outcomes := make([]record.Outcome, 0, len(b.Records))
 	for _, r := range b.Records {
@@ -214,7 +224,7 @@ func (l *memLedger) extend(from *memLedger, size uint64) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	o := record.NewOrderer(memState{l}, nil)
+	o := record.NewOrderer(memState{l}, checked)
 	for _, e := range entries[len(l.entries):size] {
 		out, err := o.Add(e.Time, e.Record)
 		if err != nil || out.Verdict != record.Ordered {
@@ -232,7 +242,7 @@ func (l *memLedger) crash(keep int) *memLedger {
 	defer l.mu.Unlock()
 	i := min(l.durable+keep, len(l.history)-1)
 	fresh := newMemLedger()
-	o := record.NewOrderer(memState{fresh}, nil)
+	o := record.NewOrderer(memState{fresh}, checked)
 	for _, e := range l.entries[:l.history[i].size] {
 		if out, err := o.Add(e.Time, e.Record); err != nil || out.Verdict != record.Ordered {
 			panic(fmt.Sprintf("replaying entry %d: %v %v", e.Seq, out.Verdict, err))
@@ -350,4 +360,10 @@ func (l *memLedger) seq(rid record.RID, p record.Position) (uint64, bool) {
 	defer l.mu.Unlock()
 	seq, ok := l.ordered[p]
 	return seq, ok && l.entries[seq].Record.RID() == rid
+}
+
+func (l *memLedger) generation() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return must(record.GenerationOf(memState{l}))
 }
