@@ -295,7 +295,7 @@ func (b *Box) tryStatus() (s node.Status, why string) {
 // Verify checks everything on disk and has to find nothing.
 func (b *Box) Verify() {
 	b.t.Helper()
-	if r := b.Command("", "verify", "--json"); r.code != 0 {
+	if r := b.Command("", "verify", "--full", "--json"); r.code != 0 {
 		b.t.Errorf("%s: verify: exit code %d\n%s%s", b.name, r.code, r.out, r.err)
 	}
 }

@@ -154,6 +154,7 @@ func twinOf(t *testing.T, b *Box, name string, wrap ...string) *Box {
 		}
 	})
 	c.configure(b.dial)
+	c.pages.page = newPage(c) // its staff are there already: sign in
 	return c
 }
 
