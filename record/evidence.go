@@ -55,14 +55,15 @@ type Evidence struct {
 
 // Finding is what evidence shows once it is verified.
 type Finding struct {
-	Kind     EvidenceKind
-	Culprits []DeviceID // equivocation: the device; otherwise hubs, in the order given
-	Final    bool       // split view: a majority signed each of the two ledgers
-	Feed     Feed       // equivocation: the place, with N
-	N        uint64
-	Size     uint64        // split view: the smaller ledger's; promise: that of the later checkpoint
-	By       int64         // promise: until when, Unix seconds
-	Missing  []ReceiptHead // promise: what it was about; one of them is not in the ledger of Size entries, whoever holds that sees
+	Kind       EvidenceKind
+	Culprits   []DeviceID // equivocation: the device; otherwise hubs, in the order given
+	Final      bool       // split view: a majority signed each of the two ledgers
+	Feed       Feed       // equivocation: the place, with N
+	N          uint64
+	Generation uint64        // split view and promise: of the ledger
+	Size       uint64        // split view: the smaller ledger's; promise: that of the later checkpoint
+	By         int64         // promise: until when, Unix seconds
+	Missing    []ReceiptHead // promise: what it was about; one of them is not in the ledger of Size entries, whoever holds that sees
 }
 
 type equivocation struct {
@@ -310,7 +311,7 @@ func (s *splitView) verify(region RegionID, hubs []DeviceID) (Finding, error) {
 	if err := VerifyConsistency(TreeHead{small.Head.Size, s.rootAtSmaller}, large.Head, s.proof); err != nil {
 		return Finding{}, err
 	}
-	f := Finding{Size: small.Head.Size, Final: len(small.Signers) > len(hubs)/2 && len(large.Signers) > len(hubs)/2}
+	f := Finding{Generation: s.generation, Size: small.Head.Size, Final: len(small.Signers) > len(hubs)/2 && len(large.Signers) > len(hubs)/2}
 	for i, d := range hubs {
 		if slices.Contains(small.Signers, d) && slices.Contains(large.Signers, d) && !slices.Contains(hubs[:i], d) {
 			f.Culprits = append(f.Culprits, d)
@@ -383,5 +384,5 @@ func (b *brokenPromise) verify(region RegionID, hubs []DeviceID) (Finding, error
 	if cp.Time <= b.receipt.By {
 		return Finding{}, errors.New("the checkpoint is not later than the promise")
 	}
-	return Finding{Culprits: []DeviceID{b.receipt.Hub}, Size: cp.Head.Size, By: b.receipt.By, Missing: slices.Clone(b.receipt.Heads)}, nil
+	return Finding{Culprits: []DeviceID{b.receipt.Hub}, Generation: b.generation, Size: cp.Head.Size, By: b.receipt.By, Missing: slices.Clone(b.receipt.Heads)}, nil
 }
