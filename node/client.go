@@ -196,7 +196,7 @@ func (c *Client) stream(ctx context.Context, path string, body io.Reader, size i
 	}
 }
 
-// Status, Members, Invite, Sync, Import, Verify and Export do on the box
+// Status, Members, Invite, Sync, Import and Export do on the box
 // what the methods of the same name on Node say.
 func (c *Client) Status(ctx context.Context) (s Status, err error) {
 	return s, c.call(ctx, http.MethodGet, "/status", nil, &s)
@@ -235,11 +235,6 @@ func (c *Client) Import(ctx context.Context, path string, dryRun bool, progress 
 	}
 	q := url.Values{"name": {path}, "dry": {strconv.FormatBool(dryRun)}}
 	err = c.stream(ctx, "/import?"+q.Encode(), f, st.Size(), progress, &rep)
-	return rep, err
-}
-
-func (c *Client) Verify(ctx context.Context, progress func(Progress)) (rep VerifyReport, err error) {
-	err = c.stream(ctx, "/verify", nil, 0, progress, &rep)
 	return rep, err
 }
 

@@ -69,9 +69,7 @@ func (n *Node) controlHandler() http.Handler {
 		return n.Import(ctx, ImportRequest{Name: q.Get("name"), DryRun: q.Get("dry") == "true", Size: r.ContentLength},
 			http.MaxBytesReader(nil, r.Body, controlBodyMax), func(p Progress) { progress(p) })
 	}))
-	mux.HandleFunc("POST /verify", n.streamed(func(ctx context.Context, r *http.Request, progress func(any)) (any, error) {
-		return n.Verify(ctx, func(p Progress) { progress(p) })
-	}))
+	mux.HandleFunc("POST /verify", n.verifyHandler())
 	mux.HandleFunc("GET /export", n.exportHandler)
 	return mux
 }

@@ -171,6 +171,7 @@ func (n *Node) supervise(ctx context.Context, r *running, at listeners, ready fu
 	g.Go(func() error { return r.links.run(ctx) })
 	g.Go(func() error { return n.projectLoop(ctx) })
 	g.Go(func() error { return n.accessLoop(ctx) })
+	g.Go(func() error { return n.scrubLoop(ctx) })
 	g.Go(func() error { return n.mendLoop(ctx) })
 	g.Go(func() error {
 		return serve(ctx, at.control, &http.Server{Handler: n.controlHandler(), ReadHeaderTimeout: 10 * time.Second})

@@ -149,7 +149,7 @@ func TestVisitReachesTheRecord(t *testing.T) {
 	if len(v.Chart.Visits) != 1 || v.Row.Given != "Nakato" || !strings.Contains(v.Chart.Visits[0].Shown.Author, "Amina Test") {
 		t.Errorf("chart: got %d visits of %q by %q", len(v.Chart.Visits), v.Row.Given, v.Chart.Visits[0].Shown.Author)
 	}
-	rep, err := c.n.Verify(t.Context(), func(node.Progress) {})
+	rep, err := c.n.Verify(t.Context(), node.VerifyRequest{Full: true}, func(node.Progress) {})
 	if err != nil || len(rep.Damage) != 0 || rep.Entries == 0 {
 		t.Errorf("verify: got %+v, %v", rep, err)
 	}

@@ -246,6 +246,10 @@ func faultWords(f web.Fault) string {
 		return fmt.Sprintf("the regional view is as of %s, older than a day", arg(0))
 	case noticeReset:
 		return "a reset of the region would take back records that were confirmed here: nothing more is confirmed until that is settled"
+	case noticeRepaired:
+		return fmt.Sprintf("%s damaged records on this disk were mended from %s", arg(0), arg(1))
+	case noticeDamaged:
+		return fmt.Sprintf("%s records or rows on this disk are damaged: 'healthpost verify' names them and says what to do", arg(0))
 	case noticeForked:
 		return fmt.Sprintf("%s signed two records for one place: what else it writes there is not ordered, both are kept", arg(0))
 	}

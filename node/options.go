@@ -34,6 +34,9 @@ type Options struct {
 	// stays a doubt before staff are told.
 	DoubtAfter time.Duration
 
+	// ScrubEvery is how often a running box reads everything it holds; 0 never.
+	ScrubEvery time.Duration
+
 	Store store.Options
 	Log   zerolog.Logger
 	Now   func() time.Time
@@ -45,7 +48,7 @@ func NewOptions(data string) Options {
 		Data: data, Page: "localhost:8080",
 		Listen: []string{"/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"},
 		LAN:    true, Profile: "wan", Language: []string{"en", "fr"},
-		SessionIdle: 10 * time.Minute, PIN: seal.DefaultPINParams(),
+		SessionIdle: 10 * time.Minute, PIN: seal.DefaultPINParams(), ScrubEvery: 7 * 24 * time.Hour,
 		DoubtAfter: time.Minute,
 		Store:      store.NewOptions(), Log: zerolog.Nop(), Now: time.Now,
 	}

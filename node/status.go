@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sort"
 	"syscall"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/healthpost/healthpost/chart"
 	"github.com/healthpost/healthpost/record"
-	"github.com/healthpost/healthpost/store"
 	"github.com/healthpost/healthpost/web"
 )
 
@@ -194,63 +192,6 @@ func (n *Node) RecordState(text string) (RecordState, error) {
 	}
 	word := map[chart.StateKind]string{chart.Saved: "saved", chart.Copied: "copied", chart.Confirmed: "confirmed", chart.Refused: "refused"}[state.Kind]
 	return RecordState{RID: text, State: word, Seq: state.Seq, To: state.To}, err
-}
-
-// Damage is one thing that verification found, in words.
-type Damage struct {
-	Where string `json:"where"`
-	What  string `json:"what"`
-	Box   string `json:"box,omitempty"`
-	When  string `json:"when,omitempty"`
-}
-
-// VerifyReport is what a check of everything found.
-type VerifyReport struct {
-	Entries uint64        `json:"entries"`
-	Pending uint64        `json:"pending"`
-	Size    uint64        `json:"size"`
-	Root    string        `json:"root"`
-	Took    time.Duration `json:"tookNanos"`
-	Damage  []Damage      `json:"damage"`
-}
-
-// Verify checks everything on disk: the replica against hashes, signatures, tree
-// and the newest final checkpoint, and that checkpoint's cosignatures.
-func (n *Node) Verify(ctx context.Context, progress func(Progress)) (VerifyReport, error) {
-	begun := time.Now()
-	rep, err := n.store.Verify(ctx, store.VerifyOptions{}, func(done, total uint64) { progress(Progress{done, total}) })
-	if err != nil {
-		return VerifyReport{}, err
-	}
-	head := n.store.Head()
-	out := VerifyReport{Entries: rep.Entries, Pending: rep.Pending, Size: head.Size, Root: fmt.Sprintf("%x", head.Root[:]), Damage: []Damage{}}
-	for _, d := range rep.Damage {
-		out.Damage = append(out.Damage, n.describeDamage(d))
-	}
-	if note, final, ok := n.store.Final(); ok {
-		cp, err := record.VerifyFinal(n.ledgerID(), note, n.hubs())
-		if err != nil || cp.Head != final {
-			out.Damage = append(out.Damage, Damage{Where: fmt.Sprintf("checkpoint of size %d", final.Size), What: errors.Join(errors.New("its cosignatures do not hold"), err).Error()})
-		}
-	}
-	out.Took = time.Since(begun)
-	return out, nil
-}
-
-func (n *Node) describeDamage(d store.DamageError) Damage {
-	out := Damage{Where: d.Key, What: d.What}
-	if d.RID != (record.RID{}) {
-		out.Where = "record " + d.RID.String()
-	} else if d.HasSeq {
-		out.Where = fmt.Sprintf("entry %d", d.Seq)
-	}
-	if d.Device != (record.DeviceID{}) {
-		out.Box = n.deviceName(d.Device)
-	}
-	if d.Time != 0 {
-		out.When = time.Unix(d.Time, 0).UTC().Format(time.RFC3339)
-	}
-	return out
 }
 
 // SyncPage is the page about links and the box.

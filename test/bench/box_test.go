@@ -158,7 +158,7 @@ func (b *box) importAll(dir string) node.ImportReport {
 func (b *box) verify() node.VerifyReport {
 	b.tb.Helper()
 	var rep node.VerifyReport
-	check(b.tb, "reading the report", json.Unmarshal([]byte(b.must("verify", "--json")), &rep))
+	check(b.tb, "reading the report", json.Unmarshal([]byte(b.must("verify", "--full", "--json")), &rep))
 	return rep
 }
 

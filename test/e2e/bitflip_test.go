@@ -49,7 +49,7 @@ func TestBitFlip(t *testing.T) {
 			p := parts[name][rnd.IntN(len(parts[name]))]
 			b := copyBox(t, clinic)
 			where := flipIn(t, rnd, b, p.bytes)
-			v := b.Command("", "verify")
+			v := b.Command("", "verify", "--full")
 			if v.code != 3 || !strings.Contains(v.out, p.rid) || crashed(v) {
 				t.Errorf("a bit of the %s of record %s, %s: verify: exit code %d, wants 3 and the record's name\n%s%s", name, p.rid, where, v.code, v.out, v.err)
 			}
@@ -60,7 +60,7 @@ func TestBitFlip(t *testing.T) {
 	for range flipsBlind {
 		b := copyBox(t, clinic)
 		where := flipAnywhere(t, rnd, b)
-		if v := b.Command("", "verify"); v.code != 3 && v.code != 1 && v.code != 0 || crashed(v) {
+		if v := b.Command("", "verify", "--full"); v.code != 3 && v.code != 1 && v.code != 0 || crashed(v) {
 			t.Errorf("a bit %s: verify: exit code %d\n%s%s", where, v.code, v.out, v.err)
 		}
 		nothingWrong(t, b, clean, where)
@@ -226,7 +226,7 @@ func TestDamagedStart(t *testing.T) {
 			flipIn(t, rnd, b, p.bytes)
 		}
 	}
-	if r := b.Command("", "verify"); r.code != 3 || crashed(r) {
+	if r := b.Command("", "verify", "--full"); r.code != 3 || crashed(r) {
 		t.Errorf("verify: exit code %d\n%s%s", r.code, r.out, r.err)
 	}
 	if err := b.TryStart(); err == nil {
