@@ -99,6 +99,9 @@ func (o *Orderer) take(c *change) {
 	}
 	for _, r := range c.rows {
 		o.registry[string(r.Key)] = r.Value
+		if f, err := FrozenFeed(r.Key); err == nil {
+			o.frozen[f] = r.Value != nil
+		}
 	}
 	o.Changes.Members = append(o.Changes.Members, c.members...)
 	o.Changes.Registry = append(o.Changes.Registry, c.rows...)

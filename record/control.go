@@ -101,10 +101,17 @@ func checkText(s, what string, bytesMax int) error {
 	if len(s) > bytesMax || !utf8.ValidString(s) {
 		return fmt.Errorf("%w: %s is longer than %d bytes or not UTF-8", ErrMalformed, what, bytesMax)
 	}
-	if strings.ContainsFunc(s, unicode.IsControl) {
+	if strings.ContainsFunc(s, disturbs) {
 		return fmt.Errorf("%w: %s has control characters", ErrMalformed, what)
 	}
 	return nil
+}
+
+// disturbs tells characters by which a name can change how a page, a terminal or
+// the text around it reads: controls, line and paragraph separators, and what turns
+// the direction of writing round. Marks that scripts need are not among them.
+func disturbs(r rune) bool {
+	return unicode.IsControl(r) || r == '\u2028' || r == '\u2029' || r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069'
 }
 
 func checkLen(b []byte, want int, what string) error {

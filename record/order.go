@@ -112,6 +112,7 @@ type Orderer struct {
 	epochs   map[EpochID]Epoch
 	members  map[DeviceID]Member
 	registry map[string][]byte // nil: deleted
+	frozen   map[Feed]bool     // as last read
 	heads    map[Feed]Head
 	ordered  map[Position]placed
 	last     map[CompartmentID]uint64
@@ -141,7 +142,7 @@ func NewOrderer(s State, verified func(RID, [64]byte) bool) *Orderer {
 		verified = func(RID, [64]byte) bool { return false }
 	}
 	return &Orderer{state: s, size: s.Size(), time: s.LastTime(), verified: verified, epochs: map[EpochID]Epoch{}, members: map[DeviceID]Member{},
-		registry: map[string][]byte{}, heads: map[Feed]Head{}, ordered: map[Position]placed{}, last: map[CompartmentID]uint64{}}
+		registry: map[string][]byte{}, frozen: map[Feed]bool{}, heads: map[Feed]Head{}, ordered: map[Position]placed{}, last: map[CompartmentID]uint64{}}
 }
 
 // BatchTime is the ledger time of the next entries of a batch: never back, and
@@ -226,7 +227,7 @@ func (o *Orderer) judge(r *Record) (Outcome, DeviceID, error) {
 		return out, device, err
 	}
 	if !r.Core.opening() {
-		if _, frozen, err := o.Registry(frozenKey(pos.Feed())); err != nil || frozen {
+		if frozen, err := o.isFrozen(pos.Feed()); err != nil || frozen {
 			out.Verdict = Frozen
 			return out, device, err
 		}
@@ -297,6 +298,18 @@ func (o *Orderer) epoch(id EpochID) (Epoch, bool, error) {
 		return e, true, nil
 	}
 	return o.state.Epoch(id)
+}
+
+// isFrozen is read once a feed: the records of a batch come in runs.
+func (o *Orderer) isFrozen(f Feed) (bool, error) {
+	if frozen, ok := o.frozen[f]; ok {
+		return frozen, nil
+	}
+	_, frozen, err := o.Registry(frozenKey(f))
+	if err == nil {
+		o.frozen[f] = frozen
+	}
+	return frozen, err
 }
 
 // Registry is a registry row including what was added.

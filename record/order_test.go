@@ -306,6 +306,9 @@ func TestRefusedChangesNothing(t *testing.T) {
 			if d := cmp.Diff(other.members, g.members); d != "" {
 				t.Errorf("members (-want +got):\n%s", d)
 			}
+			if d := cmp.Diff(other.registry, g.registry); d != "" {
+				t.Errorf("registry (-want +got):\n%s", d)
+			}
 		})
 	}
 }
@@ -612,7 +615,7 @@ func TestUnreadableStateDecidesNothing(t *testing.T) {
 					}
 				}
 				left = reads
-				before := fmt.Sprint(len(o.Changes.Entries), len(o.Changes.Epochs), len(o.Changes.Members))
+				before := fmt.Sprint(len(o.Changes.Entries), len(o.Changes.Epochs), len(o.Changes.Members), len(o.Changes.Registry))
 				out, err := o.Add(0, records[len(records)-1])
 				if err == nil {
 					if out.Verdict != c.want {
@@ -620,7 +623,7 @@ func TestUnreadableStateDecidesNothing(t *testing.T) {
 					}
 					return
 				}
-				if after := fmt.Sprint(len(o.Changes.Entries), len(o.Changes.Epochs), len(o.Changes.Members)); !errors.Is(err, errDisk) || after != before {
+				if after := fmt.Sprint(len(o.Changes.Entries), len(o.Changes.Epochs), len(o.Changes.Members), len(o.Changes.Registry)); !errors.Is(err, errDisk) || after != before {
 					t.Fatalf("read %d failed: got error %v and changes %s, want %s", reads, err, after, before)
 				}
 				left = math.MaxInt

@@ -59,7 +59,7 @@ type voteArray struct {
 // stands the hash that makes two votes the same.
 func ProposalPrefix() []byte { return []byte{registryProposal} }
 
-func (p *Proposal) encode() []byte {
+func (p Proposal) encode() []byte {
 	a := proposalArray{Kind: uint16(p.Kind), Body: p.Body, OpenedSeq: p.OpenedSeq, LastTime: p.LastTime}
 	for i := range p.Votes {
 		a.Votes = append(a.Votes, voteArray{Hub: p.Votes[i].Hub[:], Time: p.Votes[i].Time})
@@ -86,7 +86,7 @@ func DecodeProposal(value []byte) (Proposal, error) {
 
 // Counting gives the hubs whose vote counts at a ledger time: those that are hubs
 // still and voted within VoteSeconds.
-func (p *Proposal) Counting(hubs []DeviceID, now int64) []DeviceID {
+func (p Proposal) Counting(hubs []DeviceID, now int64) []DeviceID {
 	var out []DeviceID
 	for _, v := range p.Votes {
 		if v.counts(hubs, now) {
@@ -102,7 +102,7 @@ func (v *Vote) counts(hubs []DeviceID, now int64) bool {
 
 // Device is the member that the proposal is about; ok false when it is about the
 // recovery keys.
-func (p *Proposal) Device() (d DeviceID, ok bool) {
+func (p Proposal) Device() (d DeviceID, ok bool) {
 	s, err := p.subject()
 	if err != nil || len(s) != len(d) {
 		return d, false
@@ -112,7 +112,7 @@ func (p *Proposal) Device() (d DeviceID, ok bool) {
 
 // subject is what a hub has one vote about: a device, or nothing for the recovery
 // keys. The newest counts, so that a hub can change its mind.
-func (p *Proposal) subject() ([]byte, error) {
+func (p Proposal) subject() ([]byte, error) {
 	switch p.Kind {
 	case KindMemberAdd:
 		m, err := DecodeMemberAdd(p.Body)
@@ -127,7 +127,7 @@ func (p *Proposal) subject() ([]byte, error) {
 }
 
 // key is the registry row of the proposal: equal for votes for the same.
-func (p *Proposal) key() ([]byte, error) {
+func (p Proposal) key() ([]byte, error) {
 	what := p.Body
 	if p.Kind == KindMemberRevoke { // each hub may give its own reason
 		var err error

@@ -109,13 +109,18 @@ func (c *change) addMember(r *Record, author DeviceID) error {
 		if back {
 			return errNotAllowed
 		}
+		if err := c.withdraw(author, m.Device[:], nil, hubs); err != nil {
+			return err
+		}
 		return c.set(m)
 	case m.Device == author && m.Role == old.Role && m.Encryption == old.Encryption:
 		return c.set(m) // its own name and addresses
 	case wasHub && !m.Role.Orders() && len(hubs) == 1, !wasHub && len(hubs) >= hubsMax:
 		return errNotAllowed
-	case back, wasHub && sameMember(&m, &old): // other hubs were quicker
+	case back: // other hubs were quicker
 		return nil
+	case wasHub && sameMember(&m, &old): // quicker here too; or a hub takes back its vote to change this
+		return c.withdraw(author, m.Device[:], nil, hubs)
 	}
 	passed, err := c.vote(author, KindMemberAdd, r.Body)
 	if err != nil || !passed {
@@ -202,12 +207,16 @@ func (c *change) setRecovery(r *Record, author DeviceID) error {
 	if _, err := DecodeRecovery(r.Body); err != nil {
 		return err
 	}
-	if _, err := c.mayAdmit(author); err != nil {
+	hubs, err := c.mayAdmit(author)
+	if err != nil {
 		return err
 	}
 	now, ok, err := c.registry([]byte{registryRecovery})
-	if err != nil || ok && bytes.Equal(now, r.Body) {
+	if err != nil {
 		return err
+	}
+	if ok && bytes.Equal(now, r.Body) {
+		return c.withdraw(author, nil, nil, hubs)
 	}
 	passed, err := c.vote(author, KindRecovery, r.Body)
 	if err != nil || !passed {
