@@ -11,6 +11,8 @@ type acks struct {
 	openings []record.EpochID
 	size     uint64               // told last
 	waiting  map[record.Feed]bool // of which the peer waits for this ledger to grow
+	gaps     bool                 // an answer of heads says that something is missing
+	gapSize  uint64               // of the ledger when the first of them was found
 }
 
 func (a *acks) put(f record.Feed, h ackHead) {
@@ -43,10 +45,17 @@ func (s *Session) nextAck() (Frame, bool, error) {
 	}
 	for _, f := range a.order {
 		h := a.heads[f]
+		if h.State == ackGap && size > a.gapSize { // the peer reads it beside the size of now
+			n, err := s.heldN(f)
+			if err != nil {
+				return Frame{}, false, err
+			}
+			h.N = n
+		}
 		h.Epoch = append([]byte(nil), f.Epoch[:]...)
 		m.Heads = append(m.Heads, h)
 	}
-	a.heads, a.order, a.openings, a.size = map[record.Feed]ackHead{}, nil, nil, size
+	a.heads, a.order, a.openings, a.size, a.gaps = map[record.Feed]ackHead{}, nil, nil, size, false
 	s.credit.receivedIn = s.credit.received
 	f, err := encode(TypeAck, m)
 	return f, err == nil, err

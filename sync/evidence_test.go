@@ -356,7 +356,9 @@ func TestHostileEvidence(t *testing.T) {
 		}
 	}
 	// A full disk is not the peer's fault.
-	w.tweak = func(_ *memory, o *peersync.Options) { o.TakeEvidence = func(record.DeviceID, []byte) error { return errLocal } }
+	w.tweak = func(_ *memory, o *peersync.Options) {
+		o.TakeEvidence = func(record.DeviceID, []byte) error { return errLocal }
+	}
 	s := w.greeted(t, c, a)
 	if err := s.Handle(t.Context(), peersync.Frame{Type: peersync.TypeEvidence, Payload: mustMarshal([]any{none, none, good})}); !errors.Is(err, peersync.ErrLocal) {
 		t.Errorf("a full disk: %v, want ErrLocal", err)

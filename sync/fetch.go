@@ -85,7 +85,7 @@ func (s *Session) refreshWant() {
 	}
 	f.wanted = want
 	if want {
-		if s.theirSize > s.r.Head().Size {
+		if s.theirSize > s.r.Head().Size && !s.behind() {
 			s.askHandover()
 		}
 		return

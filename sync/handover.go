@@ -92,7 +92,9 @@ func (s *Session) answered(note []byte) error {
 	if err != nil || !ok {
 		return err
 	}
-	f.target, f.note = record.TreeHead{}, nil // it may lie before what was aimed at
+	if cp.Head.Size > s.r.Head().Size {
+		f.target, f.note, f.handover.due = record.TreeHead{}, nil, false // it may lie before what was aimed at
+	}
 	if err := s.aimFor(cp); err != nil {
 		return err
 	}
@@ -131,35 +133,70 @@ func (s *Session) handleReset(p []byte) error {
 	return s.opinion("taking reset", err)
 }
 
+// step gives the checkpoint that leads a peer of this size on, and a reset.
+func (s *Session) step(size uint64) (note, reset []byte, head record.TreeHead, ok bool, err error) {
+	if s.o.Handover == nil {
+		return nil, nil, head, false, nil
+	}
+	note, reset, given := s.o.Handover(size)
+	if !given {
+		return nil, nil, head, false, nil
+	}
+	if len(reset) > controlBytesMax {
+		reset = nil
+	}
+	head, ok, err = s.vouched(note)
+	return note, reset, head, ok && head.Size > size, err
+}
+
 // answerHandover prepares the answer to a peer that cannot verify the newest
-// checkpoint, and what is served after it.
-func (s *Session) answerHandover(m pull) error {
-	a := answer{due: true}
-	var note []byte
-	if s.o.Handover != nil {
-		if n, reset, ok := s.o.Handover(m.From); ok {
-			note, a.reset = n, reset
-		}
-	}
-	if len(a.reset) > controlBytesMax {
-		a.reset = nil
-	}
-	head, ok, err := s.vouched(note)
+// checkpoint, and what is served after it. A question that crossed the answer is
+// answered again, without beginning the range again.
+func (s *Session) answerHandover(m pull, was serve) error {
+	note, reset, head, ok, err := s.step(m.From)
 	if err != nil {
 		return err
 	}
 	if !ok {
 		note, head, ok = s.r.Final()
+		ok = ok && head.Size > m.From && len(note) <= noteBytesMax
 	}
-	ok = ok && head.Size > m.From && len(note) <= noteBytesMax
-	if ok {
-		a.note = note
+	if !ok {
+		note = nil
 	}
-	s.serve.answer = a
-	if s.serve.active = ok && !s.fork.on && m.Flags&pullStop == 0; s.serve.active {
-		s.serve.target, s.notes.head = head, head
-		s.notes.sent = nil // the newest comes again when the range has gone
+	v := &s.serve
+	if ok && was.active && was.handed == m.From+1 && was.target == head && len(reset) == 0 {
+		*v = was
+		v.answer = answer{due: true, note: note}
+		return nil
 	}
+	v.answer = answer{due: true, reset: reset, note: note}
+	if v.active = ok && !s.fork.on && m.Flags&pullStop == 0; v.active {
+		s.leadTo(head)
+	}
+	return nil
+}
+
+func (s *Session) leadTo(head record.TreeHead) {
+	s.serve.target, s.notes.head = head, head
+	s.notes.sent = nil // the newest comes again when the range has gone
+}
+
+// lead hands a peer that follows over before it has to ask: entries up to the
+// newest checkpoint would be of no use to it.
+func (s *Session) lead() error {
+	v := &s.serve
+	_, final, have := s.r.Final()
+	if !have || !v.active || v.answer.due || v.to != 0 || v.at < v.target.Size || v.target.Size != 0 && !v.follow || final.Size <= v.at || v.looked == v.at+1 || s.theirs.Max < protocolEvidence {
+		return nil
+	}
+	v.looked = v.at + 1
+	note, _, head, ok, err := s.step(v.at)
+	if err != nil || !ok {
+		return err
+	}
+	v.answer, v.handed = answer{due: true, note: note}, v.at+1
+	s.leadTo(head)
 	return nil
 }
 
@@ -184,6 +221,9 @@ func (s *Session) refuse() {
 }
 
 func (s *Session) nextAnswer() (Frame, bool, error) {
+	if err := s.lead(); err != nil {
+		return Frame{}, false, err
+	}
 	a := &s.serve.answer
 	switch {
 	case !a.due:

@@ -320,18 +320,27 @@ func FuzzFrames(f *testing.F) {
 // FuzzHandle gives a session that stands any frame: it never panics and stores
 // nothing, for the fuzzer cannot sign.
 func FuzzHandle(f *testing.F) {
-	f.Add(byte(peersync.TypePending), []byte{1, 2, 3})
-	f.Add(byte(peersync.TypeSegment), []byte{0, 0, 1, 0})
-	f.Add(byte(peersync.TypePull), []byte{0x83, 0, 0, 1})
-	f.Add(byte(peersync.TypeAck), []byte{0x83, 0, 0, 0x80})
-	f.Add(byte(peersync.TypeReject), []byte{0x81, 0x80})
-	f.Fuzz(func(t *testing.T, kind byte, p []byte) {
+	f.Add(byte(peersync.TypePending), byte(0), []byte{1, 2, 3})
+	f.Add(byte(peersync.TypeSegment), byte(0), []byte{0, 0, 1, 0})
+	f.Add(byte(peersync.TypeEntries), byte(0), []byte{0, 1, 0, 0})
+	f.Add(byte(peersync.TypePull), byte(0), []byte{0x83, 0, 0, 1})
+	f.Add(byte(peersync.TypePull), byte(0), []byte{0x83, 0, 0, 12})
+	f.Add(byte(peersync.TypePull), byte(0), []byte{0x83, 0, 3, 16})
+	f.Add(byte(peersync.TypeAck), byte(0), []byte{0x83, 0, 0, 0x80})
+	f.Add(byte(peersync.TypeReject), byte(0), []byte{0x81, 0x80})
+	f.Add(byte(peersync.TypeReceipt), byte(0), mustMarshal([]any{1, 2, []any{[]any{make([]byte, 16), 1, 3}}, make([]byte, 64)}))
+	f.Add(byte(peersync.TypeEvidence), byte(0), mustMarshal([]any{[][]byte{make([]byte, 8)}, [][]byte{make([]byte, 8)}, []byte{1}}))
+	f.Add(byte(peersync.TypeReset), byte(0), []byte("statement"))
+	f.Add(byte(peersync.TypeCheckpoint), byte(2), []byte{})
+	f.Add(byte(peersync.TypeCheckpoint), byte(0), append([]byte{9}, make([]byte, 32+76)...))
+	f.Fuzz(func(t *testing.T, kind, flags byte, p []byte) {
 		w := newWorld(t, 27, 1)
 		w.save(w.clinics[0], record.LaneClinical, 2)
+		w.fuzzed()
 		for _, pair := range [][2]*memory{{w.hub, w.clinics[0].memory}, {w.clinics[0].memory, w.hub}} {
 			before := pair[0].sum()
 			s := w.greeted(t, pair[0], pair[1])
-			err := s.Handle(t.Context(), peersync.Frame{Type: peersync.Type(kind), Payload: p})
+			err := s.Handle(t.Context(), peersync.Frame{Type: peersync.Type(kind), Flags: flags, Payload: p})
 			for ok := err == nil; ok; {
 				if _, ok, err = s.Next(t.Context()); err != nil && !errors.Is(err, peersync.ErrBehind) {
 					t.Fatal(err)
@@ -342,4 +351,22 @@ func FuzzHandle(f *testing.F) {
 			}
 		}
 	})
+}
+
+// fuzzed gives every session all that Options can do.
+func (w *world) fuzzed() {
+	all := map[*memory]*witness{}
+	w.tweak = func(m *memory, o *peersync.Options) {
+		if all[m] == nil {
+			all[m] = &witness{w: w, m: m}
+		}
+		x := all[m]
+		o.Evidence, o.TakeEvidence, o.Contradiction = x.evidence, x.take, x.contradiction
+		o.Receipt = func(heads []record.ReceiptHead) (record.Receipt, bool) {
+			return record.SignReceipt(w.region, w.now, w.now+1, heads, w.hubKey), m == w.hub
+		}
+		o.TakeReceipt = func(record.DeviceID, record.Receipt) error { return nil }
+		o.Handover = func(uint64) ([]byte, []byte, bool) { return nil, []byte("reset"), true }
+		o.TakeReset = func(record.DeviceID, []byte) error { return record.ErrMalformed }
+	}
 }

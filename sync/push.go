@@ -423,6 +423,9 @@ func (s *Session) answerGap(f record.Feed) error {
 	if err != nil {
 		return err
 	}
+	if a := &s.acks; !a.gaps {
+		a.gaps, a.gapSize = true, s.r.Head().Size
+	}
 	s.acks.put(f, ackHead{Lane: uint64(f.Lane), N: n, State: ackGap})
 	return nil
 }

@@ -12,7 +12,9 @@ type serve struct {
 	to     uint64          // asked for by number; 0 is the final checkpoint
 	target record.TreeHead // of the range under way
 	before []record.Hash   // proof of the segment sent last
-	answer answer          // to a peer that asked to be handed over
+	answer answer          // to a peer that cannot verify the newest checkpoint
+	handed uint64          // from where target was handed over unasked, plus one
+	looked uint64          // where that was looked for last, plus one
 }
 
 func (s *Session) handlePull(p []byte) error {
@@ -27,6 +29,7 @@ func (s *Session) handlePull(p []byte) error {
 	}
 	s.dirty = true
 	v := &s.serve
+	was := *v
 	*v = serve{active: m.Flags&pullStop == 0, follow: m.Flags&pullFollow != 0, full: m.Flags&pullFull != 0, whole: m.Flags&pullWhole != 0,
 		at: m.From, to: m.To, before: v.before, answer: v.answer}
 	if m.From > s.theirSize {
@@ -35,7 +38,7 @@ func (s *Session) handlePull(p []byte) error {
 	}
 	switch {
 	case m.Flags&pullHandover != 0:
-		return s.answerHandover(m)
+		return s.answerHandover(m, was)
 	case s.fork.on && v.active && !v.whole:
 		v.active = false
 		s.refuse()

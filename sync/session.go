@@ -394,9 +394,12 @@ func (s *Session) handleHello(_ context.Context, p []byte) error {
 		return err
 	}
 	if len(h.Note) != 0 {
-		return s.handleNote(h.Note)
+		err = s.handleNote(h.Note)
 	}
-	return nil
+	if s.fetch.active && !s.behind() {
+		s.o.Turn.rest(s) // the peer has nothing yet
+	}
+	return err
 }
 
 func (s *Session) handleBye(p []byte) error {
