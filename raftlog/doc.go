@@ -51,5 +51,5 @@
 // the first byte:
 //
 //	1 length(1) server id   raft calls meant for that server id, until closed
-//	2                       a question; the answer is [server id, applied, size], then the stream ends
+//	3                       a question; the answer is a testimony, then the stream ends
 package raftlog

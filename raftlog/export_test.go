@@ -22,7 +22,7 @@ var (
 	DecodeLog       = decodeLog
 	DecodeReference = decodeReference
 	DecodeSnapshot  = decodeSnapshot
-	DecodeHubState  = decodeHubState
+	DecodeTestimony = decodeTestimony
 	ErrNotFoundText = errNotFound
 )
 
@@ -198,22 +198,7 @@ func (l *memLink) TimeoutNow(id raft.ServerID, a raft.ServerAddress, args *raft.
 	return l.InmemTransport.TimeoutNow(id, a, args, resp)
 }
 
-func (l *memLink) ask(_ context.Context, d record.DeviceID) (hubState, error) {
-	a, err := addressOf(d)
-	if err != nil {
-		return hubState{}, err
-	}
-	l.net.mu.Lock()
-	peer := l.net.links[a]
-	cut := l.net.apart[a] || l.net.apart[l.self.address]
-	l.net.mu.Unlock()
-	if peer == nil || cut {
-		return hubState{}, fmt.Errorf("nobody at this address")
-	}
-	return peer.self.state(), nil
-}
-
-func (l *memLink) inquire(_ context.Context, d record.DeviceID) (testimony, error) {
+func (l *memLink) ask(_ context.Context, d record.DeviceID) (testimony, error) {
 	a, err := addressOf(d)
 	if err != nil {
 		return testimony{}, err
@@ -388,21 +373,7 @@ func (l *pipeLayer) Close() error {
 	return nil
 }
 
-func (l *pipeLayer) ask(_ context.Context, d record.DeviceID) (hubState, error) {
-	a, err := addressOf(d)
-	if err != nil {
-		return hubState{}, err
-	}
-	l.net.mu.Lock()
-	defer l.net.mu.Unlock()
-	peer := l.net.layers[a]
-	if peer == nil {
-		return hubState{}, fmt.Errorf("nobody at this address")
-	}
-	return peer.self.state(), nil
-}
-
-func (l *pipeLayer) inquire(_ context.Context, d record.DeviceID) (testimony, error) {
+func (l *pipeLayer) ask(_ context.Context, d record.DeviceID) (testimony, error) {
 	a, err := addressOf(d)
 	if err != nil {
 		return testimony{}, err

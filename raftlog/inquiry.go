@@ -68,7 +68,7 @@ func (n *Node) inquire(ctx context.Context, l link) (done bool, err error) {
 		return false, err
 	}
 	began := time.Now()
-	for pause := inquiryPauseMin; ; pause = min(2*pause, inquiryPauseMax) {
+	for pause := inquiryPauseMin; !n.outlived(); pause = min(2*pause, inquiryPauseMax) {
 		others, voters := q.others()
 		weigh := func(d record.DeviceID, t testimony) (bool, error) { return q.weigh(ctx, d, t) }
 		if lost, err := q.round(ctx, others, weigh); lost || err != nil {
@@ -86,6 +86,7 @@ func (n *Node) inquire(ctx context.Context, l link) (done bool, err error) {
 		case <-time.After(pause):
 		}
 	}
+	return false, errReopen
 }
 
 // others are the hubs to ask, and the voters among the servers on this disk.
@@ -147,7 +148,7 @@ func (q *inquiry) round(ctx context.Context, others []record.DeviceID, weigh fun
 		}
 		asked++
 		work.Go(func() {
-			t, err := q.link.inquire(ctx, d)
+			t, err := q.link.ask(ctx, d)
 			answers <- answer{d, t, err}
 		})
 	}
@@ -175,7 +176,7 @@ func (q *inquiry) weigh(ctx context.Context, from record.DeviceID, t testimony) 
 	}
 	// A newer configuration than this disk's that has another name for the device
 	// says that the name on this disk was given up.
-	replaced := t.ConfigAt > q.disk.configAt && t.Known != string(name) && namedIn(q.disk.config, q.n.where) == name
+	replaced := t.Generation == q.n.generation.Load() && t.ConfigAt > q.disk.configAt && t.Known != string(name) && namedIn(q.disk.config, q.n.where) == name
 	if kept && !replaced {
 		return false, nil
 	}

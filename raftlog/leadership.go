@@ -25,7 +25,7 @@ func (n *Node) lead(ctx context.Context, r *running) *leadership {
 	o.hold = n.awaitsReset
 	o.settle = func(ctx context.Context) error { return await(ctx, r.raft.Barrier(n.o.Profile.Call)) }
 	m := newMembers(r.raft, r.link, n.local(r.fsm), &n.o)
-	m.log, m.hold = n.log, n.awaitsReset
+	m.log, m.hold, m.generation = n.log, n.awaitsReset, n.generation.Load
 	r.orderer.Store(o)
 	l.work.Go(func() {
 		defer close(l.done)

@@ -132,9 +132,9 @@ func TestStrangerIsRefused(t *testing.T) {
 		say  []byte
 		want bool
 	}{
-		{"a stranger asks", newBox("stranger"), []byte{2}, false},
+		{"a stranger asks", newBox("stranger"), []byte{3}, false},
 		{"a stranger calls", newBox("stranger"), greeting, false},
-		{"a hub asks", ally, []byte{2}, true},
+		{"a hub asks", ally, []byte{3}, true},
 		{"a hub says nonsense", ally, []byte{9}, false},
 		{"a hub means an old disk", ally, []byte{1, 3, 'a', 'b', 'c'}, false},
 		{"a hub gives a long name", ally, append([]byte{1, 200}, make([]byte, 200)...), false},
@@ -161,7 +161,7 @@ func TestStrangerIsRefused(t *testing.T) {
 				t.Errorf("%d bytes, %v; want an answer: %v", len(answer), err, x.want)
 			}
 			if x.want {
-				state, err := raftlog.DecodeHubState(answer)
+				state, err := raftlog.DecodeTestimony(answer)
 				if err != nil || state.Name != name {
 					t.Errorf("answer %+v, %v", state, err)
 				}

@@ -13,10 +13,8 @@ import (
 type link interface {
 	raft.Transport
 	raft.WithPreVote
-	// ask asks a hub who it is and how far it is.
-	ask(ctx context.Context, d record.DeviceID) (hubState, error)
-	// inquire asks a hub what it remembers of the other hubs.
-	inquire(ctx context.Context, d record.DeviceID) (testimony, error)
+	// ask asks a hub who it is, how far it is, and what it remembers of the others.
+	ask(ctx context.Context, d record.DeviceID) (testimony, error)
 	// sweep ends the streams of devices that are no longer allowed.
 	sweep()
 	Close() error
@@ -26,16 +24,8 @@ type link interface {
 type local struct {
 	name    raft.ServerID
 	address raft.ServerAddress
-	state   func() hubState
+	applied func() uint64 // raft index of the last item in the ledger
 	testify func(asker raft.ServerAddress) testimony
-}
-
-// hubState is a hub's answer to a question.
-type hubState struct {
-	_       struct{} `cbor:",toarray"`
-	Name    string   // raft server id
-	Applied uint64   // raft index of the last item in its ledger
-	Size    uint64   // ledger size
 }
 
 // soloLink serves a region of one: it reaches nobody but itself.
@@ -47,11 +37,7 @@ func newSoloLink(self local, p Profile) link {
 	return soloLink{t}
 }
 
-func (soloLink) ask(context.Context, record.DeviceID) (hubState, error) {
-	return hubState{}, fmt.Errorf("asking a hub: this box runs alone")
-}
-
-func (soloLink) inquire(context.Context, record.DeviceID) (testimony, error) {
+func (soloLink) ask(context.Context, record.DeviceID) (testimony, error) {
 	return testimony{}, fmt.Errorf("asking a hub: this box runs alone")
 }
 
@@ -69,8 +55,7 @@ type netLink struct {
 // layer carries calls and questions; streams is the one on libp2p.
 type layer interface {
 	raft.StreamLayer
-	ask(ctx context.Context, d record.DeviceID) (hubState, error)
-	inquire(ctx context.Context, d record.DeviceID) (testimony, error)
+	ask(ctx context.Context, d record.DeviceID) (testimony, error)
 	sweep()
 	wait() // until nothing inbound is served any more
 }
@@ -112,12 +97,8 @@ func (l *netLink) TimeoutNow(id raft.ServerID, a raft.ServerAddress, args *raft.
 	return l.NetworkTransport.TimeoutNow(id, target(id, a), args, resp)
 }
 
-func (l *netLink) ask(ctx context.Context, d record.DeviceID) (hubState, error) {
+func (l *netLink) ask(ctx context.Context, d record.DeviceID) (testimony, error) {
 	return l.streams.ask(ctx, d)
-}
-
-func (l *netLink) inquire(ctx context.Context, d record.DeviceID) (testimony, error) {
-	return l.streams.inquire(ctx, d)
 }
 
 func (l *netLink) sweep() { l.streams.sweep() }

@@ -22,6 +22,8 @@ type members struct {
 	profile Profile
 	log     zerolog.Logger
 	hold    func() bool // true while nothing is changed
+	// generation is that of this hub's raft state.
+	generation func() uint64
 	// behind is how many items a nonvoter may lack when it gets its vote.
 	behind uint64
 
@@ -30,7 +32,7 @@ type members struct {
 }
 
 func newMembers(r *raft.Raft, l link, self local, o *Options) *members {
-	return &members{raft: r, link: l, self: self, hubs: o.Hubs, profile: o.Profile, log: o.Log, hold: func() bool { return false }, behind: uint64(o.Profile.MaxAppend),
+	return &members{raft: r, link: l, self: self, hubs: o.Hubs, profile: o.Profile, log: o.Log, hold: func() bool { return false }, generation: func() uint64 { return 1 }, behind: uint64(o.Profile.MaxAppend),
 		observed: make(chan raft.Observation, 64), suspect: map[raft.ServerID]bool{}}
 }
 
@@ -159,10 +161,13 @@ func (m *members) place(ctx context.Context, d record.DeviceID, servers []raft.S
 	}
 	ask, cancel := context.WithTimeout(ctx, m.profile.Heartbeat)
 	defer cancel()
-	mine := m.self.state()
+	applied := m.self.applied()
 	state, err := m.link.ask(ask, d)
 	if err != nil {
 		return false, err
+	}
+	if !state.Ready || state.Generation != m.generation() {
+		return false, nil // it does not know yet whether it keeps its name
 	}
 	name := raft.ServerID(state.Name)
 	switch {
@@ -171,7 +176,7 @@ func (m *members) place(ctx context.Context, d record.DeviceID, servers []raft.S
 	case here.ID != name:
 		delete(m.suspect, here.ID)
 		return m.change(ctx, "hub has a new disk, its old name is taken out", here.ID, m.raft.RemoveServer(here.ID, 0, m.profile.Call))
-	case here.Suffrage != raft.Voter && state.Applied+m.behind >= mine.Applied:
+	case here.Suffrage != raft.Voter && state.Applied+m.behind >= applied:
 		return m.change(ctx, "hub votes", name, m.raft.AddVoter(name, a, 0, m.profile.Call))
 	}
 	return false, nil

@@ -344,8 +344,10 @@ func (n *Node) connect(r *running) (err error) {
 
 func (n *Node) local(f *fsm) local {
 	name := n.serverName()
-	return local{name: name, address: n.where, testify: n.testify, state: func() hubState {
-		return hubState{Name: string(name), Applied: f.applied.Load(), Size: n.o.Ledger.Head().Size}
+	return local{name: name, address: n.where, applied: f.applied.Load, testify: func(asker raft.ServerAddress) testimony {
+		t := n.testify(asker)
+		t.Applied = f.applied.Load()
+		return t
 	}}
 }
 

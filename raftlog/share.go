@@ -33,7 +33,7 @@ func (n *Node) askAround(ctx context.Context, l link) {
 			continue
 		}
 		ask, cancel := context.WithTimeout(ctx, max(n.o.Profile.Heartbeat, time.Second))
-		t, err := l.inquire(ask, d)
+		t, err := l.ask(ask, d)
 		cancel()
 		if err != nil {
 			continue // the next round asks again

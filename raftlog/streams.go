@@ -24,13 +24,11 @@ const Protocol protocol.ID = "/healthpost/raft/1"
 // Kinds of stream, the first byte.
 const (
 	streamCalls    = 1
-	streamQuestion = 2
-	streamInquiry  = 3
+	streamQuestion = 3 // 2 was a question with a shorter answer
 )
 
 const (
 	serverNameBytesMax = 32
-	answerBytesMax     = 128
 	conversationsMax   = 256 // open inbound streams
 )
 
@@ -136,8 +134,6 @@ func (s *streams) greet(c *conversation) error {
 	}
 	switch head[0] {
 	case streamQuestion:
-		return s.answer(c, s.self.state())
-	case streamInquiry:
 		asker, err := addressOf(c.device)
 		if err != nil {
 			return err
@@ -171,8 +167,8 @@ func (s *streams) greet(c *conversation) error {
 	}
 }
 
-func (s *streams) answer(c *conversation, with any) error {
-	b, err := record.Marshal(with)
+func (s *streams) answer(c *conversation, t testimony) error {
+	b, err := record.Marshal(t)
 	if err != nil {
 		return err
 	}
@@ -183,24 +179,15 @@ func (s *streams) answer(c *conversation, with any) error {
 }
 
 // ask opens a stream for one question.
-func (s *streams) ask(ctx context.Context, d record.DeviceID) (hubState, error) {
-	b, err := s.question(ctx, d, streamQuestion, answerBytesMax)
-	if err != nil {
-		return hubState{}, fmt.Errorf("asking hub %s: %w", d.Short(), err)
-	}
-	return decodeHubState(b)
-}
-
-// inquire opens a stream for an inquiry.
-func (s *streams) inquire(ctx context.Context, d record.DeviceID) (testimony, error) {
-	b, err := s.question(ctx, d, streamInquiry, testimonyBytesMax)
+func (s *streams) ask(ctx context.Context, d record.DeviceID) (testimony, error) {
+	b, err := s.question(ctx, d)
 	if err != nil {
 		return testimony{}, fmt.Errorf("asking hub %s: %w", d.Short(), err)
 	}
 	return decodeTestimony(b)
 }
 
-func (s *streams) question(ctx context.Context, d record.DeviceID, kind byte, bytesMax int64) ([]byte, error) {
+func (s *streams) question(ctx context.Context, d record.DeviceID) ([]byte, error) {
 	id, err := peerOf(d)
 	if err != nil {
 		return nil, err
@@ -216,21 +203,10 @@ func (s *streams) question(ctx context.Context, d record.DeviceID, kind byte, by
 	if err := st.SetDeadline(deadline); err != nil {
 		return nil, err
 	}
-	if _, err := st.Write([]byte{kind}); err != nil {
+	if _, err := st.Write([]byte{streamQuestion}); err != nil {
 		return nil, err
 	}
-	return io.ReadAll(io.LimitReader(st, bytesMax))
-}
-
-func decodeHubState(b []byte) (hubState, error) {
-	var state hubState
-	if err := record.Unmarshal(b, &state); err != nil {
-		return state, fmt.Errorf("reading the answer of a hub: %w", err)
-	}
-	if state.Name == "" || len(state.Name) > serverNameBytesMax {
-		return state, fmt.Errorf("reading the answer of a hub: %w: server id of %d bytes", record.ErrMalformed, len(state.Name))
-	}
-	return state, nil
+	return io.ReadAll(io.LimitReader(st, testimonyBytesMax+1))
 }
 
 // Dial opens a stream for calls; raft.StreamLayer.

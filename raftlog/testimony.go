@@ -14,14 +14,18 @@ const (
 
 // testimony is a hub's answer to another that asks what it knows of the past.
 type testimony struct {
-	_        struct{} `cbor:",toarray"`
-	Version  uint8
-	Name     string // raft server id of the answering hub
-	Term     uint64 // its current term
-	Led      bool   // it follows a leader, or is one
-	ConfigAt uint64 // raft index of its newest configuration
-	Known    string // server id that the configuration has for who asks, "" for none
-	Pledges  []pledge
+	_       struct{} `cbor:",toarray"`
+	Version uint8
+	Name    string // raft server id of the answering hub
+	Ready   bool   // raft runs: it keeps its name
+	// Generation that its raft state is for.
+	Generation uint64
+	Applied    uint64 // raft index of the last item in its ledger
+	Term       uint64 // its current term
+	Led        bool   // it follows a leader, or is one
+	ConfigAt   uint64 // raft index of its newest configuration
+	Known      string // server id that the configuration has for who asks, "" for none
+	Pledges    []pledge
 }
 
 func decodeTestimony(b []byte) (testimony, error) {
@@ -41,10 +45,11 @@ func decodeTestimony(b []byte) (testimony, error) {
 // testify answers a hub. Before raft runs it says what the disk says, so that
 // hubs which all wait for each other get their answers.
 func (n *Node) testify(asker raft.ServerAddress) testimony {
-	t := testimony{Version: testimonyVersion, Name: string(n.serverName()), Pledges: n.pledges.list()}
+	t := testimony{Version: testimonyVersion, Name: string(n.serverName()), Generation: n.generation.Load(), Pledges: n.pledges.list()}
 	self := pledge{Server: t.Name}
 	config := raft.Configuration{}
 	if r := n.running.Load(); r != nil {
+		t.Ready = true
 		t.Term = r.raft.CurrentTerm()
 		_, leader := r.raft.LeaderWithID()
 		t.Led = leader != ""
