@@ -251,6 +251,47 @@ func TestAloneNeedsNobody(t *testing.T) {
 	})
 }
 
+// TestImageInARegionOfTwo puts one of two hubs back in time: the other holds
+// everything that the two ordered, goes on alone and takes it in again.
+func TestImageInARegionOfTwo(t *testing.T) {
+	for _, restarts := range []bool{false, true} {
+		t.Run(fmt.Sprintf("restarts=%v", restarts), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t, 2, 2)
+				c.found()
+				w := c.write()
+				for range 3 {
+					time.Sleep(3 * time.Second)
+					h, other := c.leader(), c.followers()[0]
+					i := h.image()
+					time.Sleep(3 * time.Second)
+					if restarts {
+						other.kill(rand.New(rand.NewPCG(1, 1)))
+					}
+					h.kill(rand.New(rand.NewPCG(1, 1)))
+					time.Sleep(20 * time.Second)
+					h.restore(i)
+					n := h.forgets()
+					h.start()
+					if restarts {
+						other.start()
+					}
+					c.until("it is told", func() bool { return h.forgets() == n+1 })
+					began := time.Now()
+					c.until("both vote", c.allVote)
+					if took := time.Since(began); took > time.Minute {
+						t.Errorf("took %v", took)
+					}
+				}
+				w.stop()
+				w.work.Wait()
+				c.stands(w.all)
+				c.end()
+			})
+		})
+	}
+}
+
 // TestWitnessIsDead restores a follower while the leader it acknowledged to is
 // dead: the third hub was told, so the two do not order what contradicts.
 func TestWitnessIsDead(t *testing.T) {

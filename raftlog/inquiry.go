@@ -74,6 +74,9 @@ func (n *Node) inquire(ctx context.Context, l link) (done bool, err error) {
 		if lost, err := q.round(ctx, others, weigh); lost || err != nil {
 			return false, err
 		}
+		if q.widowed() {
+			return false, q.goAlone()
+		}
 		all := len(q.said) == len(others)
 		if all || time.Since(began) >= n.o.Profile.RestoreWait && q.majority(voters) {
 			n.inquired = true
@@ -201,12 +204,9 @@ func (q *inquiry) orphan(ctx context.Context) (lost bool, err error) {
 // settle makes this hub start in a term that is not before any it may have voted
 // in, with its vote of that term spent.
 func (q *inquiry) settle(all bool) error {
-	term, led := q.disk.term, false
+	term, led := q.term(), false
 	for _, t := range q.said {
-		term, led = max(term, t.Term), led || t.Led
-	}
-	for _, p := range q.n.pledges.list() {
-		term = max(term, p.newest())
+		led = led || t.Led
 	}
 	if !all && !led {
 		term += termsSkipped
@@ -217,6 +217,19 @@ func (q *inquiry) settle(all bool) error {
 	return q.n.spendVote(term)
 }
 
+// term is the highest that anybody knows.
+func (q *inquiry) term() uint64 {
+	term := q.disk.term
+	for _, t := range q.said {
+		term = max(term, t.Term)
+	}
+	for _, p := range q.n.pledges.list() {
+		term = max(term, p.newest())
+	}
+	return term
+}
+
+// spendVote stores a term, with a vote in it for nobody.
 func (n *Node) spendVote(term uint64) error {
 	err := n.kv.Update(append(termRows(term), Row{Key: stableKey(keyVoteFor), Value: voteForNone}))
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 
 // errReopen: the raft state on disk was repaired in a way that the running raft
 // cannot notice, so it starts again.
-var errReopen = errors.New("raft starts again on a repaired log")
+var errReopen = errors.New("raft state on disk was changed")
 
 const (
 	fetchRetryMin = time.Second
@@ -207,22 +207,24 @@ func (n *Node) Run(ctx context.Context) error {
 	}()
 	for {
 		err := n.liveOnce(ctx)
+		ends := err != nil && !startsAgain(err) && !n.o.Rests(err)
 		if q := n.takeReset(); q != nil {
-			if err == nil || !n.fatal(err) {
+			if ends {
+				q.done <- err
+			} else {
 				q.done <- n.reset(q.ctx, q.o)
 				continue
 			}
-			q.done <- err
 		}
-		if errors.Is(err, errReopen) || errors.Is(err, errRolledBack) {
-			n.log.Warn().Err(err).Msg("raft starts again")
-			continue
-		}
-		if err == nil {
+		switch {
+		case err == nil:
 			return nil
-		}
-		if n.fatal(err) {
+		case ends:
 			return fmt.Errorf("running raft: %w", err)
+		case startsAgain(err):
+			n.log.Warn().Err(err).Msg("raft starts again")
+			n.inquired = n.inquired && !errors.Is(err, errWidowed) // it finds out again, with raft at rest
+			continue
 		}
 		n.log.Warn().Err(err).Msg("ordering rests")
 		select {
@@ -231,6 +233,11 @@ func (n *Node) Run(ctx context.Context) error {
 		case <-time.After(restEvery):
 		}
 	}
+}
+
+// startsAgain: raft ended to start on what changed on its disk.
+func startsAgain(err error) bool {
+	return errors.Is(err, errReopen) || errors.Is(err, errRolledBack) || errors.Is(err, errWidowed)
 }
 
 // liveOnce runs raft until it ends or a reset is asked for.
@@ -250,11 +257,6 @@ func (n *Node) liveOnce(ctx context.Context) error {
 		return nil
 	}
 	return n.live(life)
-}
-
-// fatal: this box must not go on without a person or a restart.
-func (n *Node) fatal(err error) bool {
-	return !errors.Is(err, errReopen) && !errors.Is(err, errRolledBack) && !n.o.Rests(err)
 }
 
 // restEvery is how often raft is started again after an error that will pass.
@@ -299,7 +301,7 @@ func (n *Node) live(ctx context.Context) error {
 	}
 	n.running.Store(r)
 	var sharing sync.WaitGroup
-	sharing.Go(func() { n.share(fetches, r.link) })
+	sharing.Go(func() { n.share(fetches, r, fail) })
 	n.campaign(r)
 	lead, err := n.watch(ctx, r)
 	stopFetches()

@@ -106,7 +106,7 @@ func (n *Node) reset(ctx context.Context, o ResetOptions) error {
 
 // canvass asks all hubs once; it gives the highest term known and refuses when
 // those that answer could go on without a reset.
-func (n *Node) canvass(ctx context.Context, disk *diskState, force bool) (term uint64, err error) {
+func (n *Node) canvass(ctx context.Context, disk *diskState, force bool) (uint64, error) {
 	q := &inquiry{n: n, disk: *disk, said: map[record.DeviceID]testimony{}}
 	others, voters := q.others()
 	if len(others) > 0 {
@@ -116,19 +116,12 @@ func (n *Node) canvass(ctx context.Context, disk *diskState, force bool) (term u
 		}
 		q.link = r.link
 		ctx, cancel := context.WithTimeout(ctx, max(n.o.Profile.RestoreWait, time.Second))
-		_, err = q.round(ctx, others, func(record.DeviceID, testimony) (bool, error) { return false, nil })
+		_, err := q.round(ctx, others, func(record.DeviceID, testimony) (bool, error) { return false, nil })
 		cancel()
 		_ = r.link.Close() // it only asked
 		if err != nil {
 			return 0, err
 		}
-	}
-	term = disk.term
-	for _, t := range q.said {
-		term = max(term, t.Term)
-	}
-	for _, p := range n.pledges.list() {
-		term = max(term, p.newest())
 	}
 	if len(voters) == 0 { // this box did not order: go by the ledger
 		for _, d := range others {
@@ -142,7 +135,7 @@ func (n *Node) canvass(ctx context.Context, disk *diskState, force bool) (term u
 	if len(others) > 0 && !force && q.majority(voters) {
 		return 0, fmt.Errorf("%w: %d of %d", ErrMajorityAnswers, len(q.said), len(others))
 	}
-	return term, nil
+	return q.term(), nil
 }
 
 // awaitsReset: raft was reset and the ledger does not say so yet.

@@ -1,0 +1,80 @@
+package raftlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+)
+
+// errWidowed: the other voter of two gave up its name, so no leader can be
+// elected by it and this hub together.
+var errWidowed = errors.New("the other voter of two is gone")
+
+// partner is the other voter when there are two, one of them this hub.
+func (n *Node) partner(c raft.Configuration) (other raft.Server, ok bool) {
+	voters := votersOf(c)
+	if len(voters) != 2 {
+		return other, false
+	}
+	name := n.serverName()
+	switch name {
+	case voters[0].ID:
+		return voters[1], true
+	case voters[1].ID:
+		return voters[0], true
+	}
+	return other, false
+}
+
+// gone reports whether what a device says means that a server of it will never
+// speak again: it answers to another name, under which nobody has taken it in.
+func (n *Node) gone(other raft.Server, t testimony) bool {
+	return t.Ready && t.Generation == n.generation.Load() && t.Name != string(other.ID) && t.ConfigAt == 0
+}
+
+// widowed reports whether the other voter of two is gone for good. Everything
+// that was ever ordered by the two stands in the log of this one.
+func (q *inquiry) widowed() bool {
+	other, ok := q.n.partner(q.disk.config)
+	if !ok {
+		return false
+	}
+	d, err := deviceAt(other.Address)
+	t, said := q.said[d]
+	return err == nil && said && q.n.gone(other, t)
+}
+
+// goAlone puts a configuration in which this hub votes alone at the end of its
+// log, as the leader of a new term would.
+func (q *inquiry) goAlone() error {
+	n := q.n
+	term := q.term() + 1
+	only := raft.Configuration{Servers: []raft.Server{{Suffrage: raft.Voter, ID: n.serverName(), Address: n.where}}}
+	item := &raft.Log{Index: q.disk.last + 1, Term: term, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(only)}
+	if err := n.spendVote(term); err != nil {
+		return err
+	}
+	if err := n.logs.StoreLog(item); err != nil {
+		return fmt.Errorf("going on alone: %w", err)
+	}
+	n.log.Warn().Msg("the other voter of two gave up its name, this hub votes alone until the other is taken in")
+	return errReopen
+}
+
+// mourn ends this life of raft when it waits for a partner that is gone.
+func (n *Node) mourn(ctx context.Context, r *running, fail func(error)) {
+	f := r.raft.GetConfiguration()
+	if _, leader := r.raft.LeaderWithID(); leader != "" || f.Error() != nil {
+		return
+	}
+	other, ok := n.partner(f.Configuration())
+	d, err := deviceAt(other.Address)
+	if !ok || err != nil {
+		return
+	}
+	if t, err := n.askOne(ctx, r.link, d); err == nil && n.gone(other, t) {
+		fail(errWidowed)
+	}
+}
