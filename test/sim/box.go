@@ -39,6 +39,8 @@ type box struct {
 	// rolledBack hubs have an old card: they do not vote or sign until they caught up.
 	rolledBack bool
 
+	wit *witness
+
 	final   record.TreeHead // newest that was durable
 	signed  record.TreeHead // hubs: largest that was durable
 	card    *image
@@ -59,6 +61,7 @@ func (b *box) millis() int64 { return max(0, startMillis+b.w.now+b.skew) }
 
 func (w *world) newBox(n int, role record.Role) *box {
 	b := &box{w: w, n: n, name: fmt.Sprintf("%s%d", role, n), role: role}
+	b.wit = newWitness()
 	b.author.Key = ed25519.NewKeyFromSeed(w.bytes(32))
 	b.author.Device = record.DeviceID(b.author.Key.Public().(ed25519.PublicKey))
 	b.disk = newDisk(w.rng.Uint64(), filepath.Join(w.o.Dir, b.name))

@@ -34,8 +34,8 @@ func (w *world) check(b *box) error {
 
 // checkLedger compares every entry with the agreed one.
 func (w *world) checkLedger(b *box) error {
-	head := b.st.Head()
-	if head.Size > w.model.size() || w.model.roots[head.Size] != head.Root {
+	head, m := b.st.Head(), w.modelOf(b)
+	if head.Size > m.size() || m.roots[head.Size] != head.Root {
 		return w.violated(PrefixOfHubs, "%s has size %d root %x", b, head.Size, head.Root[:4])
 	}
 	for at := uint64(0); at < head.Size; {
@@ -45,8 +45,8 @@ func (w *world) checkLedger(b *box) error {
 		}
 		for i := range entries {
 			e := &entries[i]
-			want := &w.model.entries[at]
-			if e.Seq != at || !bytes.Equal(e.EncodeLeaf(), w.model.leaves[at]) || !bytes.Equal(e.Record.Body, want.Record.Body) {
+			want := &m.entries[at]
+			if e.Seq != at || !bytes.Equal(e.EncodeLeaf(), m.leaves[at]) || !bytes.Equal(e.Record.Body, want.Record.Body) {
 				return w.violated(PrefixOfHubs, "%s has another entry %d", b, at)
 			}
 			at++
@@ -56,6 +56,19 @@ func (w *world) checkLedger(b *box) error {
 		}
 	}
 	return nil
+}
+
+// modelOf is the lawful ledger that a box's own continues to be a prefix of: the
+// agreed one, or the second one that hubs who lie keep.
+func (w *world) modelOf(b *box) *model {
+	if w.gang == nil || w.gang.other == nil {
+		return w.model
+	}
+	head, m := b.st.Head(), w.gang.other.rules
+	if head.Size <= w.model.size() && w.model.roots[head.Size] == head.Root || head.Size > m.size() || m.roots[head.Size] != head.Root {
+		return w.model
+	}
+	return m
 }
 
 // checkFeeds walks what is pending from the ordered head of its feed on.

@@ -148,7 +148,7 @@ func (w *world) reaches(h *box) int {
 }
 
 // isolated hubs learn of no new items.
-func (w *world) isolated(h *box) bool { return w.reaches(h)*2 <= len(w.hubs) }
+func (w *world) isolated(h *box) bool { return w.gang == nil && w.reaches(h)*2 <= len(w.hubs) }
 
 // underWayMax is how many items a leader proposes before they are applied.
 const underWayMax = 4

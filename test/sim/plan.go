@@ -39,6 +39,14 @@ type plan struct {
 	HubCardMillis int64 // between two old cards of hubs, 0 for none
 	Votes         bool  // hubs vote by what their disks hold
 	Equivocate    bool  // a clinic contradicts itself
+
+	// Of the scenario Hubs alone.
+	Rounds     int
+	Liars      int // hubs that lie
+	Lie        lie
+	TrickIn    int  // of contacts with a liar, one with a lie of its own
+	ShakeIn    int  // of contacts with a liar, one whose bytes are changed
+	WrongTimes bool // liars sign at any time
 }
 
 func drawPlan(r *rand.Rand) plan {

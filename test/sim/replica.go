@@ -94,6 +94,9 @@ func (r *replica) PutAck(peer record.DeviceID, heads []record.FeedHead) error {
 
 // PutFinal implements peersync.Replica.
 func (r *replica) PutFinal(note []byte, head record.TreeHead) error {
+	if r.b.wit.frozen {
+		return nil
+	}
 	if err := r.Store.PutFinal(note, head); err != nil {
 		return err
 	}

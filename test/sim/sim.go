@@ -34,6 +34,12 @@ const (
 	CardsBlameNobody  = "an old card or a copied one makes no evidence"
 	OwnComesBack      = "a box gets back its own records from whoever holds them"
 	AgreedStays       = "what a majority of the hubs acknowledged stays agreed"
+	FinalOrdered      = "final checkpoints do not exclude each other while fewer than a majority lie"
+	ViewsExposed      = "two boxes that were shown two ledgers can both prove it once they met"
+	EvidencePortable  = "whoever has the hubs' keys can verify what a box keeps"
+	PromisesProven    = "a promise that was not kept can be proven"
+	MajorityTime      = "no minority of hubs says what time it is"
+	FrozenStays       = "a box that a majority lied to confirms nothing more"
 	SignsUpward       = "a hub signs one root for a size and never a smaller size"
 	DiskSound         = "a disk without an injected fault does not fail"
 )
@@ -44,6 +50,7 @@ type Scenario string
 const (
 	Region Scenario = ""      // everything a little, with peers whose bytes are changed on the way
 	Cards  Scenario = "cards" // old and copied cards, nobody lies
+	Hubs   Scenario = "hubs"  // hubs that lie, alone or together
 )
 
 // Options of a run.
@@ -65,11 +72,16 @@ type Hooks struct {
 	HideHead      bool // one head of a chart line in conflict is left out
 	SwapItems     bool // a hub applies two neighbouring items in the other order
 
-	SameNonce  bool // epochs begin with the same nonce, clock and predecessor every time
-	Contradict bool // a clinic signs a second record for a place
-	HideOwn    bool // nobody hands a box its own records
-	VoteAnyway bool // a hub with an old card votes by what that card holds
-	SignOld    bool // a hub with an old card signs by what that card says it signed
+	SameNonce     bool // epochs begin with the same nonce, clock and predecessor every time
+	Contradict    bool // a clinic signs a second record for a place
+	HideOwn       bool // nobody hands a box its own records
+	VoteAnyway    bool // a hub with an old card votes by what that card holds
+	KeepQuiet     bool // boxes make and pass on no evidence
+	NoFreeze      bool // boxes go on confirming after a majority lied
+	NewestPromise bool // boxes forget a promise when they get the next one
+	BelieveAll    bool // boxes keep evidence that does not verify
+
+	SignOld bool // a hub with an old card signs by what that card says it signed
 }
 
 // Result is what a run came to.
@@ -85,14 +97,17 @@ type Result struct {
 	HubRestores int // of them of hubs
 	Clones      int
 	Lies        int
+	Evidence    int // pieces taken by boxes
+	Exposed     int // meetings of two views
+	Promises    int // broken ones proven
 	Sessions    int
 	Heads       int // most heads that one line had
 	Bytes       uint64
 }
 
 func (r Result) String() string {
-	return fmt.Sprintf("%d boxes, %d s, %d events, %d sessions, %d kB, %d saves, size %d, %d crashes, %d restores (%d of hubs), %d clones, %d lies, %d heads, trace %x",
-		r.Boxes, r.Seconds, r.Events, r.Sessions, r.Bytes>>10, r.Saves, r.Size, r.Crashes, r.Restores, r.HubRestores, r.Clones, r.Lies, r.Heads, r.Trace[:8])
+	return fmt.Sprintf("%d boxes, %d s, %d events, %d sessions, %d kB, %d saves, size %d, %d crashes, %d restores (%d of hubs), %d clones, %d lies, %d evidence, %d exposed, %d promises, %d heads, trace %x",
+		r.Boxes, r.Seconds, r.Events, r.Sessions, r.Bytes>>10, r.Saves, r.Size, r.Crashes, r.Restores, r.HubRestores, r.Clones, r.Lies, r.Evidence, r.Exposed, r.Promises, r.Heads, r.Trace[:8])
 }
 
 // Violation is an invariant that did not hold.
@@ -139,6 +154,10 @@ type world struct {
 	signed   map[uint64]record.Hash
 	images   int // cards copied
 	clones   int
+	gang     *gang                    // nil where no hub lies
+	guilty   map[record.DeviceID]bool // who may be blamed
+	given    []given                  // promises
+	late     error                    // a violation found where no error could be given
 	patients []*patient
 	saves    []*save
 	digests  map[[32]byte][32]byte
@@ -177,7 +196,7 @@ func (w *world) after(ms int64, what func() error) {
 // Run plays one seed. The error is a *Violation, or the simulator's own trouble.
 func Run(seed uint64, o Options) (Result, error) {
 	w := newWorld(seed, o)
-	err := w.play()
+	err := w.playScenario()
 	for _, b := range w.boxes {
 		if b.st != nil {
 			if closeErr := b.st.Close(); err == nil && closeErr != nil && b.st.Err() == nil {
@@ -195,12 +214,22 @@ func Run(seed uint64, o Options) (Result, error) {
 func newWorld(seed uint64, o Options) *world {
 	w := &world{o: o, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x5eed)), sum: sha256.New(), safety: true, links: map[[2]int]*link{}, cutOff: map[[2]int]bool{},
 		marks: map[record.Feed]uint64{}, model: newModel(), authored: map[record.RID]*authored{}, epochs: map[record.EpochID]string{},
-		signed: map[uint64]record.Hash{}, digests: map[[32]byte][32]byte{}}
+		signed: map[uint64]record.Hash{}, guilty: map[record.DeviceID]bool{}, digests: map[[32]byte][32]byte{}}
 	w.plan = drawPlan(w.rng)
-	if o.Scenario == Cards {
+	switch o.Scenario {
+	case Cards:
 		w.cardsPlan()
+	case Hubs:
+		w.hubsPlan()
 	}
 	return w
+}
+
+func (w *world) playScenario() error {
+	if w.o.Scenario == Hubs {
+		return w.playHubs()
+	}
+	return w.play()
 }
 
 func (w *world) play() error {
