@@ -25,6 +25,7 @@ type accessAction uint8
 const (
 	accessView   accessAction = 1
 	accessExport accessAction = 2
+	accessPrint  accessAction = 3 // a proof on paper
 )
 
 // accessRepeat: opening the same chart again within this time is the same look,

@@ -150,7 +150,7 @@ func (n *Node) proof(rid record.RID, at uint64) (record.Proof, error) {
 	}
 	p, err := record.NewProof(n.ledgerID(), device, &e, path, note, n.hubs())
 	if errors.Is(err, record.ErrNotFinal) {
-		return p, fmt.Errorf("record %s: the hubs of the region changed after its checkpoint: wait for the next one", rid.Short())
+		return p, fmt.Errorf("record %s: the hubs of the region changed after its checkpoint: wait for the next one: %w", rid.Short(), errNotCovered)
 	}
 	if err != nil {
 		return p, fmt.Errorf("proving record %s: %w", rid.Short(), err)
@@ -171,17 +171,20 @@ func (n *Node) bareProof(device record.DeviceID, e *record.Entry, path []record.
 	return p, nil
 }
 
+// errNotCovered: no final checkpoint covers the record so far.
+var errNotCovered = errors.New("not in the regional record yet")
+
 // whyNotProven says in words where a record is that no final checkpoint covers.
 func (n *Node) whyNotProven(rid record.RID, ordered bool) error {
 	if ordered {
-		return fmt.Errorf("record %s: not in the regional record yet: it has its place, and a majority of the hubs has not signed it so far", rid.Short())
+		return fmt.Errorf("record %s: %w: it has its place, and a majority of the hubs has not signed it so far", rid.Short(), errNotCovered)
 	}
 	st, err := n.newStates()
 	if err != nil {
 		return err
 	}
 	if out, refused := st.refused[rid]; refused {
-		return fmt.Errorf("record %s: refused by the region (%s): there is nothing to prove", rid.Short(), refusalCode(out.Verdict))
+		return fmt.Errorf("record %s: %w: the region refused it (%s)", rid.Short(), errNotCovered, refusalCode(out.Verdict))
 	}
 	state, ok, err := st.find(rid)
 	switch {
@@ -190,14 +193,15 @@ func (n *Node) whyNotProven(rid record.RID, ordered bool) error {
 	case !ok:
 		return fmt.Errorf("record %s: not on this box", rid.Short())
 	case state.Kind == chart.Confirmed:
-		return fmt.Errorf("record %s: confirmed just now: ask again", rid.Short())
+		return fmt.Errorf("record %s: %w a moment ago, but now: ask again", rid.Short(), errNotCovered)
 	}
-	return fmt.Errorf("record %s: not in the regional record yet: it waits on this box for a hub", rid.Short())
+	return fmt.Errorf("record %s: %w: it waits on this box for a hub", rid.Short(), errNotCovered)
 }
 
 // proofRoutes are what commands ask about proofs.
 func (n *Node) proofRoutes(reply func(pattern string, f func(r *http.Request) (any, error))) {
 	reply("GET /region/keys", func(*http.Request) (any, error) { return n.Keys() })
+	n.rootRoutes(reply)
 	reply("POST /prove", func(r *http.Request) (any, error) {
 		var q ProveRequest
 		if err := json.NewDecoder(io.LimitReader(r.Body, 2*DisclosureBytesMax)).Decode(&q); err != nil {

@@ -272,12 +272,12 @@ type ProofPage struct {
 	Size     uint64 // of the regional record that the hubs signed
 	Region   string // name of the region
 	RegionID string // full hexadecimal
-	Box      string // name of the box that wrote it
 	Signed   time.Time
 	Hubs     []string // names of the hubs whose signatures the proof holds
 	Payload  string   // of the QR code: printed.QR, at most ProofPayloadMax bytes
 
-	PatientID string // for the screen; "" when the record belongs to no patient
+	Box       string // that wrote it; for the screen alone: a clinic's name can tell what somebody was treated for
+	PatientID string // likewise; "" when the record belongs to no patient
 	Name      string // the patient's name: on paper only in the patient's own copy, when asked
 }
 

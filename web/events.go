@@ -85,7 +85,7 @@ type states struct {
 	States  map[string]badge `json:"states"`
 }
 
-// answerStates gives the sync line, the banners and the badge of each record asked for with "rid", as JSON.
+// answerStates gives the sync line, the banners of the page at "at" and the badge of each record asked for with "rid", as JSON.
 func answerStates(q *request) error {
 	rids := q.r.URL.Query()["rid"]
 	if len(rids) > statesAskedMax {
@@ -95,7 +95,7 @@ func answerStates(q *request) error {
 	if err != nil {
 		return err
 	}
-	warned := q.banners()
+	warned := q.banners(q.r.URL.Query().Get("at"))
 	shown, err := q.render.part(q.words.Language, "banners", warned)
 	if err != nil {
 		return err

@@ -409,7 +409,7 @@ func allFaults() []web.Fault {
 	args := map[string][]string{
 		"peer_unreachable": {"Karongi hub"}, "peer_wrong_region": {"Goma clinic"}, "peer_version": {"Rubavu clinic"}, "peer_revoked": {"Old tablet"},
 		"disk_low": {"820 MB"}, "clock_off": {"3 h"}, "no_contact": {"9"}, "restored": {"14", "Nyanza hub"}, "refused_republished": {"3"},
-		"damage_repaired": {"1", "Nyanza hub"}, "hub_rolled_back": {"Karongi hub"}, "unjust_refusal": {"Karongi hub"}, "hub_two_views": {"Karongi hub"},
+		"damage_repaired": {"1"}, "hub_rolled_back": {"Karongi hub"}, "unjust_refusal": {"Karongi hub"}, "hub_two_views": {"Karongi hub"},
 		"other_ledger": {"Rubavu clinic"}, "forked": {"Old tablet"}, "cloned": {"Kibuye clinic"}, "promise_broken": {"Karongi hub", now.Add(-30 * time.Hour).Format(time.RFC3339)},
 		"stale_view": {now.Add(-50 * time.Hour).Format(time.RFC3339)}, "peer_bad_proof": {"Karongi hub"}, "damage_open": {"2"},
 	}
@@ -488,7 +488,7 @@ func seed(t testing.TB, f *fakeClinic) people {
 	f.sync.Refused = []web.RefusedRecord{{RID: randomHex(32), PatientID: p.conflict, Name: "Samuel Bizimana", At: now.Add(-26 * time.Hour), Reason: "quarantined"}}
 	f.sync.Faults = []web.Fault{{Code: "disk_low", Args: []string{"820 MB"}}}
 	f.sync.Checkpoint = now.Add(-3 * time.Minute)
-	f.proof = web.ProofPage{Size: 48_231, Region: "Lake region", RegionID: strings.Repeat("5e1d0c9a", 8)[:32], Signed: now.Add(-3 * time.Minute),
+	f.proof = web.ProofPage{Size: 48_231, Box: "Kibuye clinic", Region: "Lake region", RegionID: strings.Repeat("5e1d0c9a", 8)[:32], Signed: now.Add(-3 * time.Minute),
 		Hubs: []string{"Nyanza hub", "Karongi hub"}, Payload: alphanumeric(web.ProofPayloadMax)}
 	f.root = web.RootPage{Region: "Lake region", RegionID: f.proof.RegionID, Gen: 1, Size: 48_231, Day: "2026-11-21", Signed: now.Add(-3 * time.Minute),
 		Words: strings.Fields("absent cabin daring eager fabric gadget habit icon jacket kangaroo label machine naive oasis paddle quality rabbit saddle table umbrella vacant wagon yard zebra"),

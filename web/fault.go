@@ -48,7 +48,7 @@ var faultRules = map[string]faultRule{
 
 	"restored":            {faultInform, true}, // records that came back, name of the box they came from
 	"refused_republished": {faultInform, true}, // records written again
-	"damage_repaired":     {faultInform, true}, // records, name of the box that gave them again
+	"damage_repaired":     {faultInform, true}, // records
 	"hub_rolled_back":     {faultInform, true}, // name of the hub
 	"unjust_refusal":      {faultInform, true}, // name of the hub that refused without reason
 
@@ -112,6 +112,9 @@ func (r *renderer) cardOf(c *Catalogue, f Fault) faultCard {
 	return faultCard{Code: f.Code, Kind: rule.kind.word(), What: text("what"), Means: text("means"), Do: text("do"), Call: text("call"), Seen: rule.read}
 }
 
+// faultsPath is the page that lists all faults.
+const faultsPath = "/links"
+
 // Limits of what one page says about faults.
 const (
 	faultArgsMax  = 3
@@ -146,9 +149,13 @@ type banners struct {
 	Tag      string // changes when the words do
 }
 
-// banners leaves out what the line about the disk already says, and what only informs before sign in.
-func (q *request) banners() banners {
+// banners leaves out what the line about the disk already says, what only informs before sign in, and
+// on the page that lists all faults everything.
+func (q *request) banners(path string) banners {
 	b, tag := banners{SignedIn: q.signedIn}, fnv.New32a()
+	if path == faultsPath {
+		return b
+	}
 	for _, card := range q.faultCards(q.box.Faults) {
 		kind := faultRules[card.Code].kind
 		if kind == faultLine || card.Code == "disk_full" || card.Code == "disk_fault" || !q.signedIn && kind != faultGrave {

@@ -291,7 +291,7 @@ func zipped(t *testing.T, body []byte) int {
 const (
 	styleMax, scriptMax = 8 << 10, 4 << 10
 	firstMax, laterMax  = 40 << 10, 6 << 10
-	sheetMax            = 8 << 10 // a page with a QR code of the largest proof
+	sheetMax            = 10 << 10 // a page with a QR code of the largest proof
 )
 
 func TestBudgets(t *testing.T) {

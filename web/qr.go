@@ -7,9 +7,9 @@ import (
 	"github.com/skip2/go-qrcode"
 )
 
-// ProofPayloadMax is the longest text a sheet's QR code holds: a proof of 1,200 bytes in base45 with
-// its prefix. As alphanumeric text with 15 % of the code for mending it makes a square of 133 modules.
-const ProofPayloadMax = 5 + 1800
+// ProofPayloadMax is the longest text a sheet's QR code holds: a proof of 1,600 bytes in base45 with its
+// prefix. As alphanumeric text, with 15 % of the code for mending, it makes a square of at most 153 modules.
+const ProofPayloadMax = 5 + 2400
 
 // qrQuiet is the white margin around a code, in modules (ISO/IEC 18004 asks for four).
 const qrQuiet = 4

@@ -87,7 +87,7 @@ func (q *request) newPage(nav, titleKey string, body any) *page {
 	}
 	return &page{
 		Title: q.words.Text(titleKey), Box: q.box, Version: version, Session: q.session, SignedIn: q.signedIn,
-		Line: lineOf(q.words, q.clinic.Counts(q.r.Context()), inDoubt(q.box.Faults)), Banners: q.banners(), Nav: nav, Here: q.r.URL.Path, Now: q.opts.Now(),
+		Line: lineOf(q.words, q.clinic.Counts(q.r.Context()), inDoubt(q.box.Faults)), Banners: q.banners(q.r.URL.Path), Nav: nav, Here: q.r.URL.Path, Now: q.opts.Now(),
 		Languages: q.render.languages, Body: body,
 	}
 }

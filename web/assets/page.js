@@ -95,8 +95,8 @@
     if (text && text.textContent !== words) { text.textContent = words; }
   }
   function refresh() {
-    var badges = doc.querySelectorAll('[data-rid]'), query = [];
-    each(badges, function (b) { if (query.length < 40) { query.push('rid=' + encodeURIComponent(b.getAttribute('data-rid'))); } });
+    var badges = doc.querySelectorAll('[data-rid]'), query = ['at=' + encodeURIComponent(location.pathname)];
+    each(badges, function (b) { if (query.length < 41) { query.push('rid=' + encodeURIComponent(b.getAttribute('data-rid'))); } });
     var ask = new XMLHttpRequest();
     ask.open('GET', '/states?' + query.join('&'));
     ask.onload = function () {
