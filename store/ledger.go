@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -238,14 +239,16 @@ func (s *Store) Arrivals(n uint64, max int) ([]Arrival, error) {
 func (s *Store) Arrived() uint64 { return s.shown.Load().state.arrived }
 
 // PutFinal keeps a final checkpoint that the caller verified, durable on return.
-// An older or equal one changes nothing. ErrRefused when the ledger held here has
+// An older one changes nothing; another note of the same head takes its place: the
+// hubs sign an unchanged ledger anew. ErrRefused when the ledger held here has
 // another root, or is shorter.
 func (s *Store) PutFinal(note []byte, head record.TreeHead) error {
 	t, err := s.begin(nil)
 	if err != nil {
 		return fmt.Errorf("keeping checkpoint: %w", err)
 	}
-	if t.next.final.ok && head.Size <= t.next.final.head.Size {
+	had := t.next.final
+	if again := head == had.head && !bytes.Equal(note, had.note); had.ok && head.Size <= had.head.Size && !again {
 		same := head.Size < t.next.final.head.Size || head.Root == t.next.final.head.Root
 		t.drop()
 		if !same {

@@ -29,7 +29,7 @@ func (s *Session) nextNote() (Frame, bool, error) {
 		}
 	}
 	note, head, ok := s.r.Final()
-	if !ok || head.Size <= s.theirSize || s.fork.on && s.fork.told || s.serve.active && s.serve.at < s.serve.target.Size || !sendable(note, s.notes.sent) {
+	if !ok || !s.news(head) || s.fork.on && s.fork.told || s.serve.active && s.serve.at < s.serve.target.Size || !sendable(note, s.notes.sent) {
 		return Frame{}, false, nil
 	}
 	s.notes.sent, s.notes.head, s.fork.told = note, head, s.fork.on
@@ -37,6 +37,12 @@ func (s *Session) nextNote() (Frame, bool, error) {
 		note = s.short(note)
 	}
 	return Frame{Type: TypeCheckpoint, Payload: note}, true, nil
+}
+
+// news reports whether a final checkpoint tells the peer anything: a longer
+// ledger, or that the hubs signed what it was told of anew.
+func (s *Session) news(head record.TreeHead) bool {
+	return head.Size > s.theirSize || head.Size == s.theirSize && head == s.notes.head
 }
 
 func sendable(note, sent []byte) bool {
