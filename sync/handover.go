@@ -22,12 +22,14 @@ type handover struct {
 	open   bool   // a question went out
 	asked  bool   // for size
 	size   uint64 // of the own ledger when it was asked last
+	ever   bool // asked in this session
 	resets int
 }
 
 // answer is what the answering side has to send.
 type answer struct {
 	due         bool
+	refuse      bool // no entries come; goes first
 	reset, note []byte
 }
 
@@ -51,18 +53,20 @@ func (s *Session) unverified(claim record.TreeHead, known bool) error {
 
 func (s *Session) askHandover() {
 	h, size := &s.fetch.handover, s.r.Head().Size
-	if s.fork.on || s.fetch.only || h.asked && h.size == size || h.open || s.theirs.Max < protocolEvidence {
+	if s.fetch.only || h.asked && h.size == size || h.open || s.theirs.Max < protocolEvidence {
 		return
 	}
-	h.due = s.o.WantOrdered() || s.o.TakeReset != nil && !s.o.Role.Orders()
+	h.due = s.takesEntries() || s.o.TakeReset != nil && !s.o.Role.Orders()
 }
+
+func (s *Session) takesEntries() bool { return s.o.WantOrdered() && !s.fork.on && !s.fetch.dry }
 
 // question fills in the pull that asks. ok is false while another session has the
 // turn.
 func (s *Session) question(m *pull) (ok bool) {
 	f := &s.fetch
 	m.Flags = pullHandover | pullStop
-	if s.o.WantOrdered() {
+	if s.takesEntries() {
 		if !s.o.Turn.take(s, f.impatient) {
 			return false
 		}
@@ -72,11 +76,12 @@ func (s *Session) question(m *pull) (ok bool) {
 		}
 	}
 	f.active, f.asking, f.ask, f.stop = m.Flags&pullStop == 0, false, false, false
-	f.handover = handover{open: true, asked: true, size: m.From, resets: f.handover.resets}
+	f.handover = handover{open: true, asked: true, ever: true, size: m.From, resets: f.handover.resets}
 	return true
 }
 
-// answered takes the checkpoint that answers, or that refuses entries.
+// answered takes the checkpoint that answers a question, or that leads on before
+// there is one.
 func (s *Session) answered(note []byte) error {
 	f := &s.fetch
 	streams := f.handover.open && f.active
@@ -111,13 +116,13 @@ func (s *Session) halt() {
 	if f.only {
 		return
 	}
-	f.active, f.asking, f.ask, f.handover.due, f.dry = false, false, false, false, true
+	f.active, f.asking, f.ask, f.dry = false, false, false, true
 	s.o.Turn.drop(s)
 }
 
 func (s *Session) handleReset(p []byte) error {
 	h := &s.fetch.handover
-	if !h.open {
+	if !h.ever {
 		return misbehaved("a reset that nobody asked for")
 	}
 	if h.resets++; h.resets > resetsMax {
@@ -170,7 +175,7 @@ func (s *Session) answerHandover(m pull, was serve) error {
 		v.answer = answer{due: true, note: note}
 		return nil
 	}
-	v.answer = answer{due: true, reset: reset, note: note}
+	v.answer = answer{due: true, refuse: v.answer.refuse, reset: reset, note: note}
 	if v.active = ok && !s.fork.on && m.Flags&pullStop == 0; v.active {
 		s.leadTo(head)
 	}
@@ -191,8 +196,8 @@ func (s *Session) lead() error {
 		return nil
 	}
 	v.looked = v.at + 1
-	note, _, head, ok, err := s.step(v.at)
-	if err != nil || !ok {
+	note, reset, head, ok, err := s.step(v.at)
+	if err != nil || !ok || len(reset) > 0 {
 		return err
 	}
 	v.answer, v.handed = answer{due: true, note: note}, v.at+1
@@ -216,7 +221,7 @@ func (s *Session) vouched(note []byte) (h record.TreeHead, ok bool, err error) {
 // refuse tells the peer that no entries come.
 func (s *Session) refuse() {
 	if s.theirs.Max >= protocolEvidence {
-		s.serve.answer = answer{due: true}
+		s.serve.answer.refuse = true
 	}
 }
 
@@ -226,6 +231,9 @@ func (s *Session) nextAnswer() (Frame, bool, error) {
 	}
 	a := &s.serve.answer
 	switch {
+	case a.refuse:
+		a.refuse = false
+		return Frame{Type: TypeCheckpoint, Flags: flagRefusal}, true, nil
 	case !a.due:
 		return Frame{}, false, nil
 	case len(a.reset) > 0:

@@ -387,3 +387,52 @@ func TestHostileHandover(t *testing.T) {
 		t.Errorf("%d frames answer questions that were never waited for", answers)
 	}
 }
+
+// TestResetIsToldAcrossAFork: a box whose ledger contradicts the one that was reset
+// hears of the reset all the same, for staff have to.
+func TestResetIsToldAcrossAFork(t *testing.T) {
+	x := newSuccession(t, 64)
+	x.grow(3)
+	x.reset, x.resAt = []byte("signed by recovery keys"), x.hub.Head().Size
+	x.grow(2)
+	x.eras = append(x.eras, era{from: x.resAt + 1, keys: keysOf(8, 9)})
+	source, m := x.clinics[2].memory, x.clinics[0]
+	x.finish(source)
+	lie := newMemory(x.hub.self) // what hubs of before showed this box
+	if err := x.copyFounding(lie); err != nil {
+		t.Fatal(err)
+	}
+	x.save(m, record.LaneClinical, 1)
+	lie.order(x.now, m.allPending())
+	head := lie.Head()
+	entries, err := lie.Entries(m.Head().Size, head.Size, 1<<30)
+	if err == nil {
+		err = m.Extend(t.Context(), entries, head, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := 0
+	tweak := x.tweak
+	x.tweak = func(r *memory, o *peersync.Options) {
+		tweak(r, o)
+		o.Contradiction = func(record.DeviceID, []byte) []byte { return nil }
+		if r == m.memory {
+			o.TakeReset = func(record.DeviceID, []byte) error {
+				told++
+				return errors.New("it would take back confirmed records")
+			}
+		}
+	}
+	sa, sb := x.pair(m.memory, source)
+	e := &exchange{a: sa, b: sb}
+	if _, err := e.run(t.Context(), x.rng, noLimit); err != nil {
+		t.Fatal(err)
+	}
+	if m.Head() != head || sa.Waiting() || sb.Waiting() || e.frames[peersync.TypeSegment] != 0 {
+		t.Errorf("at size %d, frames %v", m.Head().Size, e.frames)
+	}
+	if told != 1 {
+		t.Errorf("told %d times of the reset, want once", told)
+	}
+}

@@ -15,9 +15,12 @@ const (
 	protocolEvidence = 2 // from which on a peer reads short notes, handovers, receipts and evidence
 )
 
-// flagAnswer on a CHECKPOINT: it answers a handover, or says that no entries
-// come. Empty: there is none.
-const flagAnswer = 2
+// Flags of a CHECKPOINT: it answers a handover, empty when there is none; no
+// entries come for now, and it is empty.
+const (
+	flagAnswer  = 2
+	flagRefusal = 4
+)
 
 // Limits of what a message may hold.
 const (

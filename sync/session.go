@@ -197,8 +197,12 @@ func (s *Session) Handle(ctx context.Context, f Frame) error {
 	case TypeHello:
 		return s.handleHello(ctx, f.Payload)
 	case TypeCheckpoint:
-		if f.Flags&flagAnswer != 0 {
+		switch {
+		case f.Flags&flagAnswer != 0:
 			return s.answered(f.Payload)
+		case f.Flags&flagRefusal != 0:
+			s.halt()
+			return nil
 		}
 		return s.handleNote(f.Payload)
 	case TypePull:
