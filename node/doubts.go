@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -52,7 +53,7 @@ func (n *Node) heardRefusal(out record.Outcome, by record.DeviceID) error {
 }
 
 // judgeDoubts looks again at verdicts that the own ledger did not confirm.
-func (n *Node) judgeDoubts() error {
+func (n *Node) judgeDoubts(context.Context) error {
 	n.doubts.mu.Lock()
 	defer n.doubts.mu.Unlock()
 	for rid, d := range n.doubts.open {

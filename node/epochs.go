@@ -111,41 +111,6 @@ func (n *Node) sessionDraft(staff ed25519.PrivateKey) store.Draft {
 	}}
 }
 
-// mendLoop writes again what cannot be ordered where it stands, as it shows.
-func (n *Node) mendLoop(ctx context.Context) error {
-	changed := n.store.Subscribe(ctx)
-	pause := time.NewTimer(0)
-	defer pause.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-pause.C:
-		}
-		err := n.judgeDoubts()
-		if err == nil {
-			err = n.mend(ctx)
-		}
-		if err != nil && ctx.Err() == nil && n.store.Err() == nil && !errors.Is(err, store.ErrFull) {
-			n.log.Error().Err(err).Msg("writing refused records again")
-		}
-		var again <-chan time.Time
-		if n.inDoubt() {
-			again = time.After(doubtsLooked)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-changed:
-		case <-again:
-		}
-		pause.Reset(mendEvery)
-	}
-}
-
-// mendEvery bounds how often refusals are looked at.
-const mendEvery = 500 * time.Millisecond
-
 func pubKey(rid record.RID) []byte { return append([]byte("pub/"), rid[:]...) }
 
 // standsFor is the record that was written again for a refused one.

@@ -308,7 +308,7 @@ func orEmpty(s []string) []string {
 // welcome is what a new member needs: the hub set and the reading keys.
 func (n *Node) welcome(encryption []byte) ([]byte, error) {
 	_, name, _ := n.store.Region()
-	resp := joinResponse{Name: name, Seed: hubSeed{Size: n.store.Head().Size, Hubs: []seedHub{}}, Keys: [][]byte{}}
+	resp := joinResponse{Name: name, Seed: hubSeed{Size: n.store.Head().Size, Hubs: []seedHub{}, Generation: n.ledgerID().Generation}, Keys: [][]byte{}}
 	members, err := n.store.Members()
 	if err != nil {
 		return nil, err

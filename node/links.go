@@ -55,7 +55,8 @@ func (l *links) run(ctx context.Context) error {
 func (l *links) sessionOptions(region record.RegionID) peersync.Options {
 	n := l.n
 	o := peersync.Options{Region: region, Device: n.author.Device, Role: n.box.Role, Software: Version, Hub: n.isHub,
-		WantOrdered: func() bool { return !n.box.Role.Orders() }, Ledger: n.ledgerID, Hubs: n.hubs,
+		WantOrdered: func() bool { return !n.box.Role.Orders() && !n.frozen() },
+		Evidence:    n.knownEvidence, TakeEvidence: n.takeEvidence, Contradiction: n.contradiction, Handover: n.handOver, TakeReset: n.takeReset, Ledger: n.ledgerID, Hubs: n.hubs,
 		Final: func(note []byte) (record.Checkpoint, error) {
 			return record.VerifyFinal(n.ledgerID(), note, n.hubs())
 		},
@@ -211,9 +212,9 @@ func findPeer(live *peersync.Links, name string) (record.DeviceID, bool) {
 }
 
 // another asks for an exchange with a hub besides this one.
-func (l *links) another(record.DeviceID) {
+func (l *links) another(d record.DeviceID) {
 	if live := l.live.Load(); live != nil {
-		live.Hurry()
+		live.Another(d)
 	}
 }
 

@@ -50,8 +50,11 @@ type Node struct {
 	own     ownRecords
 	epochs  epochs
 	doubts  doubts
-	boards  map[record.DeviceID][]epochSeen // guarded by projectMu
-	up      atomic.Pointer[running]
+
+	evidence evidenceRoom
+	handover handover
+	boards   map[record.DeviceID][]epochSeen // guarded by projectMu
+	up       atomic.Pointer[running]
 
 	countsMu sync.Mutex
 	counted  countsCache // guarded by countsMu
@@ -89,7 +92,7 @@ func Open(o Options) (*Node, error) {
 	if err := n.loadSeed(); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	if err := n.loadOwn(); err != nil && !so.Salvage {
+	if err := errors.Join(n.loadOwn(), n.loadEvidence(), n.loadHandover()); err != nil && !so.Salvage {
 		return nil, errors.Join(err, st.Close())
 	}
 	if err := n.projectNow(); err != nil && !errors.Is(err, store.ErrFull) && !so.Salvage { // a full or damaged disk leaves them behind
@@ -172,7 +175,7 @@ func (n *Node) supervise(ctx context.Context, r *running, at listeners, ready fu
 	g.Go(func() error { return n.projectLoop(ctx) })
 	g.Go(func() error { return n.accessLoop(ctx) })
 	g.Go(func() error { return n.scrubLoop(ctx) })
-	g.Go(func() error { return n.mendLoop(ctx) })
+	g.Go(func() error { return n.watchLoop(ctx) })
 	g.Go(func() error {
 		return serve(ctx, at.control, &http.Server{Handler: n.controlHandler(), ReadHeaderTimeout: 10 * time.Second})
 	})

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"fmt"
+	"os"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -30,12 +32,21 @@ type Options struct {
 	SessionIdle time.Duration  // sign-in ends after this long without use
 	PIN         seal.PINParams // cost of one guess of a PIN
 
+	// CosignEvery is how often hubs sign an unchanged ledger anew, so that clinics
+	// see that it is of now.
+	CosignEvery time.Duration
+	// PromiseAfter is within which time a hub promises that what it takes is ordered.
+	PromiseAfter time.Duration
 	// DoubtAfter is how long a hub's refusal that the own ledger does not confirm
 	// stays a doubt before staff are told.
 	DoubtAfter time.Duration
 
 	// ScrubEvery is how often a running box reads everything it holds; 0 never.
 	ScrubEvery time.Duration
+
+	// Stalled ends the process: the disk does not answer a write any more, so that
+	// nothing that waits for it would ever end.
+	Stalled func(error)
 
 	Store store.Options
 	Log   zerolog.Logger
@@ -49,9 +60,15 @@ func NewOptions(data string) Options {
 		Listen: []string{"/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"},
 		LAN:    true, Profile: "wan", Language: []string{"en", "fr"},
 		SessionIdle: 10 * time.Minute, PIN: seal.DefaultPINParams(), ScrubEvery: 7 * 24 * time.Hour,
-		DoubtAfter: time.Minute,
-		Store:      store.NewOptions(), Log: zerolog.Nop(), Now: time.Now,
+		CosignEvery: time.Hour, PromiseAfter: 24 * time.Hour, DoubtAfter: time.Minute,
+		Stalled: endProcess,
+		Store:   store.NewOptions(), Log: zerolog.Nop(), Now: time.Now,
 	}
+}
+
+func endProcess(err error) {
+	fmt.Fprintf(os.Stderr, "healthpost: the disk does not answer: %v. The box ends here so that another hub can lead; what was saved is safe. Look at the disk, then start the box again.\n", err)
+	os.Exit(1)
 }
 
 // Timers, each with the reason for its length.

@@ -91,7 +91,13 @@ func (n *Node) mayBootstrap(founded bool) bool {
 
 func (o *ordering) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return o.raft.Run(ctx) })
+	g.Go(func() error {
+		err := o.raft.Run(ctx)
+		if errors.Is(err, raftlog.ErrStalled) {
+			o.n.o.Stalled(err) // a write that hangs would hold up the end of everything else
+		}
+		return err
+	})
 	g.Go(func() error { return o.cosigner.run(ctx) })
 	g.Go(func() error { return o.followLeader(ctx) })
 	return errors.Join(g.Wait(), o.raft.Close())

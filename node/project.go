@@ -195,6 +195,9 @@ func (p *projection) witness(a store.Arrival, r *record.Record) error {
 	if a.Pending {
 		return nil
 	}
+	if err := errors.Join(p.compareLedgers(a.Seq, r, d), p.heardEvidence(r, d), p.sawReset(a.Seq, r)); err != nil {
+		return err
+	}
 	return p.compareEpochs(a.Seq, r, d)
 }
 

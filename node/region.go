@@ -256,10 +256,48 @@ func (n *Node) waitOrdered(ctx context.Context, rid record.RID) error {
 // hubSeed is the hub set a joining box is told by the hub that admits it. It
 // counts until the box's own ledger reaches the size the hub had then.
 type hubSeed struct {
+	Size       uint64
+	Hubs       []seedHub
+	Members    [][]byte // devices of active members of other roles, so that neighbours know one another before the ledger is here
+	Generation uint64   // of the ledger; written only after the first
+}
+
+type firstSeed struct {
 	_       struct{} `cbor:",toarray"`
 	Size    uint64
 	Hubs    []seedHub
-	Members [][]byte // devices of active members of other roles, so that neighbours know one another before the ledger is here
+	Members [][]byte
+}
+
+type laterSeed struct {
+	_          struct{} `cbor:",toarray"`
+	Size       uint64
+	Hubs       []seedHub
+	Members    [][]byte
+	Generation uint64
+}
+
+// MarshalCBOR leaves a first generation out, as boxes write that know of no other.
+func (s hubSeed) MarshalCBOR() ([]byte, error) {
+	if s.Generation <= 1 {
+		return record.Marshal(firstSeed{Size: s.Size, Hubs: s.Hubs, Members: s.Members})
+	}
+	return record.Marshal(laterSeed{Size: s.Size, Hubs: s.Hubs, Members: s.Members, Generation: s.Generation})
+}
+
+// UnmarshalCBOR reads what MarshalCBOR wrote.
+func (s *hubSeed) UnmarshalCBOR(b []byte) error {
+	var first firstSeed
+	if err := record.Unmarshal(b, &first); err == nil {
+		*s = hubSeed{Size: first.Size, Hubs: first.Hubs, Members: first.Members, Generation: 1}
+		return nil
+	}
+	var later laterSeed
+	if err := record.Unmarshal(b, &later); err != nil {
+		return err
+	}
+	*s = hubSeed{Size: later.Size, Hubs: later.Hubs, Members: later.Members, Generation: later.Generation}
+	return nil
 }
 
 // seedMembersMax keeps a welcome under the size of one answer.
@@ -275,6 +313,9 @@ var hubSeedKey = []byte("seed/hubs")
 
 // hubs is the set whose majority makes a checkpoint final.
 func (n *Node) hubs() []record.DeviceID {
+	if s := n.resetSeed(); s != nil {
+		return s.devices()
+	}
 	if n.seed != nil && n.store.Head().Size < n.seed.Size {
 		ids := []record.DeviceID{}
 		for _, h := range n.seed.Hubs {
@@ -314,6 +355,11 @@ func (n *Node) dialAddresses() []string {
 			}
 		}
 	}
+	if s := n.resetSeed(); s != nil {
+		for _, h := range s.Hubs {
+			out = append(out, h.Addresses...)
+		}
+	}
 	if len(out) == 0 && n.seed != nil {
 		for _, h := range n.seed.Hubs {
 			out = append(out, h.Addresses...)
@@ -343,6 +389,12 @@ func expired(t time.Time, now time.Time) bool { return !now.Before(t) }
 // ledgerID is the region and the generation of its ledger that this box follows.
 func (n *Node) ledgerID() record.LedgerID {
 	id, _ := n.box.RegionID()
+	if s := n.resetSeed(); s != nil {
+		return id.Ledger(s.Generation)
+	}
+	if n.seed != nil && n.store.Head().Size < n.seed.Size {
+		return id.Ledger(max(n.seed.Generation, 1))
+	}
 	g, err := n.store.Generation()
 	if err != nil { // a damaged row: verification names it, and no checkpoint fits generation 0
 		return id.Ledger(0)

@@ -47,6 +47,9 @@ func (r replica) Ingest(ctx context.Context, from record.DeviceID, recs []record
 // Extend waits, when it fails, until what other sessions wrote meanwhile can be
 // read, so that the session sees that it was overtaken and does not blame its peer.
 func (r replica) Extend(ctx context.Context, entries []record.Entry, target record.TreeHead, proof []record.Hash) error {
+	if r.n.frozen() {
+		return errFrozen
+	}
 	for i := range entries {
 		if e := &entries[i]; e.Seq == foundingSeq && record.RegionID(e.Record.RID()) != r.region {
 			return fmt.Errorf("extending the ledger: %w: it was founded as region %s, this box was invited to %s", record.ErrMalformed, e.Record.RID().Short(), record.RID(r.region).Short())
@@ -54,7 +57,7 @@ func (r replica) Extend(ctx context.Context, entries []record.Entry, target reco
 	}
 	err := r.Store.Extend(ctx, entries, target, proof)
 	if err == nil {
-		return nil
+		return r.n.checkSeed()
 	}
 	return errors.Join(err, r.Store.Barrier(ctx))
 }
@@ -68,6 +71,16 @@ func (r replica) Refused() ([]peersync.Refusal, error) {
 	return out, err
 }
 
+var errFrozen = errors.New("confirmation is frozen: a majority of the hubs signed two ledgers")
+
+// PutFinal keeps nothing while confirmation is frozen.
+func (r replica) PutFinal(note []byte, head record.TreeHead) error {
+	if r.n.frozen() {
+		return nil
+	}
+	return r.n.keepFinal(note, head)
+}
+
 // PutRefused believes a verdict when the own ledger comes to one.
 func (r replica) PutRefused(out record.Outcome, by record.DeviceID) error {
 	return r.n.heardRefusal(out, by)
@@ -75,7 +88,7 @@ func (r replica) PutRefused(out record.Outcome, by record.DeviceID) error {
 
 // ownFault tells errors that are this box's from what a peer caused.
 func ownFault(err error) bool {
-	return errors.Is(err, store.ErrFull) || errors.Is(err, store.ErrFault) || errors.Is(err, store.ErrClosed) || errors.Is(err, store.ErrDamaged)
+	return errors.Is(err, store.ErrFull) || errors.Is(err, store.ErrFault) || errors.Is(err, store.ErrClosed) || errors.Is(err, store.ErrDamaged) || errors.Is(err, errFrozen)
 }
 
 // waiting is the store as the leader's orderer sees it.
