@@ -244,3 +244,19 @@ func TestMergeCosignatures(t *testing.T) {
 		t.Errorf("a line of a stranger alone: got %v", err)
 	}
 }
+
+// sharedKeyID gives two hubs whose keys have the same id of four bytes, as whoever
+// tries some hundred thousand keys finds.
+func sharedKeyID(t testing.TB, l record.LedgerID) (a, b *box) {
+	t.Helper()
+	id := func(x *box) [4]byte {
+		name := l.Origin() + "/hub-" + x.id.Short()
+		sum := sha256.Sum256(append([]byte(name+"\n\x04"), x.id[:]...))
+		return [4]byte(sum[:4])
+	}
+	a, b = newBox("shared 76185"), newBox("shared 143573")
+	if id(a) != id(b) {
+		t.Fatal("these keys share no id")
+	}
+	return a, b
+}

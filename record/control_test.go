@@ -2,6 +2,7 @@ package record_test
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 
@@ -32,14 +33,32 @@ var decoders = map[string]func([]byte) (any, error){
 	"revoke":   decode(record.DecodeMemberRevoke),
 	"founding": decode(record.DecodeRegionFound),
 	"session":  decode(record.DecodeSessionOpen),
+	"attest":   decode(record.DecodeAttest),
+	"recovery": decode(record.DecodeRecovery),
+	"reset":    decode(record.DecodeReset),
+}
+
+// laterBodies are sound bodies of the other readable kinds.
+func laterBodies() map[string]any {
+	hub := newBox("hub one").member(record.RoleHub)
+	hub.Addresses = []string{"/ip4/10.1.2.3/tcp/4001"}
+	sig := make([]byte, 64)
+	return map[string]any{
+		"attest":   record.Attest{Size: 7, Root: make([]byte, 32)},
+		"recovery": record.Recovery{Needed: 1, Keys: [][]byte{make([]byte, 32)}},
+		"reset": record.Reset{Generation: 2, Size: 7, Root: make([]byte, 32), Members: []record.MemberAdd{hub},
+			Signatures: []record.ResetSignature{{Key: 0, Sig: sig}, {Key: 15, Sig: sig}}},
+	}
 }
 
 // The blank field that carries the array tag is no part of a value.
-var unexportedIgnored = cmpopts.IgnoreUnexported(record.EpochOpen{}, record.MemberAdd{}, record.MemberRevoke{}, record.RegionFound{}, record.SessionOpen{})
+var unexportedIgnored = cmpopts.IgnoreUnexported(record.EpochOpen{}, record.MemberAdd{}, record.MemberRevoke{}, record.RegionFound{}, record.SessionOpen{},
+	record.Attest{}, record.Recovery{}, record.Reset{}, record.ResetSignature{})
 
 func TestControlRoundTrip(t *testing.T) {
 	open, add, revoke, found, session := soundBodies()
 	bodies := map[string]any{"opening": open, "member": add, "revoke": revoke, "founding": found, "session": session}
+	maps.Copy(bodies, laterBodies())
 	for name, want := range bodies {
 		b := mustMarshal(want)
 		got, err := decoders[name](b)
@@ -102,6 +121,16 @@ func TestControlRules(t *testing.T) {
 		{"long region name", "founding", func(_ O, _ A, _ R, g G, _ S) { g.Name = strings.Repeat("x", 121) }},
 		{"short nonce", "founding", func(_ O, _ A, _ R, g G, _ S) { g.Nonce = bytesOf(15) }},
 		{"founder without a name", "founding", func(_ O, _ A, _ R, g G, _ S) { g.Founder.Name = "" }},
+		{"a line end in a name", "member", func(_ O, a A, _ R, _ G, _ S) { a.Name = "x\ny" }},
+		{"an escape in a name", "member", func(_ O, a A, _ R, _ G, _ S) { a.Name = "x\x1b[2J" }},
+		{"a delete in a name", "member", func(_ O, a A, _ R, _ G, _ S) { a.Name = "x\x7f" }},
+		{"a C1 control in a name", "member", func(_ O, a A, _ R, _ G, _ S) { a.Name = "x\u0085" }},
+		{"a name turned round", "member", func(_ O, a A, _ R, _ G, _ S) { a.Name = "hub \u202eeno" }},
+		{"a name isolated", "member", func(_ O, a A, _ R, _ G, _ S) { a.Name = "\u2067hub" }},
+		{"a line separator in a reason", "revoke", func(_ O, _ A, r R, _ G, _ S) { r.Reason = "stolen\u2028again" }},
+		{"a tab in an address", "member", func(_ O, a A, _ R, _ G, _ S) { a.Addresses[0] = "/ip4/10.0.0.1\t" }},
+		{"a zero in a region's name", "founding", func(_ O, _ A, _ R, g G, _ S) { g.Name = "x\x00" }},
+		{"a bell in the software", "opening", func(o O, _ A, _ R, _ G, _ S) { o.Software = "\a" }},
 		{"short staff key", "session", func(_ O, _ A, _ R, _ G, s S) { s.Staff = bytesOf(31) }},
 		{"short claim", "session", func(_ O, _ A, _ R, _ G, s S) { s.Claim = bytesOf(63) }},
 		{"more than 8 KiB", "revoke", func(_ O, _ A, r R, _ G, _ S) { r.Reason = strings.Repeat("x", 9<<10) }},
@@ -111,6 +140,17 @@ func TestControlRules(t *testing.T) {
 				t.Errorf("got %v, want ErrMalformed", err)
 			}
 		})
+	}
+}
+
+// Names of every script pass, with the marks that some of them need.
+func TestNamesOfAllScripts(t *testing.T) {
+	for _, name := range []string{"Région du fleuve", "Здравпункт", "مرکز\u200cبهداشت", "\u200fמרפאה", "स्वास्थ्य\u200dकेन्द्र", "保健所", "👩\u200d⚕️"} {
+		m := newBox("x").member(record.RoleClinic)
+		m.Name = name
+		if _, err := record.DecodeMemberAdd(mustMarshal(m)); err != nil {
+			t.Errorf("%q: %v", name, err)
+		}
 	}
 }
 

@@ -198,6 +198,9 @@ func FuzzControlBodies(f *testing.F) {
 	for _, v := range []any{open, add, revoke, found, session} {
 		f.Add(mustMarshal(v))
 	}
+	for _, v := range laterBodies() {
+		f.Add(mustMarshal(v))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		read := 0
 		for name, decode := range decoders {

@@ -248,6 +248,53 @@ var orderCases = []struct {
 		body.Staff = staffKey("doctor").Public().(ed25519.PublicKey)
 		return []record.Record{c.write(0, record.KindSessionOpen, record.CompartmentID{}, mustMarshal(body))}
 	}, record.NotAllowed},
+	{"a vote that passes", func(g *region) []record.Record {
+		return []record.Record{g.hubs[0].add(newBox("x"), record.RoleHub), g.hubs[1].add(newBox("y"), record.RoleHub), g.hubs[2].add(newBox("x"), record.RoleHub)}
+	}, record.Ordered},
+	{"a vote that changes another", func(g *region) []record.Record {
+		return []record.Record{g.hubs[0].revoke(g.hubs[1]), g.hubs[0].add(g.hubs[1], record.RoleClinic)}
+	}, record.Ordered},
+	{"a hub that other hubs were quicker to revoke", func(g *region) []record.Record {
+		return []record.Record{g.hubs[0].revoke(g.hubs[1]), g.hubs[2].revoke(g.hubs[1]), g.hubs[0].add(g.hubs[1], record.RoleHub)}
+	}, record.Ordered},
+	{"recovery keys, by two", func(g *region) []record.Record {
+		return []record.Record{g.hubs[0].recovery(1, people...), g.hubs[1].recovery(1, people...)}
+	}, record.Ordered},
+	{"recovery keys, by a clinic", func(g *region) []record.Record {
+		return []record.Record{g.clinics[0].recovery(1, people...)}
+	}, record.NotAllowed},
+	{"a reset", func(g *region) []record.Record {
+		keys := []record.Record{g.hubs[0].recovery(2, people...), g.hubs[1].recovery(2, people...)}
+		r := record.Reset{Generation: 2, Size: g.Size() + 2, Root: make([]byte, 32), Members: []record.MemberAdd{g.hubs[1].member(record.RoleHub)}}
+		return append(keys, g.clinics[0].reset(g.signReset(r, 1, 2)))
+	}, record.Ordered},
+	{"a reset by a hub that it brings back", func(g *region) []record.Record {
+		h := g.hubs[2]
+		records := []record.Record{g.hubs[0].recovery(1, people...), g.hubs[1].recovery(1, people...), g.hubs[0].revoke(h), g.hubs[1].revoke(h)}
+		r := record.Reset{Generation: 2, Size: g.Size() + 4, Root: make([]byte, 32), Members: []record.MemberAdd{h.member(record.RoleHub)}}
+		return append(records, h.reset(g.signReset(r, 1)))
+	}, record.Ordered},
+	{"a reset by a hub that it leaves out", func(g *region) []record.Record {
+		h := g.hubs[2]
+		records := []record.Record{g.hubs[0].recovery(1, people...), g.hubs[1].recovery(1, people...), g.hubs[0].revoke(h), g.hubs[1].revoke(h)}
+		r := record.Reset{Generation: 2, Size: g.Size() + 4, Root: make([]byte, 32), Members: []record.MemberAdd{g.hubs[0].member(record.RoleHub)}}
+		return append(records, h.reset(g.signReset(r, 1)))
+	}, record.Quarantined},
+	{"an attestation", func(g *region) []record.Record {
+		return []record.Record{g.clinics[0].write(2, record.KindAttest, record.CompartmentID{}, mustMarshal(record.Attest{Size: 1, Root: make([]byte, 32)}))}
+	}, record.Ordered},
+	{"a feed that evidence froze", func(g *region) []record.Record {
+		c := g.clinics[0]
+		opening, a, b := g.branches(c)
+		e, err := record.NewEquivocation(opening, a, b)
+		if err != nil {
+			panic(err)
+		}
+		return []record.Record{a, g.hubs[0].write(0, record.KindEvidence, record.CompartmentID{}, e.Encode()), c.visit("a", "next")}
+	}, record.Frozen},
+	{"evidence of what cannot be", func(g *region) []record.Record {
+		return []record.Record{g.hubs[0].write(0, record.KindEvidence, record.CompartmentID{}, []byte("noise"))}
+	}, record.NotAllowed},
 	{"a session outside lane 0", func(g *region) []record.Record {
 		c := g.clinics[0]
 		body := claim(c, record.Position{Epoch: c.epoch, Lane: 2, N: 1}, staffKey("nurse"))

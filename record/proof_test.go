@@ -493,3 +493,81 @@ func noteBlob(t testing.TB, msg []byte) []byte {
 	}
 	return raw
 }
+
+// A proof without cosignatures is worth what the printed head is worth.
+func TestBareProof(t *testing.T) {
+	g := newProven(t)
+	for seq := range g.Size() {
+		full := g.prove(t, seq)
+		if full.Head() != g.head() {
+			t.Errorf("entry %d: got head %v", seq, full.Head())
+		}
+		bare := full.Bare()
+		if len(full.Cosignatures) != 2 {
+			t.Fatal("the proof itself lost its cosignatures")
+		}
+		b := record.EncodeProof(&bare)
+		p, err := record.DecodeProof(b)
+		if err != nil || !bytes.Equal(record.EncodeProof(&p), b) {
+			t.Fatalf("entry %d: %v, or other bytes back", seq, err)
+		}
+		if _, _, err := p.Verify(g.id.Ledger(1), g.hubIDs()); !errors.Is(err, record.ErrNotProven) || !errors.Is(err, record.ErrNotFinal) {
+			t.Errorf("entry %d: verified without cosignatures: %v", seq, err)
+		}
+		for _, x := range []record.Proof{full, p} {
+			e, err := x.VerifyAt(g.head())
+			if err != nil || e.Record.RID() != g.entries[seq].Record.RID() || e.Seq != seq {
+				t.Errorf("entry %d: got %+v, %v", seq, e, err)
+			}
+			for name, h := range map[string]record.TreeHead{"another root": {Size: g.Size()}, "a larger tree": {Size: g.Size() + 1, Root: g.head().Root}, "a smaller one": {Size: g.Size() - 1, Root: g.head().Root}, "nothing": {}} {
+				if _, err := x.VerifyAt(h); !errors.Is(err, record.ErrNotProven) {
+					t.Errorf("entry %d, %s: got %v", seq, name, err)
+				}
+			}
+		}
+	}
+}
+
+func TestBareProofRefused(t *testing.T) {
+	g := newProven(t)
+	for name, spoil := range map[string]func(p *record.Proof){
+		"a hash changed":        func(p *record.Proof) { p.Hashes[1][7] ^= 1 },
+		"a sibling missing":     func(p *record.Proof) { p.Hashes = p.Hashes[1:] },
+		"siblings swapped":      func(p *record.Proof) { p.Hashes[0], p.Hashes[1] = p.Hashes[1], p.Hashes[0] },
+		"the place before":      func(p *record.Proof) { p.Seq-- },
+		"a tree one smaller":    func(p *record.Proof) { p.Size-- },
+		"another entry":         func(p *record.Proof) { p.Leaf = g.entries[11].EncodeLeaf() },
+		"another author":        func(p *record.Proof) { p.Device = g.hubs[0].id },
+		"a record of nobody":    func(p *record.Proof) { p.Leaf[len(p.Leaf)-1] ^= 1 },
+		"no tree":               func(p *record.Proof) { p.Size = 0 },
+		"a tree past 2^62":      func(p *record.Proof) { p.Size = 1<<62 + 1 },
+		"too many cosigners":    func(p *record.Proof) { p.Cosignatures = make([]record.Cosignature, 65) },
+		"cosigners in disorder": func(p *record.Proof) { p.Cosignatures = make([]record.Cosignature, 2) },
+	} {
+		p := g.prove(t, 10).Bare()
+		spoil(&p)
+		if _, err := p.VerifyAt(g.head()); !errors.Is(err, record.ErrNotProven) && !errors.Is(err, record.ErrMalformed) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestProofMutated(t *testing.T) {
+	rng := newRand(testSeed(t))
+	g := newProven(t)
+	full := g.prove(t, 10)
+	bare := full.Bare()
+	for range mutations {
+		if x := mutate(rng, record.EncodeProof(&full)); hold(x, g.id, g.hubIDs()) == nil {
+			t.Fatalf("%x holds", x)
+		}
+		x := mutate(rng, record.EncodeProof(&bare))
+		p, err := record.DecodeProof(x)
+		if err == nil {
+			_, err = p.VerifyAt(g.head())
+		}
+		if !errors.Is(err, record.ErrMalformed) && !errors.Is(err, record.ErrNotProven) {
+			t.Fatalf("%x: got %v", x, err)
+		}
+	}
+}
