@@ -150,7 +150,7 @@ func (n *Node) proof(rid record.RID, at uint64) (record.Proof, error) {
 	}
 	p, err := record.NewProof(n.ledgerID(), device, &e, path, note, n.hubs())
 	if errors.Is(err, record.ErrNotFinal) {
-		return p, fmt.Errorf("record %s: the hubs of the region changed after its checkpoint: wait for the next one: %w", rid.Short(), errNotCovered)
+		return p, notCoveredf(rid, "the hubs of the region changed after its checkpoint: wait for the next one")
 	}
 	if err != nil {
 		return p, fmt.Errorf("proving record %s: %w", rid.Short(), err)
@@ -172,19 +172,29 @@ func (n *Node) bareProof(device record.DeviceID, e *record.Entry, path []record.
 }
 
 // errNotCovered: no final checkpoint covers the record so far.
-var errNotCovered = errors.New("not in the regional record yet")
+var errNotCovered = errors.New("no checkpoint covers it")
+
+// notCovered says in words why.
+type notCovered string
+
+func (e notCovered) Error() string        { return string(e) }
+func (e notCovered) Is(target error) bool { return target == errNotCovered }
+
+func notCoveredf(rid record.RID, format string, args ...any) error {
+	return notCovered("record " + rid.Short() + ": " + fmt.Sprintf(format, args...))
+}
 
 // whyNotProven says in words where a record is that no final checkpoint covers.
 func (n *Node) whyNotProven(rid record.RID, ordered bool) error {
 	if ordered {
-		return fmt.Errorf("record %s: %w: it has its place, and a majority of the hubs has not signed it so far", rid.Short(), errNotCovered)
+		return notCoveredf(rid, "not in the regional record yet: it has its place, and a majority of the hubs has not signed it so far")
 	}
 	st, err := n.newStates()
 	if err != nil {
 		return err
 	}
 	if out, refused := st.refused[rid]; refused {
-		return fmt.Errorf("record %s: %w: the region refused it (%s)", rid.Short(), errNotCovered, refusalCode(out.Verdict))
+		return notCoveredf(rid, "refused by the region (%s): there is nothing to prove", refusalCode(out.Verdict))
 	}
 	state, ok, err := st.find(rid)
 	switch {
@@ -193,9 +203,9 @@ func (n *Node) whyNotProven(rid record.RID, ordered bool) error {
 	case !ok:
 		return fmt.Errorf("record %s: not on this box", rid.Short())
 	case state.Kind == chart.Confirmed:
-		return fmt.Errorf("record %s: %w a moment ago, but now: ask again", rid.Short(), errNotCovered)
+		return notCoveredf(rid, "confirmed just now: ask again")
 	}
-	return fmt.Errorf("record %s: %w: it waits on this box for a hub", rid.Short(), errNotCovered)
+	return notCoveredf(rid, "not in the regional record yet: it waits on this box for a hub")
 }
 
 // proofRoutes are what commands ask about proofs.

@@ -1,7 +1,7 @@
 // Command healthpost is the box: it keeps health records where power and
 // network fail, shows the page, and reconciles with its peers.
 //
-// Exit codes: 0 done, 1 it did not work, 2 used wrongly, 3 verification found damage.
+// Exit codes: 0 done, 1 it did not work, 2 used wrongly, 3 verification found damage or another ledger.
 package main
 
 import (
@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string) int {
 	case errors.As(err, &u):
 		fmt.Fprintln(os.Stderr, "Try 'healthpost --help'.")
 		return exitUsage
-	case errors.Is(err, node.ErrDamaged):
+	case errors.Is(err, node.ErrDamaged), errors.Is(err, node.ErrOtherRoot):
 		return exitDamage
 	}
 	return exitFailed

@@ -6,14 +6,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
-	"strings"
-	"time"
 
+	"github.com/skip2/go-qrcode"
 	"github.com/spf13/cobra"
 
 	"github.com/healthpost/healthpost/node"
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/record/printed"
 )
 
 func regionKeys(g *global) *cobra.Command {
@@ -41,6 +40,7 @@ func regionKeys(g *global) *cobra.Command {
 
 func proveCommand(g *global) *cobra.Command {
 	var out, extend string
+	var qr bool
 	var q node.ProveRequest
 	c := &cobra.Command{
 		Use: "prove RID | prove --extend FILE", Short: "Write the proof that a record is in the regional record", Args: cobra.MaximumNArgs(1),
@@ -58,7 +58,7 @@ func proveCommand(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return writeProved(g, c, p, out)
+			return writeProved(g, c, p, out, qr)
 		},
 	}
 	f := c.Flags()
@@ -66,6 +66,7 @@ func proveCommand(g *global) *cobra.Command {
 	f.Uint64Var(&q.At, "at", 0, "prove it in the tree of this size, for who has its root on paper (default: the newest that the hubs signed)")
 	f.BoolVar(&q.Body, "body", false, "disclose what the record says")
 	f.StringVar(&extend, "extend", "", "take the record from this older proof")
+	f.BoolVar(&qr, "qr", false, "print the proof as a QR code too, and as the text in it")
 	return c
 }
 
@@ -91,7 +92,10 @@ func proveArgs(q *node.ProveRequest, args []string, extend string) error {
 	return nil
 }
 
-func writeProved(g *global, c *cobra.Command, p node.Proved, out string) error {
+func writeProved(g *global, c *cobra.Command, p node.Proved, out string, qr bool) error {
+	if qr && p.Disclosed {
+		return usagef("prove: --qr is for a proof without the body: what is printed is read by whoever finds it")
+	}
 	if out == "" {
 		out = p.RID[:12] + ".hpproof"
 		if p.Disclosed {
@@ -106,7 +110,13 @@ func writeProved(g *global, c *cobra.Command, p node.Proved, out string) error {
 		return fmt.Errorf("writing the proof: %w", err)
 	}
 	r := proveResult{RID: p.RID, Seq: p.Seq, Size: p.Size, File: out, Bytes: len(p.File), Cosigned: p.Cosigned, Disclosed: p.Disclosed}
+	if qr {
+		r.QR = printed.QR(p.File)
+	}
 	return g.print(c, r, func(w io.Writer) {
+		if code, err := qrcode.New(r.QR, qrcode.Low); qr && err == nil {
+			fmt.Fprintf(w, "%s\n%s\n", code.ToSmallString(false), r.QR)
+		}
 		fmt.Fprintf(w, "Wrote %s, %d bytes: entry %d of %d.", out, len(p.File), p.Seq, p.Size)
 		if p.Disclosed {
 			fmt.Fprint(w, " Whoever has this file can read this record, and no other: give it to whom it concerns alone.")
@@ -128,6 +138,7 @@ type proveResult struct {
 	Bytes     int    `json:"bytes"`
 	Cosigned  int    `json:"cosigned"`
 	Disclosed bool   `json:"disclosed,omitempty"`
+	QR        string `json:"qr,omitempty"` // text of the QR code
 }
 
 // writeNew makes a file that was not there; one cut short is taken away again.
@@ -143,83 +154,6 @@ func writeNew(path string, b []byte, mode fs.FileMode) error {
 	return nil
 }
 
-func checkProofCommand(g *global) *cobra.Command {
-	var keys string
-	c := &cobra.Command{
-		Use: "check-proof FILE", Short: "Check a proof; needs the region's keys and nothing else", Args: cobra.ExactArgs(1),
-		Long: "Check a proof that 'healthpost prove' wrote. Needs the region's public keys ('healthpost region keys') and nothing else:\nno box, no network, no clock. Exit code 1 when the proof does not hold.",
-		RunE: func(c *cobra.Command, args []string) error {
-			if keys == "" {
-				return usagef("check-proof: --keys FILE is missing: 'healthpost region keys' on a box of the region prints it")
-			}
-			r, err := checkProof(args[0], keys)
-			if err != nil {
-				r = checkedProof{Why: err.Error()}
-			}
-			if err == nil || g.json {
-				err = errors.Join(g.print(c, r, r.write), err)
-			}
-			return err
-		},
-	}
-	c.Flags().StringVar(&keys, "keys", "", "file with the region's public keys")
-	return c
-}
-
-// checkedProof is what a proof that holds says, or why it does not.
-type checkedProof struct {
-	Holds      bool          `json:"holds"`
-	Why        string        `json:"why,omitempty"`
-	RID        string        `json:"record,omitempty"`
-	Seq        uint64        `json:"seq"`
-	Time       time.Time     `json:"ledgerTime,omitzero"`
-	Device     string        `json:"device,omitempty"`
-	Kind       record.Kind   `json:"kind,omitempty"`
-	Class      string        `json:"class,omitempty"`
-	Region     string        `json:"region,omitempty"`
-	RegionName string        `json:"regionName,omitempty"`
-	Size       uint64        `json:"size,omitempty"`
-	Root       string        `json:"root,omitempty"`
-	Signers    []node.HubKey `json:"signers,omitempty"`
-	Hubs       int           `json:"hubs,omitempty"` // of the region, as the keys say
-	Newest     time.Time     `json:"newestCosignature,omitzero"`
-}
-
-func checkProof(file, keysFile string) (checkedProof, error) {
-	raw, err := readBounded(keysFile, node.RegionKeysBytesMax)
-	if err != nil {
-		return checkedProof{}, fmt.Errorf("reading the keys: %w", err)
-	}
-	keys, err := node.ParseRegionKeys(raw)
-	if err != nil {
-		return checkedProof{}, err
-	}
-	ledger, hubs, err := keys.IDs()
-	if err != nil {
-		return checkedProof{}, err
-	}
-	if raw, err = readBounded(file, record.ProofBytesMax); err != nil {
-		return checkedProof{}, fmt.Errorf("reading proof: %w", err)
-	}
-	p, err := record.DecodeProof(raw)
-	if err != nil {
-		return checkedProof{}, err
-	}
-	e, cp, err := p.Verify(ledger, hubs)
-	if err != nil {
-		return checkedProof{}, err
-	}
-	r := checkedProof{Holds: true, RID: e.Record.RID().String(), Seq: e.Seq, Time: time.Unix(e.Time, 0).UTC(), Device: p.Device.String(), Kind: e.Record.Core.Kind,
-		Class: kindWords(e.Record.Core.Kind), Region: keys.Region, RegionName: keys.Name, Size: cp.Head.Size, Root: fmt.Sprintf("%x", cp.Head.Root[:]),
-		Hubs: len(hubs), Newest: time.Unix(cp.Time, 0).UTC()}
-	for i, d := range hubs {
-		if slices.Contains(cp.Signers, d) {
-			r.Signers = append(r.Signers, keys.Hubs[i])
-		}
-	}
-	return r, nil
-}
-
 // readBounded reads a file of at most max bytes, and one byte more of a longer one.
 func readBounded(path string, max int64) ([]byte, error) {
 	f, err := os.Open(path)
@@ -228,36 +162,4 @@ func readBounded(path string, max int64) ([]byte, error) {
 	}
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, max+1))
-}
-
-func (r checkedProof) write(w io.Writer) {
-	const utc = "2 January 2006 15:04:05 UTC"
-	fmt.Fprintf(w, "The proof holds: this record is in the regional record of %q.\n", r.RegionName)
-	fmt.Fprintf(w, "record      %s\n", r.RID)
-	fmt.Fprintf(w, "place       entry %d, ledger time %s\n", r.Seq, r.Time.Format(utc))
-	fmt.Fprintf(w, "author      device %s\n", r.Device)
-	fmt.Fprintf(w, "kind        %s\n", r.Class)
-	fmt.Fprintf(w, "checkpoint  size %d, root %s\n", r.Size, r.Root)
-	var names []string
-	for _, s := range r.Signers {
-		names = append(names, fmt.Sprintf("%q (%s)", s.Name, s.Device[:12]))
-	}
-	fmt.Fprintf(w, "signed by   %d of %d hubs, the last %s: %s\n", len(r.Signers), r.Hubs, r.Newest.Format(utc), strings.Join(names, ", "))
-}
-
-// kindWords names a class of record. It never tells what one says.
-func kindWords(k record.Kind) string {
-	words := map[record.Kind]string{
-		record.KindEpochOpen: "epoch open", record.KindRegionFound: "region found", record.KindMemberAdd: "member add", record.KindMemberRevoke: "member revoke",
-		record.KindSessionOpen: "session open", record.KindKeyWrap: "key wrap", record.KindClinical: "clinical", record.KindRegistration: "registration",
-		record.KindDirectory: "directory", record.KindAccess: "access", record.KindStaff: "staff",
-	}
-	word, ok := words[k]
-	if !ok {
-		word = fmt.Sprintf("kind %d", k)
-	}
-	if k.Sealed() {
-		return word + " (sealed)"
-	}
-	return word
 }
