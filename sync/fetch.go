@@ -85,6 +85,7 @@ func (s *Session) refreshWant() {
 	}
 	f.wanted = want
 	if want {
+		f.dry = s.fork.on
 		if s.theirSize > s.r.Head().Size && !s.behind() {
 			s.askHandover()
 		}

@@ -22,7 +22,7 @@ type handover struct {
 	open   bool   // a question went out
 	asked  bool   // for size
 	size   uint64 // of the own ledger when it was asked last
-	ever   bool // asked in this session
+	ever   bool   // asked in this session
 	resets int
 }
 
