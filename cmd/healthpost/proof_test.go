@@ -7,6 +7,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/node"
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/record/printed"
 	"github.com/healthpost/healthpost/seal"
 	"github.com/healthpost/healthpost/web"
 )
@@ -310,5 +313,185 @@ func TestProveRefuses(t *testing.T) {
 	}
 	if _, err := healthpost(t, "region", "keys", "--data", newClinic(t).dir); err == nil || !strings.Contains(err.Error(), "no region") {
 		t.Errorf("keys of a box without a region: got %v", err)
+	}
+}
+
+// One record is opened for whoever gets the file, and no other; the file says
+// just what was signed.
+func TestProveDisclosesOneRecord(t *testing.T) {
+	c := newClinic(t)
+	dir := t.TempDir()
+	file, keys := filepath.Join(dir, "visit.hpopen"), filepath.Join(dir, "keys.toml")
+	var rid, other string
+	c.opened(t, true, func(n *node.Node) {
+		rid, other = visit(t, n, "form-1"), visit(t, n, "form-2")
+		confirmed(t, n)
+		var made proveResult
+		mustJSON(t, &made, "prove", rid, "--body", "--out", file, "--data", c.dir)
+		if !made.Disclosed || made.Bytes != len(readFile(t, file)) {
+			t.Errorf("prove --body --json: got %+v", made)
+		}
+		writeFile(t, keys, []byte(mustRun(t, "region", "keys", "--data", c.dir)))
+	})
+	if st, err := os.Stat(file); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the file is for others too: %v, %v", st.Mode(), err)
+	}
+	var r checkedProof
+	mustJSON(t, &r, "check-proof", file, "--keys", keys, "--body")
+	if !r.Holds || !r.Discloses || r.Says == nil || len(r.Says.Resources) == 0 || !strings.Contains(string(r.Says.Resources[0])+string(r.Says.Resources[len(r.Says.Resources)-1]), "resourceType") {
+		t.Errorf("check-proof --body: got %+v", r)
+	}
+	if words := mustRun(t, "check-proof", file, "--keys", keys); !strings.Contains(words, "that is what was signed: --body shows it") || strings.Contains(words, "fever") {
+		t.Errorf("check-proof without --body:\n%s", words)
+	}
+	if words := mustRun(t, "check-proof", file, "--keys", keys, "--body"); !strings.Contains(words, "fever") {
+		t.Errorf("check-proof --body does not show the visit:\n%s", words)
+	}
+	raw := readFile(t, file)
+	d, err := node.DecodeDisclosure(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := func(f func(*node.Disclosure)) []byte {
+		x := node.Disclosure{Proof: bytes.Clone(d.Proof), Key: d.Key, Body: bytes.Clone(d.Body)}
+		f(&x)
+		return x.Encode()
+	}
+	otherFile := filepath.Join(dir, "other.hpopen")
+	mustRun(t, "prove", other, "--body", "--out", otherFile, "--data", c.dir)
+	second, err := node.DecodeDisclosure(readFile(t, otherFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, x := range map[string]struct {
+		file []byte
+		why  string
+	}{
+		"another body":         {changed(func(d *node.Disclosure) { d.Body = second.Body }), "does not hold"},
+		"a spoiled body":       {changed(func(d *node.Disclosure) { d.Body[9] ^= 1 }), "does not hold"},
+		"no body":              {changed(func(d *node.Disclosure) { d.Body = nil }), "does not hold"},
+		"another record's key": {changed(func(d *node.Disclosure) { d.Key = second.Key }), "does not hold"},
+		"no key":               {changed(func(d *node.Disclosure) { d.Key = seal.Key{} }), "does not hold"},
+		"another proof":        {changed(func(d *node.Disclosure) { d.Proof = second.Proof }), "does not hold"},
+		"cut short":            {raw[:40], "cut short"},
+	} {
+		refuses(t, name, writeFile(t, filepath.Join(dir, "spoiled"), x.file), keys, x.why)
+	}
+	if _, err := healthpost(t, "prove", rid, "--body", "--qr", "--out", filepath.Join(dir, "qr"), "--data", c.dir); err == nil || !strings.Contains(err.Error(), "--qr is for a proof without the body") {
+		t.Errorf("a QR code of what a record says: got %v", err)
+	}
+}
+
+// Old proofs extend to newer checkpoints, and a proof for a printed root needs no key.
+func TestProofsOfOtherSizes(t *testing.T) {
+	c := newClinic(t)
+	rid, old, keys := proofFiles(t, c)
+	dir := t.TempDir()
+	var sheet node.RootSheet
+	mustJSON(t, &sheet, "root", "--data", c.dir)
+	var later string
+	c.opened(t, true, func(n *node.Node) {
+		later = visit(t, n, "form-9")
+		confirmed(t, n)
+	})
+	extended := filepath.Join(dir, "extended")
+	var made proveResult
+	mustJSON(t, &made, "prove", "--extend", old, "--out", extended, "--data", c.dir)
+	if made.RID != rid || made.Size <= sheet.Size {
+		t.Errorf("extending: got %+v, the older one led to size %d", made, sheet.Size)
+	}
+	mustRun(t, "check-proof", extended, "--keys", keys)
+
+	bare := filepath.Join(dir, "bare")
+	size := strconv.FormatUint(sheet.Size, 10)
+	words := mustRun(t, "prove", rid, "--at", size, "--qr", "--out", bare, "--data", c.dir)
+	if !strings.Contains(words, "HPP1:") || !strings.Contains(words, "root of size "+size) {
+		t.Errorf("prove --at --qr says:\n%s", words)
+	}
+	qr := words[strings.Index(words, "HPP1:"):]
+	text := writeFile(t, filepath.Join(dir, "qr.txt"), []byte(qr[:strings.Index(qr, "\n")+1]))
+	wordsFile := writeFile(t, filepath.Join(dir, "words.txt"), []byte(strings.ToUpper(strings.Join(sheet.Words, "\n"))))
+	for _, args := range [][]string{{bare, "--root", sheet.Line}, {text, "--root", sheet.Line}, {bare, "--words", wordsFile, "--size", size}} {
+		var r checkedProof
+		mustJSON(t, &r, append([]string{"check-proof"}, args...)...)
+		if !r.Holds || r.By != byPaper || r.RID != rid || r.Size != sheet.Size || r.Root != sheet.Root || len(r.Signers) != 0 {
+			t.Errorf("%v: got %+v", args, r)
+		}
+	}
+	for name, x := range map[string]struct {
+		args []string
+		why  string
+	}{
+		"a bare proof and keys":      {[]string{bare, "--keys", keys}, "does not hold"},
+		"a proof of another size":    {[]string{extended, "--root", sheet.Line}, "--at " + size},
+		"words with another size":    {[]string{bare, "--words", wordsFile, "--size", size + "0"}, "--at " + size + "0"},
+		"words out of order":         {[]string{bare, "--words", writeFile(t, filepath.Join(dir, "w2"), []byte(strings.Join(append(sheet.Words[1:], sheet.Words[0]), " "))), "--size", size}, ""},
+		"a line with a letter wrong": {[]string{bare, "--root", strings.Replace(sheet.Line, " g1 ", " g2 ", 1)}, "reading the root"},
+		"no line":                    {[]string{bare, "--root", "HPR1"}, "reading the root"},
+	} {
+		if out, err := healthpost(t, append([]string{"check-proof"}, x.args...)...); err == nil || !strings.Contains(err.Error(), x.why) || out != "" {
+			t.Errorf("%s: got %v and %q", name, err, out)
+		}
+	}
+	for name, x := range map[string]struct {
+		args []string
+		why  string
+	}{
+		"later than the root":  {[]string{later, "--at", size}, "take a later one"},
+		"a size that is not":   {[]string{rid, "--at", "1000000"}, "newest checkpoint on this box"},
+		"an older proof's rid": {[]string{rid, "--extend", old}, "not both"},
+		"nothing":              {nil, "RID is missing"},
+		"no proof to extend":   {[]string{"--extend", keys}, "not a proof file"},
+	} {
+		if _, err := healthpost(t, append([]string{"prove", "--out", filepath.Join(dir, "none"), "--data", c.dir}, x.args...)...); err == nil || !strings.Contains(err.Error(), x.why) {
+			t.Errorf("prove with %s: got %v, want %q", name, err, x.why)
+		}
+	}
+}
+
+func TestRoot(t *testing.T) {
+	c := newClinic(t)
+	proofFiles(t, c)
+	var sheet node.RootSheet
+	mustJSON(t, &sheet, "root", "--data", c.dir)
+	if len(sheet.Words) != 24 || len(sheet.Line) > 160 || sheet.Size == 0 || len(sheet.SignedBy) != 1 {
+		t.Errorf("root --json: got %+v", sheet)
+	}
+	if got := strings.TrimSpace(mustRun(t, "root", "--sms", "--data", c.dir)); got != sheet.Line {
+		t.Errorf("root --sms: got %q, want %q", got, sheet.Line)
+	}
+	if got := strings.Fields(mustRun(t, "root", "--words", "--data", c.dir)); !slices.Equal(got, sheet.Words) {
+		t.Errorf("root --words: got %q", got)
+	}
+	html := filepath.Join(t.TempDir(), "root.html")
+	mustRun(t, "root", "--html", html, "--data", c.dir)
+	for _, want := range []string{sheet.Words[23], sheet.Line, sheet.Day, "data:image/png"} {
+		if !strings.Contains(string(readFile(t, html)), want) {
+			t.Errorf("the sheet does not have %q", want)
+		}
+	}
+	if got := mustRun(t, "root", "--check", sheet.Line, "--data", c.dir); !strings.Contains(got, "The same") {
+		t.Errorf("root --check: got %q", got)
+	}
+	r, err := printed.Parse(sheet.Line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ledger, err := record.ParseRegionID(sheet.Region)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Ledger = ledger.Ledger(1)
+	r.Head.Root[0] ^= 1
+	if got := run(t.Context(), []string{"root", "--check", r.Line(), "--data", c.dir}); got != exitDamage {
+		t.Errorf("root --check with another root: exit code %d, want %d", got, exitDamage)
+	}
+	r.Head.Size = 1 << 40
+	if _, err := healthpost(t, "root", "--check", r.Line(), "--data", c.dir); err == nil || !strings.Contains(err.Error(), "let the box sync first") {
+		t.Errorf("root --check with a later root: got %v", err)
+	}
+	r.Ledger.Region[0] ^= 1
+	if _, err := healthpost(t, "root", "--check", r.Line(), "--data", c.dir); err == nil || !strings.Contains(err.Error(), "another region") {
+		t.Errorf("root --check with another region's root: got %v", err)
 	}
 }
