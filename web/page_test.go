@@ -203,8 +203,15 @@ func checkElements(t *testing.T, all []element) {
 		}
 	}
 	counts := map[string]int{}
+	level := byte('1')
 	for _, e := range all {
 		counts[e.name]++
+		if len(e.name) == 2 && e.name[0] == 'h' && e.name[1] >= '1' && e.name[1] <= '6' {
+			if e.name[1] > level+1 {
+				t.Errorf("<%s> follows a heading of level %c", e.name, level)
+			}
+			level = e.name[1]
+		}
 		for _, name := range []string{"placeholder", "style", "onclick", "onsubmit", "required", "autofocus"} {
 			if _, ok := e.attrs[name]; ok {
 				t.Errorf("<%s> has %s", e.name, name)
