@@ -23,8 +23,21 @@ type diskState struct {
 	voted    uint64 // the last term it voted in
 	last     uint64 // index of the last item, or of the newest snapshot
 	snapshot uint64 // index of the newest snapshot, 0 for none
-	config   raft.Configuration
-	configAt uint64 // raft index of config
+	config   configuration
+}
+
+// configuration is one with its raft index; raft does not tell it of the one in
+// force.
+type configuration struct {
+	raft.Configuration
+	at uint64
+}
+
+// configured takes a configuration that is committed.
+func (n *Node) configured(c configuration) {
+	if have := n.servers.Load(); have == nil || c.at >= have.at {
+		n.servers.Store(&c)
+	}
 }
 
 func (s *diskState) empty() bool { return s.term == 0 && s.last == 0 }
@@ -45,7 +58,7 @@ func (n *Node) readDiskState() (s diskState, err error) {
 		return s, err
 	}
 	if len(snapshots) > 0 {
-		s.snapshot, s.config, s.configAt = snapshots[0].Index, snapshots[0].Configuration, snapshots[0].ConfigurationIndex
+		s.snapshot, s.config = snapshots[0].Index, configuration{snapshots[0].Configuration, snapshots[0].ConfigurationIndex}
 	}
 	first, last := n.logs.bounds()
 	s.last = max(last, s.snapshot)
@@ -57,8 +70,8 @@ func (n *Node) readDiskState() (s diskState, err error) {
 		case err != nil:
 			return s, err
 		case l.Type == raft.LogConfiguration:
-			s.configAt = i
-			s.config, err = decodeConfiguration(l.Data)
+			s.config.at = i
+			s.config.Configuration, err = decodeConfiguration(l.Data)
 			return s, err
 		}
 	}

@@ -35,6 +35,10 @@
 //	s index(8) term(8)    snapshot with its raft configuration, the newest two
 //	m i                   incarnation: 8 random bytes, made with the first raft state on this disk
 //	m d                   the device whose raft state this is
+//	m g                   generation of the ledger that the raft state is for, 8 bytes; without it 1
+//	m p                   pledges of other servers: [1, [[server, voted, term, index, item term], ...]]
+//	m x                   a renewal of the raft state under way, see renewal
+//	m j                   this server waits to be taken in by the others and never bootstraps
 //
 // # Names of hubs
 //
@@ -45,6 +49,43 @@
 // the leader takes the old name out and the new one in as a nonvoter first. The
 // address of a server is the libp2p peer id of its device key.
 //
+// # Disks that go back in time
+//
+// A disk put back from a backup or a machine's snapshot has forgotten votes and
+// acknowledgements that others rely on. No disk can know that of itself, so the
+// hubs remember it for each other. What a hub pledges passes through the link of
+// the hub that it pledges to, which takes it down (tap, pledges): that it voted
+// in a term, and that its disk holds a leader's log up to an index. Hubs tell
+// each other what they took down while anything new is pledged (share).
+//
+// Before raft runs, a hub with raft state asks every hub that its disk or its
+// ledger names (inquiry). If one remembers more than the disk does, the raft
+// state is given up: a new incarnation, an empty log, and a place as a nonvoter
+// until it caught up. The ledger stays. A hub that is silent is waited for as long
+// as Profile.RestoreWait says; then the answers of a majority are enough, so one
+// dead hub holds up no restart. Hubs that ask also answer, so all may start at
+// once. A region of one asks nobody.
+//
+// What stays possible: a hub pledges something to a hub that dies before it told
+// the others (Profile.Share), and comes back from an older image while that hub
+// is still dead. Votes are safe even then, because a hub that could not ask
+// everybody and finds no leader starts in a much later term; an item that only
+// those two held may be lost to the region, while its author still has it
+// pending until a majority cosigned it.
+//
+// Of two voters one alone cannot change the configuration when the other gave up
+// its name. It holds everything that the two ever ordered, so it goes on alone
+// and takes the other in again (widowed).
+//
+// # Lost majority
+//
+// Reset makes one hub the only voter, under a new name, with the ledger as it is
+// on its disk. Its raft indexes begin at the generation of the ledger times 2^40,
+// above everything that a hub of an older generation has applied. Nothing pending
+// is ordered before the ledger reaches that generation, because the statement of
+// the reset names the size at which it stands. A hub whose ledger learns of a
+// generation later than its raft state gives the raft state up.
+//
 // # Streams
 //
 // /healthpost/raft/1 carries two kinds of stream between hubs, told apart by
@@ -52,4 +93,7 @@
 //
 //	1 length(1) server id   raft calls meant for that server id, until closed
 //	3                       a question; the answer is a testimony, then the stream ends
+//
+//	testimony = [1, server id, ready, generation, applied, term, led, index of the configuration,
+//	             server id that it has for who asks, [[server, voted, term, index, item term], ...]]
 package raftlog

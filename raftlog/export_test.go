@@ -26,6 +26,20 @@ var (
 	ErrNotFoundText = errNotFound
 )
 
+type (
+	Pledge    = pledge
+	Testimony = testimony
+)
+
+func OpenPledges(kv KV) (*pledges, error) { return openPledges(kv) }
+
+func (p *pledges) Witness(q Pledge)        { p.witness(q) }
+func (p *pledges) Learn(list []Pledge)     { p.learn(list) }
+func (p *pledges) By(server string) Pledge { return p.by(raft.ServerID(server)) }
+func (p *pledges) List() []Pledge          { return p.list() }
+func (p *pledges) Stirred() bool           { return p.stirred() }
+func (p *pledges) Save() error             { return p.save() }
+
 func OpenLogStore(kv KV) (raft.LogStore, error) { return openLogStore(kv) }
 func OpenStable(kv KV) raft.StableStore         { return stableStore{kv} }
 func NewLogger(l zerolog.Logger) *hcLogger      { return newHCLogger(l) }
@@ -53,6 +67,7 @@ func (n *Node) Propose(item []byte) error { return n.running.Load().raft.Apply(i
 // MemNet connects nodes in one process, and cuts them apart.
 type MemNet struct {
 	Pipelined bool
+	Asked     atomic.Int64 // questions between hubs
 
 	mu    sync.Mutex // guards what follows
 	links map[raft.ServerAddress]*memLink
@@ -199,6 +214,7 @@ func (l *memLink) TimeoutNow(id raft.ServerID, a raft.ServerAddress, args *raft.
 }
 
 func (l *memLink) ask(_ context.Context, d record.DeviceID) (testimony, error) {
+	l.net.Asked.Add(1)
 	a, err := addressOf(d)
 	if err != nil {
 		return testimony{}, err

@@ -30,7 +30,9 @@ type fsm struct {
 	fetcher Fetcher
 	region  func() (record.RegionID, bool)
 	fail    func(error)
-	log     zerolog.Logger
+	// configured is told of each configuration.
+	configured func(configuration)
+	log        zerolog.Logger
 
 	at      position
 	failed  error
@@ -149,7 +151,9 @@ func (f *fsm) rest(l *raft.Log, records []record.Record) error {
 
 // StoreConfiguration lets raft count configuration items as applied, without
 // which it would not take snapshots after one.
-func (f *fsm) StoreConfiguration(uint64, raft.Configuration) {}
+func (f *fsm) StoreConfiguration(index uint64, c raft.Configuration) {
+	f.configured(configuration{c, index})
+}
 
 // Snapshot takes the reference; nothing is copied.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {

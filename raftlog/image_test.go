@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/healthpost/healthpost/raftlog"
 )
 
 // image is a copy of a hub's disk.
@@ -157,6 +159,40 @@ func TestOldName(t *testing.T) {
 		w.stop()
 		w.work.Wait()
 		c.stands(w.all)
+		c.end()
+	})
+}
+
+// TestReplacedName starts a hub from an image under a name that was given up,
+// when nobody remembers what the name pledged: the configuration says enough.
+func TestReplacedName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, 1)
+		c.found()
+		h := c.followers()[0]
+		i := h.image()
+		for range 5 {
+			c.order(c.clinics[0].visit(100))
+		}
+		h.kill(rand.New(rand.NewPCG(1, 1)))
+		h.restore(i)
+		h.start()
+		c.until("it is told", func() bool { return h.forgets() == 1 })
+		c.until("all vote", c.allVote)
+		for _, x := range c.hubs {
+			check(t, "ending", x.shut())
+			check(t, "forgetting", x.kv.Update([]raftlog.Row{{Key: []byte("mp")}}))
+		}
+		h.restore(i)
+		for _, x := range c.hubs {
+			x.start()
+		}
+		c.until("it is told again", func() bool { return h.forgets() == 2 })
+		if r := h.lost[1]; !r.Replaced {
+			t.Errorf("told %+v", r)
+		}
+		c.until("all vote", c.allVote)
+		c.agree(10)
 		c.end()
 	})
 }

@@ -112,7 +112,7 @@ func (q *inquiry) others() (others []record.DeviceID, voters []raft.Server) {
 			delete(q.said, d)
 		}
 	}
-	return others, votersOf(q.disk.config)
+	return others, votersOf(q.disk.config.Configuration)
 }
 
 // majority reports whether who answered and this hub are more than half of the
@@ -179,7 +179,7 @@ func (q *inquiry) weigh(ctx context.Context, from record.DeviceID, t testimony) 
 	}
 	// A newer configuration than this disk's that has another name for the device
 	// says that the name on this disk was given up.
-	replaced := t.Generation == q.n.generation.Load() && t.ConfigAt > q.disk.configAt && t.Known != string(name) && namedIn(q.disk.config, q.n.where) == name
+	replaced := t.Generation == q.n.generation.Load() && t.ConfigAt > q.disk.config.at && t.Known != string(name) && namedIn(q.disk.config.Configuration, q.n.where) == name
 	if kept && !replaced {
 		return false, nil
 	}

@@ -91,6 +91,12 @@ func (m *memKV) setBroken(broken bool) {
 	m.broken = broken
 }
 
+func (m *memKV) writes() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.updates
+}
+
 // image copies what is on the disk now.
 func (m *memKV) image() *memKV {
 	m.mu.Lock()

@@ -46,8 +46,9 @@ type Node struct {
 	asking   atomic.Bool
 
 	running    atomic.Pointer[running]
-	disk       atomic.Pointer[diskState] // as it was when raft last started
-	generation atomic.Uint64             // that the raft state on this disk is for
+	disk       atomic.Pointer[diskState]     // as it was when raft last started
+	servers    atomic.Pointer[configuration] // newest that is committed
+	generation atomic.Uint64                 // that the raft state on this disk is for
 
 	mu        sync.Mutex // guards what follows
 	name      raft.ServerID
@@ -283,13 +284,15 @@ func (n *Node) live(ctx context.Context) error {
 	}
 	fetches, stopFetches := context.WithCancel(ctx)
 	defer stopFetches()
-	r.fsm = &fsm{ctx: fetches, ledger: n.o.Ledger, fetcher: n.o.Fetcher, region: n.o.Region, fail: fail, log: n.log}
+	r.fsm = &fsm{ctx: fetches, ledger: n.o.Ledger, fetcher: n.o.Fetcher, region: n.o.Region, fail: fail, configured: n.configured, log: n.log}
+	n.snaps.configured = n.configured
 	n.snaps.mustReopen = func() { fail(errReopen) }
 	disk, err := n.readDiskState()
 	if err != nil {
 		return fmt.Errorf("reading raft state: %w", err)
 	}
 	n.disk.Store(&disk)
+	n.servers.Store(&disk.config)
 	if err := n.connect(r); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,6 +59,8 @@ type storeHub struct {
 	stop  context.CancelFunc
 	ended chan error
 	peers *[]*storeHub
+
+	forgot atomic.Int64 // how often it was told that its disk did
 }
 
 func (h *storeHub) Fetch(ctx context.Context, head record.TreeHead) error {
@@ -96,7 +99,7 @@ func (h *storeHub) start(t testing.TB, net *raftlog.MemNet, profile raftlog.Prof
 		check(t, "opening the log's store", err)
 	}
 	ro := raftlog.Options{Device: h.box.id, Ledger: h.store, Pending: storePending{h.store}, KV: storeKV{h.log.KV("r")}, Fetcher: h, Hubs: h.store.Hubs,
-		Profile: profile, Limits: limits, Log: zerolog.Nop(),
+		Profile: profile, Limits: limits, Log: zerolog.Nop(), RolledBack: func(raftlog.RolledBack) { h.forgot.Add(1) },
 		Region: func() (record.RegionID, bool) { id, _, ok := h.store.Region(); return id, ok }}
 	net.Attach(&ro)
 	h.node, err = raftlog.Open(ro)

@@ -90,6 +90,7 @@ func (n *Node) reset(ctx context.Context, o ResetOptions) error {
 		return fmt.Errorf("resetting raft: %w", err)
 	}
 	n.disk.Store(&disk)
+	n.servers.Store(&disk.config)
 	term, err := n.canvass(ctx, &disk, o.Force)
 	if err != nil {
 		return fmt.Errorf("resetting raft: %w", err)

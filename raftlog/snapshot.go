@@ -97,6 +97,7 @@ type snapshotStore struct {
 	kv         KV
 	logs       *logStore
 	mustReopen func() // raft has to start again to see that its log changed
+	configured func(configuration)
 	careless   func() // tests only: instead of changing the log
 }
 
@@ -232,6 +233,11 @@ func (k *snapshotSink) Close() error {
 	if err != nil {
 		return fmt.Errorf("writing snapshot: %w", err)
 	}
+	meta, _, err := decodeSnapshot(value)
+	if err != nil {
+		return err
+	}
+	k.store.configured(configuration{meta.Configuration, meta.ConfigurationIndex})
 	if dropped {
 		k.store.mustReopen()
 	}

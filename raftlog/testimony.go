@@ -47,21 +47,18 @@ func decodeTestimony(b []byte) (testimony, error) {
 func (n *Node) testify(asker raft.ServerAddress) testimony {
 	t := testimony{Version: testimonyVersion, Name: string(n.serverName()), Generation: n.generation.Load(), Pledges: n.pledges.list()}
 	self := pledge{Server: t.Name}
-	config := raft.Configuration{}
 	if r := n.running.Load(); r != nil {
 		t.Ready = true
 		t.Term = r.raft.CurrentTerm()
 		_, leader := r.raft.LeaderWithID()
 		t.Led = leader != ""
-		if f := r.raft.GetConfiguration(); f.Error() == nil {
-			config, t.ConfigAt = f.Configuration(), f.Index()
-		}
 		self.Voted, _ = n.stable.GetUint64(keyVoteTerm) // 0 when it cannot be read: said by others too
 	} else if d := n.disk.Load(); d != nil {
 		t.Term, self.Voted = d.term, d.voted
-		config, t.ConfigAt = d.config, d.configAt
 	}
-	t.Known = string(namedIn(config, asker))
+	if c := n.servers.Load(); c != nil {
+		t.ConfigAt, t.Known = c.at, string(namedIn(c.Configuration, asker))
+	}
 	self.Term = t.Term
 	var last raft.Log
 	if _, i := n.logs.bounds(); i > 0 && n.logs.GetLog(i, &last) == nil && last.Term == t.Term {

@@ -37,7 +37,7 @@ func (n *Node) gone(other raft.Server, t testimony) bool {
 // widowed reports whether the other voter of two is gone for good. Everything
 // that was ever ordered by the two stands in the log of this one.
 func (q *inquiry) widowed() bool {
-	other, ok := q.n.partner(q.disk.config)
+	other, ok := q.n.partner(q.disk.config.Configuration)
 	if !ok {
 		return false
 	}
