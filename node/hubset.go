@@ -313,6 +313,7 @@ func (n *Node) findMember(text string) (record.Member, error) {
 
 func (n *Node) hubRoutes(reply func(pattern string, f func(r *http.Request) (any, error))) {
 	reply("GET /hubs", func(*http.Request) (any, error) { return n.HubSet() })
+	n.recoveryRoutes(reply)
 	reply("POST /hubs/approve", func(r *http.Request) (any, error) { return n.Approve(r.Context(), r.URL.Query().Get("what")) })
 	reply("POST /hubs/expel", func(r *http.Request) (any, error) {
 		return n.Expel(r.Context(), r.URL.Query().Get("what"), r.URL.Query().Get("reason"))

@@ -214,11 +214,19 @@ func (n *Node) proofRoutes(reply func(pattern string, f func(r *http.Request) (a
 	n.rootRoutes(reply)
 	reply("POST /prove", func(r *http.Request) (any, error) {
 		var q ProveRequest
-		if err := json.NewDecoder(io.LimitReader(r.Body, 2*DisclosureBytesMax)).Decode(&q); err != nil {
-			return nil, fmt.Errorf("reading the request: %w", err)
+		if err := readJSON(r, &q); err != nil {
+			return nil, err
 		}
 		return n.ProveAs(r.Context(), q)
 	})
+}
+
+// readJSON reads the request of a command.
+func readJSON(r *http.Request, v any) error {
+	if err := json.NewDecoder(io.LimitReader(r.Body, 2*DisclosureBytesMax)).Decode(v); err != nil {
+		return fmt.Errorf("reading the request: %w", err)
+	}
+	return nil
 }
 
 // Keys and Prove do on the box what Keys and ProveAs of a Node say.
