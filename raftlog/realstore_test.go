@@ -100,7 +100,8 @@ func (h *storeHub) start(t testing.TB, net *raftlog.MemNet, profile raftlog.Prof
 	}
 	ro := raftlog.Options{Device: h.box.id, Ledger: h.store, Pending: storePending{h.store}, KV: storeKV{h.log.KV("r")}, Fetcher: h, Hubs: h.store.Hubs,
 		Profile: profile, Limits: limits, Log: zerolog.Nop(), RolledBack: func(raftlog.RolledBack) { h.forgot.Add(1) },
-		Region: func() (record.RegionID, bool) { id, _, ok := h.store.Region(); return id, ok }}
+		Generation: func() uint64 { return must(h.store.Generation()) },
+		Region:     func() (record.RegionID, bool) { id, _, ok := h.store.Region(); return id, ok }}
 	net.Attach(&ro)
 	h.node, err = raftlog.Open(ro)
 	check(t, "opening node", err)

@@ -18,24 +18,36 @@ var recoveryKey = ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
 // recovery orders the recovery key, by the votes that it takes.
 func (c *cluster) recovery() {
 	c.t.Helper()
+	c.order(recovery(c.boxes())...)
+}
+
+func recovery(hubs []*box) (votes []record.Record) {
 	body := must(record.Marshal(record.Recovery{Needed: 1, Keys: [][]byte{recoveryKey.Public().(ed25519.PublicKey)}}))
-	for _, h := range c.hubs[:record.Needed(len(c.hubs))] {
-		c.order(h.box.write(record.LaneControl, record.KindRecovery, record.CompartmentID{}, body))
+	for _, b := range hubs[:record.Needed(len(hubs))] {
+		votes = append(votes, b.write(record.LaneControl, record.KindRecovery, record.CompartmentID{}, body))
 	}
+	return votes
 }
 
 // statement is the record of a hub that begins the next generation where its
 // ledger ends, with some hubs.
 func (h *hub) statement(hubs ...*hub) record.Record {
-	founded := must(h.ledger.Entry(1)).Record
-	region := record.RegionID(founded.RID())
-	head := h.ledger.Head()
+	var members []*box
+	for _, x := range hubs {
+		members = append(members, x.box)
+	}
+	return h.box.statement(h.ledger, members...)
+}
+
+func (b *box) statement(l raftlog.Ledger, hubs ...*box) record.Record {
+	founded := must(l.Entry(1)).Record
+	region, head := record.RegionID(founded.RID()), l.Head()
 	var members []record.MemberAdd
 	for _, x := range hubs {
-		members = append(members, x.box.memberAdd(record.RoleHub))
+		members = append(members, x.memberAdd(record.RoleHub))
 	}
 	sig := ed25519.Sign(recoveryKey, record.ResetClaim(region, 2, head.Size, head.Root, members))
-	return h.box.write(record.LaneControl, record.KindReset, record.CompartmentID{}, must(record.Marshal(record.Reset{Generation: 2, Size: head.Size,
+	return b.write(record.LaneControl, record.KindReset, record.CompartmentID{}, must(record.Marshal(record.Reset{Generation: 2, Size: head.Size,
 		Root: head.Root[:], Members: members, Signatures: []record.ResetSignature{{Sig: sig}}})))
 }
 
@@ -189,6 +201,47 @@ func TestResetIsWholeOrNothing(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestResetOnRealStore resets, orders, and starts again from what is on the disk.
+func TestResetOnRealStore(t *testing.T) {
+	clinics := boxes("clinic", 1)
+	profile := quick()
+	profile.RestoreWait = 300 * time.Millisecond
+	net, hubs := storeRegion(t, 3, clinics, profile, raftlog.DefaultLimits())
+	order := func(l *storeHub, recs ...record.Record) {
+		eventually(t, "records are ordered", func() bool {
+			out, err := l.node.Submit(context.Background(), recs)
+			return err == nil && out[len(out)-1].Verdict == record.Ordered
+		})
+	}
+	order(storeLeader(hubs), recovery([]*box{hubs[0].box, hubs[1].box, hubs[2].box})...)
+	order(storeLeader(hubs), clinics[0].visit(100))
+	eventually(t, "ledgers are equal", func() bool { return sameHeads(hubs, 0) })
+	last := hubs[2]
+	hubs[0].shut(t)
+	hubs[1].shut(t)
+	size := last.store.Head().Size
+	check(t, "resetting", last.node.Reset(context.Background(), raftlog.ResetOptions{Generation: 2}))
+	eventually(t, "it leads", last.node.IsLeader)
+	order(last, last.box.statement(last.store, last.box, hubs[0].box))
+	order(last, clinics[0].visit(100))
+	last.shut(t)
+	last.start(t, net, profile, raftlog.DefaultLimits(), false)
+	order(last, clinics[0].visit(100))
+	if got, g := last.store.Head().Size, must(last.store.Generation()); got != size+3 || g != 2 {
+		t.Errorf("size %d of generation %d, want %d of 2", got, g, size+3)
+	}
+	// The other one learned of it by the exchange; its raft state is of no use.
+	old := hubs[0]
+	old.start(t, net, profile, raftlog.DefaultLimits(), false)
+	check(t, "fetching", old.Fetch(context.Background(), last.store.Head()))
+	eventually(t, "it is taken in", func() bool { return len(last.node.Status().Hubs) == 2 && last.node.Status().Hubs[1].Voter })
+	order(last, clinics[0].visit(100))
+	two := []*storeHub{last, old}
+	eventually(t, "ledgers are equal", func() bool { return sameHeads(two, size+4) })
+	last.shut(t)
+	old.shut(t)
 }
 
 // TestResetWhileAway starts a hub that learned of a reset from its ledger while
