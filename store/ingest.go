@@ -144,7 +144,7 @@ func (t *tx) ingest(r *record.Record, author *record.DeviceID, bytes record.Verd
 		if _, ok := t.next.members.byDevice[*author]; !ok {
 			return refuse(record.UnknownDevice)
 		}
-	} else if v, want, err := l.continues(r); err != nil || v != record.Ordered {
+	} else if v, want, err := l.standing(r); err != nil || v != record.Ordered {
 		out.Verdict, out.Want = v, want
 		if err != nil {
 			return out, err
@@ -177,7 +177,7 @@ func (t *tx) ingestRefused(r *record.Record, author *record.DeviceID, bytes reco
 		}
 		out.Verdict, out.Want = record.BadPrev, 0 // it continues a branch that lost
 	}
-	if !ofAuthor(out.Verdict) {
+	if !ofAuthor(out.Verdict) && out.Verdict != record.Frozen {
 		return out, nil
 	}
 	old, known, err := t.lookup().refusal(out.RID)

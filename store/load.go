@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -29,20 +30,16 @@ func (s *Store) load() error {
 // leaves and full tiles, and compares the root of both.
 func loadLedger(l lookup) error {
 	st := l.st
-	b, ok, err := l.get(keyLedger)
+	lost, err := loadEnd(l)
 	if err != nil {
 		return err
-	}
-	if ok {
-		if st.ledger, err = decodeLedgerRow(b); err != nil {
-			return damagedRow(keyLedger, err.Error())
-		}
 	}
 	size := st.ledger.Edge.Size
 	damage, err := loadLeaves(l)
 	if err != nil {
 		return err
 	}
+	damage = errors.Join(lost, damage)
 	for level := 1; size>>(tileHeight*level) > 0; level++ {
 		n := size >> (tileHeight * level)
 		for i := n &^ (tileHashes - 1); i < n; i++ {
@@ -61,6 +58,43 @@ func loadLedger(l lookup) error {
 		return &DamageError{What: fmt.Sprintf("tree of size %d has another root than its entries", size)}
 	}
 	return damage
+}
+
+// loadEnd reads the ledger's end. Where its row is damaged or gone, which comes
+// back as lost, the entries that follow each other say where it was.
+func loadEnd(l lookup) (lost, err error) {
+	b, ok, err := l.get(keyLedger)
+	if err == nil && ok {
+		if l.st.ledger, err = decodeLedgerRow(b); err != nil {
+			err = damagedRow(keyLedger, err.Error())
+		}
+	}
+	if err != nil && !errors.Is(err, ErrDamaged) || err == nil && ok {
+		return nil, err
+	}
+	lost = err
+	var end ledgerRow
+	err = l.rows.(*view).scanRaw([]byte{pEntry}, nil, false, func(key, row []byte) (bool, error) {
+		leaf, err := openRow(key, row)
+		if err != nil || !bytes.Equal(key, keySeq(pEntry, end.Edge.Size)) {
+			return false, nil
+		}
+		e, err := record.DecodeLeaf(end.Edge.Size, leaf)
+		if err != nil {
+			return false, nil
+		}
+		end.Edge.Append(record.LeafHash(leaf))
+		end.Time = e.Time
+		return true, nil
+	})
+	if err != nil && !errors.Is(err, ErrDamaged) {
+		return nil, err
+	}
+	if lost == nil && end.Edge.Size > 0 {
+		lost = damagedRow(keyLedger, "row of the ledger's end is missing")
+	}
+	l.st.ledger = end
+	return lost, nil
 }
 
 // loadLeaves hashes the leaves of the tile that is not full. One that is damaged

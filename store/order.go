@@ -133,6 +133,11 @@ func (t *tx) applyMembers(c *record.Changes) error {
 			continue
 		}
 		t.put(keyRegistry(r.Key), r.Value)
+		if f, err := record.FrozenFeed(r.Key); err == nil {
+			if err := t.freeze(f); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

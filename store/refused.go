@@ -262,14 +262,19 @@ func (s *Store) PutRefused(out record.Outcome, by record.DeviceID) error {
 const refusedMax = 10_000
 
 // Refused lists the records held here that were refused for good, at most 10,000.
+// One that is damaged is left out: Verify names it.
 func (s *Store) Refused() ([]Refusal, error) {
 	var out []Refusal
 	err := s.read(func(l lookup) error {
-		return l.rows.(*view).scan([]byte{pRefused}, nil, false, func(key, value []byte) (bool, error) {
-			if len(key) != 33 {
-				return false, damagedRow(key, "refusal")
+		return l.rows.(*view).scanRaw([]byte{pRefused}, nil, false, func(key, row []byte) (bool, error) {
+			value, err := openRow(key, row)
+			if err != nil || len(key) != 33 {
+				return true, nil
 			}
 			r, err := l.decodeRefusal(key, record.RID(key[1:]), value)
+			if errors.Is(err, ErrDamaged) {
+				return true, nil
+			}
 			out = append(out, r)
 			return len(out) < refusedMax, err
 		})

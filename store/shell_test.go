@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -45,6 +43,9 @@ func rowsUnder(t testing.TB, s *store.Store, prefix string) (rows []store.Row) {
 
 func edit(t testing.TB, s *store.Store, key, value []byte) {
 	t.Helper()
+	if err := s.Settle(); err != nil {
+		t.Fatal(err)
+	}
 	err := s.Index().Update(func(txn *badger.Txn) error {
 		if value == nil {
 			return txn.Delete(key)
@@ -72,7 +73,7 @@ func full(t testing.TB) *box {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hub.fill(600, 80)
+	hub.fill(300, 80)
 	hub.order()
 	first, second := branch(clinic.a, f, head, 3, 1), branch(clinic.a, f, head, 4, 2)
 	hub.verdicts(first)
@@ -158,55 +159,24 @@ func TestShellEdits(t *testing.T) {
 }
 
 func shellEdit(t *testing.T, golden *box, rows []store.Row, at int, what string) {
-	key, sealed := rows[at].Key, rows[at].Value
+	key := rows[at].Key
 	if excused(key, what) {
 		t.Skip("a row that says nothing that counts")
+	}
+	if other := rows[(at+1)%len(rows)]; what == "swap" && (len(rows) == 1 || bytes.Equal(other.Value[:len(other.Value)-8], rows[at].Value[:len(rows[at].Value)-8])) {
+		t.Skip("both rows say the same")
 	}
 	b := *golden
 	b.t, b.dir = t, t.TempDir()
 	copyStore(t, b.dir, golden.dir)
 	b.open()
-	value := bytes.Clone(sealed[:len(sealed)-8])
-	switch what {
-	case "spoil":
-		bad := bytes.Clone(sealed)
-		bad[len(bad)/2] ^= 1
-		edit(t, b.s, key, bad)
-	case "change":
-		if len(value) == 0 {
-			value = []byte{1}
-		} else {
-			value[changeAt(key, value)] ^= 1
-		}
-		edit(t, b.s, key, store.SealRow(key, value))
-	case "delete":
-		edit(t, b.s, key, nil)
-	case "insert":
-		other := bytes.Clone(key)
-		for !slices.ContainsFunc(rows, func(r store.Row) bool { return bytes.Equal(r.Key, other) }) == false {
-			other[len(other)-1]++
-			if other[len(other)-1] == 0 {
-				other = append(other, 7)
-			}
-		}
-		edit(t, b.s, other, store.SealRow(other, value))
-	case "swap":
-		other := rows[(at+1)%len(rows)]
-		if len(rows) == 1 || bytes.Equal(other.Value[:len(other.Value)-8], value) {
-			return
-		}
-		edit(t, b.s, key, store.SealRow(key, other.Value[:len(other.Value)-8]))
-	}
+	b.shellEdit(rows, at, what)
 	found := damageOf(t, &b)
 	if len(found) == 0 {
 		t.Errorf("row %q of %d: nothing is found", key, len(rows))
 	}
 	if testing.Verbose() {
 		t.Logf("row %q:\n\t%s", key, strings.Join(found[:min(len(found), 4)], "\n\t"))
-	}
-	leftovers, _ := filepath.Glob(filepath.Join(b.dir, "*"))
-	if len(leftovers) == 0 {
-		t.Error("the store is gone")
 	}
 }
 

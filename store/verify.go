@@ -57,7 +57,10 @@ type verifier struct {
 	o        VerifyOptions
 	progress func(done, total uint64)
 	rep      Report
-	mu       sync.Mutex // guards rep.Damage and rep.More
+	mu       sync.Mutex // guards noted, rep.Damage and rep.More
+	noted    map[DamageError]bool
+	fix      func(*fixable) // gets what can be put right; may be nil
+	trusting bool           // signatures are taken for checked: the tree holds them
 
 	mem   *replayState
 	edge  record.Range
@@ -84,17 +87,7 @@ type verifier struct {
 // every other row; and the index's tables. progress may be nil and gets entries
 // done and in all. The error is about reading, not about damage.
 func (s *Store) Verify(ctx context.Context, o VerifyOptions, progress func(done, total uint64)) (Report, error) {
-	if progress == nil {
-		progress = func(uint64, uint64) {}
-	}
-	if o.Pause == nil {
-		o.Pause = func(int) {}
-	}
-	if o.Workers <= 0 {
-		o.Workers = runtime.GOMAXPROCS(0)
-	}
-	v := &verifier{s: s, o: o, progress: progress, rep: Report{Damage: []DamageError{}}, mem: newReplayState(), opened: map[record.EpochID]record.DeviceID{},
-		seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
+	v := newVerifier(s, o, progress)
 	if err := v.run(ctx); err != nil {
 		return v.rep, fmt.Errorf("verifying: %w", err)
 	}
@@ -104,7 +97,29 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions, progress func(done,
 	return v.rep, nil
 }
 
+func newVerifier(s *Store, o VerifyOptions, progress func(done, total uint64)) *verifier {
+	if progress == nil {
+		progress = func(uint64, uint64) {}
+	}
+	if o.Pause == nil {
+		o.Pause = func(int) {}
+	}
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	return &verifier{s: s, o: o, progress: progress, rep: Report{Damage: []DamageError{}}, noted: map[DamageError]bool{}, mem: newReplayState(),
+		opened: map[record.EpochID]record.DeviceID{}, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
+}
+
 func (v *verifier) run(ctx context.Context) error {
+	if err := v.immutable(ctx); err != nil {
+		return err
+	}
+	return v.s.read(func(l lookup) error { return v.rest(ctx, l) })
+}
+
+// immutable reads what never changes once it is written.
+func (v *verifier) immutable(ctx context.Context) error {
 	for _, err := range v.s.salvaged {
 		if err := v.note(err); err != nil {
 			return err
@@ -128,12 +143,10 @@ func (v *verifier) run(ctx context.Context) error {
 			break
 		}
 	}
-	if v.rep.From == 0 {
-		if err := v.indexes(ctx); err != nil {
-			return err
-		}
+	if v.rep.From > 0 {
+		return nil
 	}
-	return v.s.read(func(l lookup) error { return v.rest(ctx, l) })
+	return v.indexes(ctx)
 }
 
 // note keeps damage; any other error ends the verification.
@@ -144,6 +157,16 @@ func (v *verifier) note(err error) error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.fix != nil {
+		var f *fixable
+		if errors.As(err, &f) {
+			v.fix(f)
+		}
+	}
+	if v.noted[*d] {
+		return nil
+	}
+	v.noted[*d] = true
 	if len(v.rep.Damage) >= damageMax {
 		v.rep.More = true
 		return nil

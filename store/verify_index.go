@@ -58,6 +58,8 @@ type index struct {
 	// expects says whether an entry calls for a row of this kind, and under which
 	// key; nil when the key cannot be computed.
 	expects func(e *record.Entry) (key []byte, ok bool)
+	// value is what that row holds.
+	value func(e *record.Entry) []byte
 }
 
 var errRow = errors.New("row of an index cannot be read")
@@ -76,7 +78,8 @@ func indexes() []index {
 			},
 			expects: func(e *record.Entry) ([]byte, bool) {
 				return keyPosition(pPosition, e.Record.Position()), e.Record.Position().N > 0
-			}},
+			},
+			value: func(e *record.Entry) []byte { return binary.BigEndian.AppendUint64(nil, e.Seq) }},
 		{prefix: pRID, name: "index of record ids does not find it", sum: func(s *indexSums) *rowSum { return &s.rid },
 			read: func(key, value []byte) ([]byte, uint64, bool, error) {
 				row, err := decodeRIDRow(value)
@@ -86,7 +89,8 @@ func indexes() []index {
 				return key[1:], row.Seq, !row.Pending, nil
 			},
 			fits:    func(e *record.Entry, says []byte) bool { rid := e.Record.RID(); return bytes.Equal(rid[:16], says) },
-			expects: func(e *record.Entry) ([]byte, bool) { return keyIndexRID(e.Record.RID()), true }},
+			expects: func(e *record.Entry) ([]byte, bool) { return keyIndexRID(e.Record.RID()), true },
+			value:   func(e *record.Entry) []byte { at := ridRow{Seq: e.Seq}; return at.encode() }},
 		{prefix: pScope, name: "index of its compartment misses it", sum: func(s *indexSums) *rowSum { return &s.scope },
 			read: func(key, value []byte) ([]byte, uint64, bool, error) {
 				if len(key) != 25 || len(value) != 0 {
@@ -98,7 +102,8 @@ func indexes() []index {
 			expects: func(e *record.Entry) ([]byte, bool) {
 				c := e.Record.Core.Compartment
 				return keyScope(c, e.Seq), !c.IsZero()
-			}},
+			},
+			value: func(*record.Entry) []byte { return []byte{} }},
 		{prefix: pArrival, name: "list of arrivals misses it", sum: func(s *indexSums) *rowSum { return &s.arrival },
 			read: func(key, value []byte) ([]byte, uint64, bool, error) {
 				a, err := decodeArrivalRow(value)
@@ -122,7 +127,7 @@ func (v *verifier) indexes(ctx context.Context) error {
 			says, seq, ordered, err := ix.read(key, value)
 			switch {
 			case err != nil:
-				return damagedRow(key, err.Error())
+				return &fixable{DamageError: damagedRow(key, err.Error()), key: key}
 			case !ordered:
 				return l.leadsToPending(key, value)
 			case seq >= v.whole:
@@ -151,8 +156,11 @@ func (l lookup) leadsToPending(key, value []byte) error {
 			return strayRow(key)
 		}
 		row, ok, err := l.locate(a.RID)
-		if err != nil || !ok || !row.Pending {
-			return errors.Join(err, strayRow(key))
+		if err != nil {
+			return err
+		}
+		if !ok || !row.Pending {
+			return strayRow(key)
 		}
 		pos = row.Position
 	} else if row, err := decodeRIDRow(value); err == nil {
@@ -251,7 +259,11 @@ func (v *verifier) missing(l lookup, ix *index, seq uint64) error {
 			return err
 		}
 	}
-	return v.named(&e, ix.name)
+	d := v.named(&e, ix.name)
+	if key == nil {
+		return &fixable{DamageError: d, arrive: &arrivalRow{RID: e.Record.RID(), Seq: seq}}
+	}
+	return lost(d, key, ix.value(&e))
 }
 
 // sweep calls f for every row of a kind, under one snapshot after another, and
@@ -276,6 +288,11 @@ func (v *verifier) sweep(ctx context.Context, prefix byte, f func(l lookup, key,
 	return nil
 }
 
+// computedRows are the kinds of rows that are written again where they are
+// missing, acknowledgements, which peers give again, and refusals, of which nothing
+// is left then.
+var computedRows = []byte{pPosition, pRID, pFeed, pWork, pEpoch, pMember, pRegistry, pScope, pScopeOpen, pScopeLast, pTile, pArrival, pAck, pRefused}
+
 // sweepSome reads some rows and gives the last key, nil after the end.
 func (v *verifier) sweepSome(l lookup, prefix byte, from []byte, f func(l lookup, key, value []byte) error) ([]byte, error) {
 	var last []byte
@@ -288,6 +305,8 @@ func (v *verifier) sweepSome(l lookup, prefix byte, from []byte, f func(l lookup
 		value, err := openRow(key, row)
 		if err == nil {
 			err = f(l, key, value)
+		} else if bytes.IndexByte(computedRows, prefix) >= 0 {
+			err = &fixable{DamageError: damagedRow(key, "row does not match its hash"), key: key}
 		}
 		if err := v.note(err); err != nil {
 			return false, err

@@ -65,14 +65,25 @@ func (v *verifier) ledgerRow(l lookup) error {
 		}
 	}
 	if v.mem.time != st.ledger.Time && !v.broken {
-		if err := v.note(damagedRow(keyLedger, "ledger time")); err != nil {
+		right := st.ledger
+		right.Time = v.mem.time
+		if err := v.note(lost(damagedRow(keyLedger, "ledger time"), keyLedger, right.encode())); err != nil {
 			return err
 		}
+	}
+	if err := v.inMemory(l); err != nil {
+		return err
 	}
 	for _, h := range []struct {
 		head record.TreeHead
 		what string
 	}{{st.final.head, "final checkpoint"}, {st.signed, "cosigned head"}} {
+		if h.head.Size > l.Size() {
+			if err := v.note(damagedEntry(l.Size(), fmt.Sprintf("entries up to the %s of size %d are lost", h.what, h.head.Size))); err != nil {
+				return err
+			}
+			continue
+		}
 		root, err := l.rootAt(h.head.Size)
 		if h.head == (record.TreeHead{}) || err == nil && root == h.head.Root {
 			continue
@@ -87,6 +98,30 @@ func (v *verifier) ledgerRow(l lookup) error {
 	return nil
 }
 
+// inMemory compares rows with what the open store took from them.
+func (v *verifier) inMemory(l lookup) error {
+	st := l.st
+	rows := []struct {
+		key, value []byte
+		there      bool
+	}{
+		{keyLedger, st.ledger.encode(), st.ledger.Edge.Size > 0 || st.ledger.Index > 0},
+		{keyClock, binary.BigEndian.AppendUint64(nil, st.clock), st.clock > 0},
+		{keyFinal, encodeHead(st.final.head, st.final.note), st.final.ok},
+		{keySigned, encodeHead(st.signed, nil), st.signed != record.TreeHead{}},
+		{keyCounts, st.counts.encode(), !st.counts.missing && st.counts != rowCounts{}},
+	}
+	for _, r := range rows {
+		if !r.there {
+			continue
+		}
+		if err := v.note(l.sameRow(r.key, r.value, damagedRow(r.key, "row is not what the store wrote"))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // lasts checks the last entry of each compartment.
 func (v *verifier) lasts(l lookup) error {
 	if v.broken {
@@ -95,7 +130,10 @@ func (v *verifier) lasts(l lookup) error {
 	for c, want := range v.mem.last {
 		got, err := l.CompartmentLast(c)
 		if err == nil && got != want {
-			err = damagedRow(keyScopeLast(c), "last entry of the compartment")
+			err = ErrDamaged
+		}
+		if errors.Is(err, ErrDamaged) {
+			err = lost(damagedRow(keyScopeLast(c), "last entry of the compartment"), keyScopeLast(c), binary.BigEndian.AppendUint64(nil, want))
 		}
 		if err := v.note(err); err != nil {
 			return err
@@ -123,7 +161,7 @@ func (v *verifier) members(l lookup) error {
 		key := keyMember(d)
 		b, err := encodeMember(&want)
 		if err == nil {
-			err = l.sameRow(key, b, "member table")
+			err = l.sameRow(key, b, damagedRow(key, "member table"))
 		}
 		if err := v.note(withDevice(err, d)); err != nil {
 			return err
@@ -139,15 +177,16 @@ func (v *verifier) members(l lookup) error {
 	})
 }
 
-// sameRow is damage when a row is not what was computed.
-func (l lookup) sameRow(key, want []byte, what string) error {
+// sameRow is the damage d when a row is not what was computed.
+func (l lookup) sameRow(key, want []byte, d *DamageError) error {
 	got, ok, err := l.get(key)
-	if err == nil && (!ok || !bytes.Equal(got, want)) {
-		err = damagedRow(key, what)
+	if errors.Is(err, ErrDamaged) || err == nil && (!ok || !bytes.Equal(got, want)) {
+		return lost(d, key, want)
 	}
 	return err
 }
 
+// withDevice adds the author to damage.
 func withDevice(err error, device record.DeviceID) error {
 	var d *DamageError
 	if !errors.As(err, &d) {
@@ -155,6 +194,10 @@ func withDevice(err error, device record.DeviceID) error {
 	}
 	c := *d
 	c.Device = device
+	var f *fixable
+	if errors.As(err, &f) {
+		return &fixable{&c, f.key, f.value, f.arrive, f.aside}
+	}
 	return &c
 }
 
@@ -163,7 +206,8 @@ func (v *verifier) registry(l lookup) error {
 		return nil
 	}
 	for k, want := range v.mem.RegistryMap {
-		if err := v.note(l.sameRow(keyRegistry([]byte(k)), want, "registry of the ledger")); err != nil {
+		key := keyRegistry([]byte(k))
+		if err := v.note(l.sameRow(key, want, damagedRow(key, "registry of the ledger"))); err != nil {
 			return err
 		}
 	}
@@ -181,10 +225,10 @@ func (v *verifier) epochs(l lookup) error {
 		want := epochRow{Device: e.Device, Opening: e.Opening, Ordered: true, Seq: v.mem.openings[id]}
 		row, ok, err := l.epoch(id)
 		row.Refused = false
-		if err == nil && (!ok || row != want) {
+		if errors.Is(err, ErrDamaged) || err == nil && (!ok || row != want) {
 			d := damagedEntry(want.Seq, "table of epochs")
 			d.Key, d.RID, d.Device = fmt.Sprintf("%q", keyEpoch(id)), e.Opening, e.Device
-			err = d
+			err = lost(d, keyEpoch(id), want.encode())
 		}
 		if err := v.note(err); err != nil {
 			return err
@@ -213,15 +257,15 @@ func (v *verifier) epochs(l lookup) error {
 	})
 }
 
-// feeds compares the heads of feeds with the replay.
+// feeds compares the heads of feeds with the replay and with what is pending.
 func (v *verifier) feeds(l lookup) error {
 	if v.broken {
 		return nil
 	}
 	for f, want := range v.mem.heads {
 		row, ok, err := l.feed(f)
-		if err == nil && (!ok || row.Ordered != want) {
-			err = withDevice(damagedRow(keyFeed(pFeed, f), "ordered head of the feed"), v.mem.epochs[f.Epoch].Device)
+		if errors.Is(err, ErrDamaged) || err == nil && (!ok || row.Ordered != want) {
+			err = l.headless(f, want, "ordered head of the feed", v.mem.epochs[f.Epoch].Device)
 		}
 		if err := v.note(err); err != nil {
 			return err
@@ -231,30 +275,63 @@ func (v *verifier) feeds(l lookup) error {
 		return nil
 	}
 	return v.scan(l, pFeed, func(key, value []byte) error {
-		row, err := decodeFeedRow(value)
-		if len(key) != 18 || err != nil {
-			return damagedRow(key, "feed")
+		if len(key) != 18 || key[17] >= record.LaneCount {
+			return strayRow(key)
 		}
 		f := feedFrom(key[1:])
 		e, known, err := l.epoch(f.Epoch)
 		if err != nil {
 			return err
 		}
-		_, ordered := v.mem.heads[f]
-		opening := record.Head{RID: e.Opening}
+		want, ordered := v.mem.heads[f]
+		if !ordered {
+			want = record.Head{RID: e.Opening}
+		}
+		row, err := decodeFeedRow(value)
 		switch {
-		case !known || f.Lane >= record.LaneCount || !ordered && row.Ordered != opening:
+		case !known:
 			return strayRow(key)
+		case err != nil || !ordered && row.Ordered != want:
+			return l.headless(f, want, "feed", e.Device)
 		case row.Held.N < row.Ordered.N || row.Held.N == row.Ordered.N && row.Held != row.Ordered:
-			return withDevice(damagedRow(key, "held head of the feed"), e.Device)
+			return l.headless(f, want, "held head of the feed", e.Device)
 		case row.Held == row.Ordered:
 			return nil
 		}
 		if _, ok, err := l.get(keyFeed(pWork, f)); err != nil || !ok {
-			return errors.Join(err, withDevice(damagedRow(key, "work list misses the feed"), e.Device))
+			return lostWork(err, damagedRow(key, "work list misses the feed"), f, e.Device)
 		}
 		return nil
 	})
+}
+
+func lostWork(err error, d *DamageError, f record.Feed, device record.DeviceID) error {
+	if err != nil && !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	return withDevice(lost(d, keyFeed(pWork, f), nil), device)
+}
+
+// headless is damage of a feed's row, with what the row should be: the ordered
+// head by the ledger, and as held the end of the unbroken chain behind it.
+func (l lookup) headless(f record.Feed, ordered record.Head, what string, device record.DeviceID) error {
+	row := feedRow{Ordered: ordered, Held: ordered}
+	for {
+		p, ok, err := l.pending(record.Position{Epoch: f.Epoch, Lane: f.Lane, N: row.Held.N + 1})
+		if err != nil && !errors.Is(err, ErrDamaged) {
+			return err
+		}
+		if err != nil || !ok || p.Record.Core.Prev != row.Held.RID {
+			break
+		}
+		row.Held = record.Head{N: row.Held.N + 1, RID: p.Record.RID()}
+	}
+	key := keyFeed(pFeed, f)
+	fix := lost(damagedRow(key, what), key, row.encode())
+	if row.Held.N == 0 { // a feed without records has no row
+		fix = strayRow(key)
+	}
+	return withDevice(fix, device)
 }
 
 // work checks that every feed on the work list holds an unbroken chain.
@@ -264,15 +341,21 @@ func (v *verifier) work(l lookup) error {
 			return strayRow(key)
 		}
 		f := feedFrom(key[1:])
-		row, ok, err := l.feed(f)
-		if err != nil || !ok {
-			return errors.Join(err, strayRow(key))
-		}
-		e, _, err := l.epoch(f.Epoch)
+		e, known, err := l.epoch(f.Epoch)
 		if err != nil {
 			return err
 		}
-		if row.Held == row.Ordered && (f.Lane != record.LaneControl || e.Ordered) {
+		row, ok, err := l.feed(f)
+		switch {
+		case errors.Is(err, ErrDamaged) && known && !v.broken:
+			want, ordered := v.mem.heads[f]
+			if !ordered {
+				want = record.Head{RID: e.Opening}
+			}
+			return l.headless(f, want, "feed", e.Device)
+		case err != nil:
+			return err
+		case !ok || !known, row.Held == row.Ordered && (f.Lane != record.LaneControl || e.Ordered):
 			return strayRow(key)
 		}
 		last := row.Ordered
@@ -286,15 +369,41 @@ func (v *verifier) work(l lookup) error {
 				err = &DamageError{What: "pending record does not continue its feed", RID: p.Record.RID()}
 			}
 			if err != nil {
-				return withDevice(l.namedPending(err, pos), e.Device)
+				return v.cut(l, withDevice(l.namedPending(err, pos), e.Device), f, row)
 			}
 			last = record.Head{N: n, RID: p.Record.RID()}
 		}
 		if last != row.Held {
-			return withDevice(damagedRow(key, "held head of the feed"), e.Device)
+			return l.headless(f, row.Ordered, "held head of the feed", e.Device)
 		}
 		return nil
 	})
+}
+
+// cut decides what to do about a feed whose pending chain is broken. Where nothing
+// says that there ever was a record at its end, the row is wrong. Otherwise a
+// record is lost: the feed then ends before it, so that a peer can give it again,
+// but never one that this process may append to.
+func (v *verifier) cut(l lookup, broken error, f record.Feed, row feedRow) error {
+	var d *DamageError
+	if !errors.As(broken, &d) {
+		return broken
+	}
+	end := record.Position{Epoch: f.Epoch, Lane: f.Lane, N: row.Held.N}
+	at, ok, err := l.locate(row.Held.RID)
+	if err != nil && !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	wrong := err == nil && (!ok || !at.Pending || at.Position != end)
+	if !wrong && (v.fix == nil || v.s.own != nil && v.s.own.id == f.Epoch) { // v.fix is set with the write mutex held
+		return d
+	}
+	err = l.headless(f, row.Ordered, d.What, d.Device)
+	var fix *fixable
+	if !wrong && errors.As(err, &fix) {
+		return &fixable{DamageError: d, key: fix.key, value: fix.value}
+	}
+	return err
 }
 
 // pendingRows checks every pending record by itself, and that it is found.
@@ -306,7 +415,12 @@ func (v *verifier) pendingRows(l lookup) error {
 			err = fmt.Errorf("%w: another position", record.ErrMalformed)
 		}
 		if err != nil {
-			return damagedRow(key, err.Error())
+			return l.unaccounted(key, damagedRow(key, err.Error()))
+		}
+		if p.Record.Core.Kind == record.KindEpochOpen {
+			if err := l.pendingEpoch(&p.Record); err != nil {
+				return err
+			}
 		}
 		e, ok, err := l.epoch(p.Record.Position().Epoch)
 		if err != nil {
@@ -316,51 +430,90 @@ func (v *verifier) pendingRows(l lookup) error {
 			return &DamageError{Key: fmt.Sprintf("%q", key), What: what, RID: p.Record.RID(), Device: e.Device}
 		}
 		if !ok || p.Record.VerifySignature(e.Device) != nil {
-			return damage("pending record's signature does not match")
+			return l.unaccounted(key, damage("pending record's signature does not match"))
 		}
-		what, err := l.pendingFound(&p, &e)
-		if err == nil && what != "" {
-			err = damage(what)
-		}
-		return err
+		return l.pendingFound(&p, &e, damage)
 	})
 }
 
+// unaccounted is damage of a row under pending that holds no record of anybody. It
+// may go when no feed says that there is one.
+func (l lookup) unaccounted(key []byte, d *DamageError) error {
+	if len(key) != 1+positionBytes || key[17] >= record.LaneCount {
+		return &fixable{DamageError: d, key: key}
+	}
+	pos := positionFrom(key[1:])
+	e, known, err := l.epoch(pos.Epoch)
+	if err != nil {
+		return d
+	}
+	f, _, err := l.feed(pos.Feed())
+	if err == nil && (!known || pos.N > f.Held.N || pos.N > 0 && pos.N <= f.Ordered.N || pos.N == 0 && e.Ordered) {
+		return &fixable{DamageError: d, key: key}
+	}
+	return d
+}
+
+// pendingEpoch checks the epoch of an opening record that is pending.
+func (l lookup) pendingEpoch(r *record.Record) error {
+	open, err := record.DecodeEpochOpen(r.Body)
+	if err != nil || r.VerifySignature(record.DeviceID(open.Device)) != nil {
+		return nil // reported
+	}
+	key := keyEpoch(r.OpenedEpoch())
+	e, ok, err := l.epoch(r.OpenedEpoch())
+	if errors.Is(err, ErrDamaged) || err == nil && (!ok || e.Opening != r.RID() || e.Device != record.DeviceID(open.Device)) {
+		row := epochRow{Device: record.DeviceID(open.Device), Opening: r.RID()}
+		d := damagedRow(key, "table of epochs")
+		d.RID, d.Device = r.RID(), row.Device
+		return lost(d, key, row.encode())
+	}
+	return err
+}
+
 // pendingFound says which index misses a pending record, or that its feed does.
-func (l lookup) pendingFound(p *pendingRow, e *epochRow) (what string, err error) {
+func (l lookup) pendingFound(p *pendingRow, e *epochRow, damage func(string) *DamageError) error {
 	r := &p.Record
 	pos := r.Position()
 	row, ok, err := l.locate(r.RID())
-	if err != nil || !ok || !row.Pending || row.Position != pos {
-		if err == nil && ok && !row.Pending {
-			return "it is an entry and pending as well", nil
-		}
-		return "index of record ids does not find a pending record", err
+	if err == nil && ok && !row.Pending {
+		return &fixable{DamageError: damage("it is an entry and pending as well"), key: keyPosition(pPending, pos), aside: true}
 	}
-	key := keySeq(pArrival, p.Arrival)
+	if errors.Is(err, ErrDamaged) || err == nil && (!ok || row.Position != pos) {
+		at := ridRow{Pending: true, Position: pos}
+		return lost(damage("index of record ids does not find a pending record"), keyIndexRID(r.RID()), at.encode())
+	}
+	if err != nil {
+		return err
+	}
 	a := arrivalRow{RID: r.RID(), Pending: true}
-	if l.sameRow(key, a.encode(), "arrival") != nil {
-		return "list of arrivals misses a pending record", nil
+	if err := l.sameRow(keySeq(pArrival, p.Arrival), a.encode(), damage("list of arrivals misses a pending record")); err != nil {
+		var f *fixable
+		if errors.As(err, &f) {
+			err = &fixable{DamageError: f.DamageError, key: keyPosition(pPending, pos), arrive: &a}
+		}
+		return err
 	}
 	if c := r.Core.Compartment; !c.IsZero() {
-		if _, ok, err := l.get(keyScopePending(c, pos)); err != nil || !ok {
-			return "index of its compartment misses a pending record", err
+		if err := l.sameRow(keyScopePending(c, pos), nil, damage("index of its compartment misses a pending record")); err != nil {
+			return err
 		}
 	}
 	f, _, err := l.feed(pos.Feed())
 	if err != nil {
-		return "", err
+		return err
 	}
 	if held := pos.N > f.Ordered.N && pos.N <= f.Held.N || pos.N == 0 && !e.Ordered && e.Opening == r.RID(); !held {
-		if _, refused, err := l.get(keyRID(pRefused, r.RID())); err != nil || !refused {
-			return "pending record that its feed does not account for", err
+		_, refused, err := l.get(keyRID(pRefused, r.RID()))
+		if err == nil && !refused {
+			err = &fixable{DamageError: damage("pending record that its feed does not account for"), key: keyPosition(pPending, pos), aside: true}
 		}
-		return "", nil
+		return err
 	}
 	if _, ok, err := l.get(keyFeed(pWork, pos.Feed())); err != nil || !ok {
-		return "work list misses a pending record", err
+		return lostWork(err, damage("work list misses a pending record"), pos.Feed(), e.Device)
 	}
-	return "", nil
+	return nil
 }
 
 // scopesOfPending checks the index of the compartments of pending records.
@@ -387,6 +540,10 @@ func (v *verifier) refused(l lookup) error {
 			return strayRow(key)
 		}
 		r, err := l.decodeRefusal(key, record.RID(key[1:]), value)
+		var d *DamageError
+		if errors.As(err, &d) {
+			return &fixable{DamageError: d, key: key}
+		}
 		if err != nil {
 			return err
 		}
@@ -395,7 +552,7 @@ func (v *verifier) refused(l lookup) error {
 			return err
 		}
 		if r.Record.VerifyBody() != nil || r.Record.Position() != r.Position || known && r.Record.VerifySignature(e.Device) != nil {
-			return &DamageError{Key: fmt.Sprintf("%q", key), What: "refused record does not verify", RID: r.RID, Device: e.Device}
+			return &fixable{DamageError: &DamageError{Key: fmt.Sprintf("%q", key), What: "refused record does not verify", RID: r.RID, Device: e.Device}, key: key}
 		}
 		if row, ok, err := l.locate(r.RID); err == nil && ok && !row.Pending {
 			return strayRow(key) // it was ordered after all
@@ -438,7 +595,7 @@ func (l lookup) regionRow(key, value []byte) error {
 	rid := e.Record.RID()
 	want, err := record.Marshal(regionArray{ID: rid[:], Name: f.Name})
 	if err == nil && !bytes.Equal(value, want) {
-		err = damagedRow(key, "region")
+		err = lost(damagedRow(key, "region"), key, want)
 	}
 	return err
 }
@@ -450,7 +607,7 @@ func (l lookup) ownRow(key, value []byte) error {
 	}
 	e, ok, err := l.epoch(record.EpochID(value))
 	if err == nil && (!ok || !bytes.Equal(e.Device[:], key[4:])) {
-		err = damagedRow(key, "last own epoch")
+		err = &fixable{DamageError: damagedRow(key, "last own epoch"), key: key}
 	}
 	return err
 }
