@@ -391,6 +391,48 @@ func (n *Node) sessionAt(r *record.Record) (record.SessionOpen, bool, error) {
 	return open, err == nil, err
 }
 
+// refusedCache keeps refused records by compartment, as of an arrival.
+type refusedCache struct {
+	mu      sync.Mutex
+	arrived uint64                                  // guarded by mu
+	known   bool                                    // guarded by mu
+	of      map[record.CompartmentID][]store.Placed // guarded by mu
+}
+
+// withRefused adds the records of a compartment that lost their place: they are
+// shown until others stand for them.
+func (n *Node) withRefused(c record.CompartmentID, recs []store.Placed) ([]store.Placed, error) {
+	n.refusedOf.mu.Lock()
+	defer n.refusedOf.mu.Unlock()
+	if at := n.store.Arrived(); !n.refusedOf.known || at != n.refusedOf.arrived {
+		list, err := n.store.Refused()
+		if err != nil {
+			return nil, err
+		}
+		n.refusedOf.of = map[record.CompartmentID][]store.Placed{}
+		for _, x := range list {
+			if id := x.Record.Core.Compartment; !id.IsZero() {
+				n.refusedOf.of[id] = append(n.refusedOf.of[id], store.Placed{Record: x.Record})
+			}
+		}
+		n.refusedOf.arrived, n.refusedOf.known = at, true
+	}
+	lost := n.refusedOf.of[c]
+	if len(lost) == 0 {
+		return recs, nil
+	}
+	held := map[record.RID]bool{}
+	for i := range recs {
+		held[recs[i].Record.RID()] = true
+	}
+	for _, x := range lost {
+		if !held[x.Record.RID()] {
+			recs = append(recs, x)
+		}
+	}
+	return recs, nil
+}
+
 // oneOfEach leaves one of a record and the one that stands for it: the first
 // version when that was ordered after all, else the later one. Only the same
 // device's word counts.

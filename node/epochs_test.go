@@ -38,6 +38,15 @@ func (c *clinic) place(rid string) record.Record {
 	return r
 }
 
+func (c *clinic) visit(id, problem string) (rid string) {
+	c.t.Helper()
+	saved, err := c.n.SaveVisit(c.t.Context(), c.token, id, "visit-"+problem, fhir.Visit{At: time.Now(), Problem: problem})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return saved.RID
+}
+
 // sibling is another record for the place of r, by whoever has the device's key.
 func sibling(r record.Record, k ed25519.PrivateKey) record.Record {
 	core := r.Core
@@ -54,14 +63,7 @@ func TestWhatLostItsPlaceIsWrittenAgain(t *testing.T) {
 	if err := c.n.SetLink(false); err != nil {
 		t.Fatal(err)
 	}
-	var rids []string
-	for i, problem := range []string{"fever", "cough", "skin"} {
-		saved, err := c.n.SaveVisit(t.Context(), c.token, id, "visit-"+problem, fhir.Visit{At: time.Now().Add(time.Duration(i-5) * time.Minute), Problem: problem})
-		if err != nil {
-			t.Fatal(err)
-		}
-		rids = append(rids, saved.RID)
-	}
+	rids := []string{c.visit(id, "fever"), c.visit(id, "cough"), c.visit(id, "skin")}
 	in, err := hub.n.Store().Ingest(t.Context(), record.DeviceID{}, []record.Record{sibling(c.place(rids[0]), c.key())})
 	if err != nil || in.New != 1 {
 		t.Fatalf("the copy's record: %+v, %v", in, err)

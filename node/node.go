@@ -51,6 +51,8 @@ type Node struct {
 	epochs  epochs
 	doubts  doubts
 
+	refusedOf refusedCache
+
 	evidence evidenceRoom
 	handover handover
 	boards   map[record.DeviceID][]epochSeen // guarded by projectMu

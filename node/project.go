@@ -240,6 +240,9 @@ func (p *projection) compartment(c record.CompartmentID) error {
 func (n *Node) openCompartment(c record.CompartmentID) ([]chart.Opened, error) {
 	recs, err := n.store.Compartment(c)
 	if err == nil {
+		recs, err = n.withRefused(c, recs)
+	}
+	if err == nil {
 		recs, err = n.oneOfEach(recs)
 	}
 	if err != nil {
