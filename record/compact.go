@@ -50,7 +50,13 @@ func (c *cosignedHead) sort() {
 // latest times, so that the time that a majority vouches for stays.
 func (c *cosignedHead) fewest(n int) {
 	slices.SortStableFunc(c.Cosignatures, func(a, b Cosignature) int { return cmp.Compare(b.at(), a.at()) })
-	c.Cosignatures = c.Cosignatures[:min(len(c.Cosignatures), n/2+1)]
+	all := c.Cosignatures
+	c.Cosignatures = nil
+	for i := range all {
+		if !slices.ContainsFunc(c.Cosignatures, func(x Cosignature) bool { return x.KeyID == all[i].KeyID }) && len(c.Cosignatures) < Needed(n) {
+			c.Cosignatures = append(c.Cosignatures, all[i])
+		}
+	}
 	c.sort()
 }
 

@@ -171,6 +171,29 @@ func TestCompactNoteOfSharedKeyIDs(t *testing.T) {
 	}
 }
 
+// All three cosigned, two of them under one id: what is left makes a majority.
+func TestProofOfSharedKeyIDs(t *testing.T) {
+	l := regionID.Ledger(1)
+	a, b := sharedKeyID(t, l)
+	hubs := []record.DeviceID{a.id, b.id, fiveHubs[0].id}
+	c := newBox("clinic one")
+	c.open()
+	e := record.Entry{Record: c.visit("a", "1")}
+	head := record.TreeHead{Size: 1, Root: record.LeafHash(e.EncodeLeaf())}
+	var note []byte
+	for i, by := range []*box{a, b, fiveHubs[0]} {
+		n := noteBy(t, l, head, int64(9-i), by)
+		if i > 0 {
+			n = lineOf(n)
+		}
+		note = append(note, n...)
+	}
+	p, err := record.NewProof(l, c.id, &e, nil, note, hubs)
+	if err != nil || len(p.Cosignatures) != 2 {
+		t.Errorf("got %d cosignatures, %v", len(p.Cosignatures), err)
+	}
+}
+
 func TestCheckpointMutated(t *testing.T) {
 	rng := newRand(testSeed(t))
 	l, hubs := regionID.Ledger(1), ids(hubBoxes)

@@ -17,6 +17,10 @@
 //	leafHash = SHA-256(0x00 || leaf)         RFC 6962 section 2.1
 //
 // A batch is what the hubs agree on: [1, leaderMillis, [[core, sig, body], ...]].
+// A record of a kind below KindSealed may change members and registry rows:
+// rules.go says how, proposal.go how hubs vote. Receipt, Evidence and Reset describe
+// what is signed besides records; compact.go the short form of a checkpoint.
+//
 // wire.go describes the short form that crosses a link: whatever the receiver
 // can compute again (epoch, lane, n, prev, body hash) is left out.
 //

@@ -386,3 +386,42 @@ func (b *brokenPromise) verify(region RegionID, hubs []DeviceID) (Finding, error
 	}
 	return Finding{Culprits: []DeviceID{b.receipt.Hub}, Generation: b.generation, Size: cp.Head.Size, By: b.receipt.By, Missing: slices.Clone(b.receipt.Heads)}, nil
 }
+
+// Owed gives the heads of a broken promise that are missing from a ledger, of at
+// least Size entries and as it was at Size, for no reason that it shows itself: the
+// place is not taken by another record that the author signed, its feed is not
+// frozen, its author is a member still. Who has such a record in hand can judge it
+// by Orderer besides: a hub owes nobody what the rules refuse.
+func (f Finding) Owed(s State) ([]ReceiptHead, error) {
+	var out []ReceiptHead
+	for _, h := range f.Missing {
+		seq, rid, ok, err := s.Ordered(h.Position)
+		if err != nil {
+			return nil, err
+		}
+		if ok && (rid != h.RID || seq < f.Size) {
+			continue
+		}
+		excused, err := excused(s, h.Feed())
+		if err != nil {
+			return nil, err
+		}
+		if !excused {
+			out = append(out, h)
+		}
+	}
+	return out, nil
+}
+
+// excused tells whether a ledger shows why a feed did not go on.
+func excused(s State, f Feed) (bool, error) {
+	if _, frozen, err := s.Registry(frozenKey(f)); err != nil || frozen {
+		return frozen, err
+	}
+	e, ok, err := s.Epoch(f.Epoch)
+	if err != nil || !ok {
+		return false, err
+	}
+	m, ok, err := s.Member(e.Device)
+	return ok && !m.Active(), err
+}

@@ -568,3 +568,52 @@ func FuzzDecodeEvidence(f *testing.F) {
 		t.Errorf("evidence that nobody signed: %+v", found)
 	})
 }
+
+// What is missing for a reason that the ledger shows is not owed.
+func TestOwed(t *testing.T) {
+	g := newRegion(t)
+	keeps, lies, gone, omitted := g.clinics[0], g.clinics[1], newBox("clinic three"), newBox("clinic four")
+	for _, c := range []*box{gone, omitted} {
+		g.mustOrder(t, g.hubs[0].add(c, record.RoleClinic), c.open())
+	}
+	opening, a, b := g.branches(lies)
+	e, err := record.NewEquivocation(opening, a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, put, left := keeps.visit("a", "kept"), gone.visit("a", "put out"), omitted.visit("a", "left out")
+	early := g.Size()
+	g.mustOrder(t, kept, g.hubs[0].write(0, record.KindEvidence, record.CompartmentID{}, e.Encode()), g.hubs[0].revoke(gone))
+	unknown := newBox("clinic five")
+	unknown.open()
+	head := func(r record.Record) record.ReceiptHead {
+		return record.ReceiptHead{Position: r.Position(), RID: r.RID()}
+	}
+	contradicted := head(kept)
+	contradicted.RID[0] ^= 1
+	for _, c := range []struct {
+		name string
+		head record.ReceiptHead
+		size uint64
+		owed bool
+	}{
+		{"ordered in time", head(kept), g.Size(), false},
+		{"ordered after that size", head(kept), early, true},
+		{"another record has its place", contradicted, g.Size(), false},
+		{"its feed is frozen", head(b), g.Size(), false},
+		{"its author was revoked", head(put), g.Size(), false},
+		{"left out", head(left), g.Size(), true},
+		{"its epoch was left out", head(unknown.visit("a", "1")), g.Size(), true},
+	} {
+		got, err := record.Finding{Size: c.size, Missing: []record.ReceiptHead{c.head}}.Owed(g)
+		if err != nil || (len(got) == 1) != c.owed {
+			t.Errorf("%s: got %d owed, %v", c.name, len(got), err)
+		}
+	}
+	for reads := range 4 {
+		n := reads
+		if _, err := (record.Finding{Size: g.Size(), Missing: []record.ReceiptHead{head(left)}}).Owed(brokenState{g, &n}); !errors.Is(err, errDisk) {
+			t.Errorf("read %d failed: got %v", reads, err)
+		}
+	}
+}
