@@ -323,10 +323,13 @@ func TestSheetSaysWhatAHandWouldCopy(t *testing.T) {
 	x := newFixture(t)
 	x.signIn()
 	page := words(x.get("/root").body)
-	for _, want := range append([]string{"48\u202f231", x.fake.root.Line, "21 Nov 2026", "5e1d 0c9a 5e1d 0c9a", "Lake region"}, x.fake.root.Words...) {
+	for _, want := range append([]string{"48\u202f231", x.fake.root.Line, "21 Nov 2026", "Lake region"}, x.fake.root.Words...) {
 		if !strings.Contains(page, want) {
 			t.Errorf("the sheet lacks %q", want)
 		}
+	}
+	if id := `<span>5e1d</span><span>0c9a</span><span>5e1d</span><span>0c9a</span></span>`; !strings.Contains(x.get("/root").body, id) {
+		t.Error("the sheet lacks the region's id")
 	}
 	x.fake.root.RegionID = "5e" // a box that gives less than it should breaks no page
 	if a := x.get("/root"); a.status != 200 {

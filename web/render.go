@@ -155,16 +155,14 @@ func formatCount(n int) string {
 	return digits
 }
 
-// groupDigits breaks a long number or id into groups of four, as people read and compare it.
-func groupDigits(id string) string {
-	var b strings.Builder
-	for i, r := range id {
-		if i > 0 && i%4 == 0 {
-			b.WriteByte(' ')
-		}
-		b.WriteRune(r)
+// groupDigits breaks an id into groups of four, as people read and compare it.
+func groupDigits(id string) []string {
+	var groups []string
+	for len(id) > 4 {
+		groups = append(groups, id[:4])
+		id = id[4:]
 	}
-	return b.String()
+	return append(groups, id)
 }
 
 // execute renders one page completely before a byte is sent, so that an error never leaves half a page.
