@@ -1,0 +1,9 @@
+package node
+
+import "github.com/healthpost/healthpost/record"
+
+// TakeReceipt is what a session does with a hub's receipt.
+func (n *Node) TakeReceipt(hub record.DeviceID, r record.Receipt) error { return n.takeReceipt(hub, r) }
+
+// TakeEvidence is what a session does with a peer's evidence.
+func (n *Node) TakeEvidence(from record.DeviceID, b []byte) error { return n.takeEvidence(from, b) }
