@@ -55,14 +55,13 @@ func (l *links) run(ctx context.Context) error {
 func (l *links) sessionOptions(region record.RegionID) peersync.Options {
 	n := l.n
 	o := peersync.Options{Region: region, Device: n.author.Device, Role: n.box.Role, Software: Version, Hub: n.isHub,
-		WantOrdered: func() bool { return !n.box.Role.Orders() && !n.frozen() },
-		Evidence:    n.knownEvidence, TakeEvidence: n.takeEvidence, Contradiction: n.contradiction, Handover: n.handOver, TakeReset: n.takeReset, TakeReceipt: n.takeReceipt, Ledger: n.ledgerID, Hubs: n.hubs,
+		WantOrdered: func() bool { return n.collecting || !n.box.Role.Orders() && !n.frozen() },
+		Evidence:    n.knownEvidence, TakeEvidence: n.takeEvidence, Contradiction: n.contradiction, Handover: n.handOver, TakeReset: n.takeReset, Ledger: n.ledgerID, Hubs: n.hubs,
 		Final: func(note []byte) (record.Checkpoint, error) {
 			return record.VerifyFinal(n.ledgerID(), note, n.hubs())
 		},
 		LocalFault: ownFault}
 	if l.order != nil {
-		o.Receipt = n.promise
 		o.Checkpoint, o.Note, o.PushPending = l.order.cosigner.offered, l.order.cosigner.note, l.order.wantsPending
 	}
 	return o
@@ -71,7 +70,7 @@ func (l *links) sessionOptions(region record.RegionID) peersync.Options {
 // hubsWanted is one for a box that pays for its link: one copy at a hub is enough,
 // and the hubs hand it on. Hubs talk to all.
 func (l *links) hubsWanted() int {
-	if l.n.box.Role.Orders() {
+	if l.n.box.Role.Orders() || l.n.collecting {
 		return 0
 	}
 	return 1

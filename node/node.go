@@ -33,6 +33,10 @@ type Node struct {
 	seed    *hubSeed // hub set given on joining; set by Open only
 	started time.Time
 
+	// collecting: a box that is about to reset the region follows the ledger,
+	// whatever its role. Set while no link runs.
+	collecting bool
+
 	epochMu   sync.Mutex
 	epochOpen bool // guarded by epochMu
 
@@ -55,7 +59,6 @@ type Node struct {
 
 	evidence evidenceRoom
 	handover handover
-	promises promises
 	boards   map[record.DeviceID][]epochSeen // guarded by projectMu
 	up       atomic.Pointer[running]
 

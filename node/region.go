@@ -344,10 +344,15 @@ func (n *Node) isHub(d record.DeviceID) bool {
 // dialAddresses are the boxes to reach: as configured, else the hubs of the
 // ledger, else those of the seed.
 func (n *Node) dialAddresses() []string {
-	if len(n.o.Dial) > 0 {
-		return n.o.Dial
-	}
 	var out []string
+	if n.resetHere() {
+		if members, err := n.store.Members(); err == nil {
+			out = n.everybody(members)
+		}
+	}
+	if len(n.o.Dial) > 0 {
+		return append(out, n.o.Dial...)
+	}
 	if members, err := n.store.Members(); err == nil {
 		for _, m := range members {
 			if m.Active() && m.Role.Orders() && m.Device != n.author.Device {

@@ -38,6 +38,8 @@ func NewSheet() (Sheet, error) {
 // Public is the key that boxes know.
 func (s *Sheet) Public() []byte { return s.Key.Public().(ed25519.PublicKey) }
 
+func (s *Sheet) sign(claim []byte) []byte { return ed25519.Sign(s.Key, claim) }
+
 // KeyID is what a person compares: the first 8 digits of the public key.
 func (s *Sheet) KeyID() string { return recoveryKeyID(s.Public()) }
 
