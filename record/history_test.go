@@ -56,7 +56,7 @@ func someRecord(rng *rand.Rand, boxes []*box, old []record.Record) record.Record
 	}
 	b.size += uint64(rng.IntN(4))
 	patient := fmt.Sprint("patient ", rng.IntN(4))
-	switch n := rng.IntN(40); {
+	switch n := rng.IntN(43); {
 	case n < 22:
 		return b.write(record.Lane(rng.IntN(record.LaneCount)), record.KindClinical, compartment(patient), randomBytes(rng, 1+rng.IntN(90)))
 	case n < 25:
@@ -79,11 +79,34 @@ func someRecord(rng *rand.Rand, boxes []*box, old []record.Record) record.Record
 		return signedBy(b.visit(patient, "forged"), other)
 	case n < 36:
 		return b.visit(patient, "changed").WithBody([]byte("another"))
+	case n < 37:
+		return b.recovery(1, other)
+	case n < 38:
+		return b.write(record.LaneAudit, record.KindAttest, record.CompartmentID{}, mustMarshal(record.Attest{Size: b.size, Root: make([]byte, 32)}))
+	case n < 39:
+		return someEvidence(rng, b, other, old)
 	}
 	if len(old) == 0 {
 		return b.open()
 	}
 	return old[rng.IntN(len(old))]
+}
+
+// someEvidence has b show that other contradicted itself, where its opening record
+// is among the old ones, and remembers one of the two records as other's.
+func someEvidence(rng *rand.Rand, b, other *box, old []record.Record) record.Record {
+	at := slices.IndexFunc(old, func(r record.Record) bool { return r.RID() == other.opened })
+	if at < 0 || b == other {
+		return b.open()
+	}
+	was := *other
+	one := was.visit("a", "one")
+	two := other.visit("a", "two")
+	e, err := record.NewEquivocation(old[at], one, two)
+	if err != nil {
+		panic(err)
+	}
+	return b.write(record.Lane(rng.IntN(record.LaneCount)), record.KindEvidence, record.CompartmentID{}, e.Encode())
 }
 
 func (l *ledger) leaves() []byte {
@@ -105,6 +128,9 @@ func sameLedger(t *testing.T, what string, got, want *ledger) {
 	}
 	if d := cmp.Diff(want.epochs, got.epochs); d != "" {
 		t.Errorf("%s: epochs (-want +got):\n%s", what, d)
+	}
+	if d := cmp.Diff(want.registry, got.registry); d != "" {
+		t.Errorf("%s: registry (-want +got):\n%s", what, d)
 	}
 }
 
