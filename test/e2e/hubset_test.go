@@ -77,7 +77,14 @@ func TestHubsReplaced(t *testing.T) {
 		r.waitSame(append([]*Box{a}, r.hubs...)...)
 	}
 
+	// It knows none of the hubs there are now, but its neighbour.
 	dial := []string{}
+	for _, l := range r.links {
+		if l.from == away && l.to == a {
+			dial = append(dial, linkAddress(t, l))
+		}
+	}
+	r.linkAll(away, true)
 	for _, h := range r.hubs {
 		l := newLink(t, away, h)
 		r.links = append(r.links, l)
