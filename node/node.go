@@ -59,6 +59,7 @@ type Node struct {
 
 	evidence evidenceRoom
 	handover handover
+	promises promises
 	boards   map[record.DeviceID][]epochSeen // guarded by projectMu
 	up       atomic.Pointer[running]
 
