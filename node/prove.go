@@ -212,6 +212,7 @@ func (n *Node) whyNotProven(rid record.RID, ordered bool) error {
 func (n *Node) proofRoutes(reply func(pattern string, f func(r *http.Request) (any, error))) {
 	reply("GET /region/keys", func(*http.Request) (any, error) { return n.Keys() })
 	n.rootRoutes(reply)
+	n.evidenceRoutes(reply)
 	reply("POST /prove", func(r *http.Request) (any, error) {
 		var q ProveRequest
 		if err := readJSON(r, &q); err != nil {
