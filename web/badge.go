@@ -78,3 +78,12 @@ func lineOf(c *Catalogue, n Counts, doubt bool) line {
 	}
 	return line{kindSaved, c.Text("line.empty")}
 }
+
+// refusalWords says why a record was not accepted. What the catalogue does not know stands in brackets, as
+// it came: it may be all that a person on the phone has to tell.
+func refusalWords(c *Catalogue, reason string) string {
+	if key := "refusal." + strings.ReplaceAll(reason, " ", "_"); reason != "" && c.Has(key) {
+		return c.Text(key)
+	}
+	return c.Text("refusal.unknown", reason)
+}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/healthpost/healthpost/fhir"
+	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/web"
 )
 
@@ -174,6 +175,19 @@ func TestSyncLineSaysWhatMattersMost(t *testing.T) {
 	} {
 		if kind, text := web.LineWords(en, c.counts); kind != c.kind || text != c.text {
 			t.Errorf("%+v: %s %q, want %s %q", c.counts, kind, text, c.kind, c.text)
+		}
+	}
+}
+
+func TestEveryRefusalHasWords(t *testing.T) {
+	for language, c := range catalogues(t) {
+		for v := record.Ordered; v <= record.Frozen; v++ {
+			if v.Final() && !c.Has("refusal."+strings.ReplaceAll(v.String(), " ", "_")) {
+				t.Errorf("%s has no words for a record refused as %q", language, v)
+			}
+		}
+		if got := web.RefusalWords(c, "a new reason"); !strings.Contains(got, "(a new reason)") {
+			t.Errorf("%s: an unknown reason reads %q", language, got)
 		}
 	}
 }

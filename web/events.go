@@ -95,7 +95,9 @@ func answerStates(q *request) error {
 	if err != nil {
 		return err
 	}
-	warned := q.banners(q.r.URL.Query().Get("at"))
+	at := q.r.URL.Query().Get("at")
+	warned := q.banners(at)
+	warned.Changed = at == faultsPath // the script shows it when the tag is another
 	shown, err := q.render.part(q.words.Language, "banners", warned)
 	if err != nil {
 		return err

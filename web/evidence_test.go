@@ -135,9 +135,6 @@ func TestStatesTellOfBanners(t *testing.T) {
 		return answer
 	}
 	none := ask()
-	if a := x.get("/states?at=/links"); !strings.Contains(a.body, `"banners":""`) {
-		t.Errorf("the page of links is told of banners: %s", a.body)
-	}
 	x.fake.setFaults(web.Fault{Code: "other_ledger", Args: []string{`<b>"Rubavu"</b>`}})
 	one := ask()
 	if none.Banners != "" || one.Tag == none.Tag {

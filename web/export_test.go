@@ -30,6 +30,7 @@ var (
 	AssetFiles     = assetFiles
 	ParseRefs      = parseRefs
 	EncodeRefs     = encodeRefs
+	RefusalWords   = refusalWords
 )
 
 // AgeText is an age in words.

@@ -146,19 +146,21 @@ type banners struct {
 	Cards    []faultCard
 	More     int
 	SignedIn bool
+	Changed  bool   // this page lists faults and there are others now
 	Tag      string // changes when the words do
 }
 
-// banners leaves out what the line about the disk already says, what only informs before sign in, and
-// on the page that lists all faults everything.
+// banners leaves out what the line about the disk already says and what only informs before sign in. The
+// page that lists all faults has none; its tag is that of the list.
 func (q *request) banners(path string) banners {
 	b, tag := banners{SignedIn: q.signedIn}, fnv.New32a()
-	if path == faultsPath {
-		return b
-	}
 	for _, card := range q.faultCards(q.box.Faults) {
 		kind := faultRules[card.Code].kind
 		if kind == faultLine || card.Code == "disk_full" || card.Code == "disk_fault" || !q.signedIn && kind != faultGrave {
+			continue
+		}
+		_, _ = io.WriteString(tag, card.What+card.Means)
+		if path == faultsPath {
 			continue
 		}
 		if len(b.Cards) == bannersMax {
@@ -166,9 +168,8 @@ func (q *request) banners(path string) banners {
 			continue
 		}
 		b.Cards = append(b.Cards, card)
-		_, _ = io.WriteString(tag, card.What+card.Means)
 	}
-	b.Tag = strconv.FormatUint(uint64(tag.Sum32()), 16) + "-" + strconv.Itoa(b.More)
+	b.Tag = strconv.FormatUint(uint64(tag.Sum32()), 16)
 	return b
 }
 

@@ -236,7 +236,7 @@ func (q *request) visitCard(patientID string, v *chart.Visit) visitCard {
 		Badge: badgeOf(q.words, v.Shown.State, ridText(v.Shown.RID)), Withdraw: withdrawPath(patientID, v.Line), Proof: proofPath(v.Shown),
 	}
 	if v.Shown.State.Kind == chart.Refused {
-		card.Refusal = label(q.words, "refusal", v.Shown.State.Reason)
+		card.Refusal = refusalWords(q.words, v.Shown.State.Reason)
 	}
 	var later []factLine
 	for _, o := range v.Observations {

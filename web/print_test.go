@@ -58,38 +58,51 @@ func (b *browser) shown() string {
 }
 
 func TestBrowserSheetsOnPaper(t *testing.T) {
-	x := newFixture(t)
-	x.fake.setFaults(bannerFaults()...)
-	b := newBrowser(t)
-	b.size(360, 740)
-	b.signIn(x)
-	x.signIn()
-	for name, path := range map[string]string{"proof": x.proofPath(x.people.child), "root": "/root"} {
-		b.open(x.server.URL + path)
-		for _, p := range papers {
-			out := b.pdf(p)
-			if n := len(pdfPage.FindAll(out, -1)); n != 1 {
-				t.Errorf("%s takes %d pages of %s, want one", name, n, p.name)
-			}
-			if *shots != "" {
-				if err := os.WriteFile(filepath.Join(*shots, name+"-"+p.name+".pdf"), out, 0o644); err != nil {
-					t.Fatal(err)
+	for language, check := range map[string]string{"en": "How to check this paper", "fr": "Comment vérifier ce papier"} {
+		x := newFixture(t)
+		x.fake.box.Languages = []string{language}
+		x.fake.setFaults(bannerFaults()...)
+		x.signIn()
+		b := newBrowser(t)
+		b.size(360, 740)
+		b.useSession(x)
+		for name, path := range map[string]string{"proof": x.proofPath(x.people.child), "root": "/root"} {
+			b.open(x.server.URL + path)
+			b.onOnePage(name + "-" + language)
+			b.media("print")
+			text := b.shown()
+			for _, screen := range []string{"Today", "Envoi", "Sending", "Lock", "Français", "regional records", "Amina", "Eric", "Kibuye", "Go to the main part", "healthpost 0.1.0"} {
+				if strings.Contains(text, screen) {
+					t.Errorf("%s: the paper holds %q: %s", name, screen, text)
 				}
 			}
-		}
-		b.media("print")
-		text := b.shown()
-		for _, screen := range []string{"Today", "Sending", "Lock", "Français", "regional records", "Amina", "Eric", "Kibuye", "Go to the main part", "healthpost 0.1.0"} {
-			if strings.Contains(text, screen) {
-				t.Errorf("%s: the paper holds %q: %s", name, screen, text)
+			if !strings.Contains(text, "Lake region") || !strings.Contains(text, check) {
+				t.Errorf("%s: the paper holds only %s", name, text)
+			}
+			b.media("")
+			if name == "proof" {
+				b.click(`label[for="own"]`)
+				b.onOnePage("own-" + language)
 			}
 		}
-		if !strings.Contains(text, "Lake region") || !strings.Contains(text, "How to check this paper") {
-			t.Errorf("%s: the paper holds only %s", name, text)
-		}
-		b.media("")
+		b.check()
 	}
-	b.check()
+}
+
+// onOnePage prints the page on each paper.
+func (b *browser) onOnePage(name string) {
+	b.t.Helper()
+	for _, p := range papers {
+		out := b.pdf(p)
+		if n := len(pdfPage.FindAll(out, -1)); n != 1 {
+			b.t.Errorf("%s takes %d pages of %s, want one", name, n, p.name)
+		}
+		if *shots != "" {
+			if err := os.WriteFile(filepath.Join(*shots, name+"-"+p.name+".pdf"), out, 0o644); err != nil {
+				b.t.Fatal(err)
+			}
+		}
+	}
 }
 
 func TestBrowserOwnCopyHasTheName(t *testing.T) {
@@ -199,6 +212,13 @@ func TestBrowserBannersChangeLive(t *testing.T) {
 	if got := evaluate[string](b, `location.pathname+location.hash`); got != "/links#faults" {
 		t.Errorf("a banner leads to %s", got)
 	}
+	x.fake.setFaults(web.Fault{Code: "restored", Args: []string{"3", "Nyanza hub"}})
+	b.waitText("#banners", "Something here has changed. Show this page again.")
+	b.press("#banners a")
+	if got := b.text("#faults h3"); got != "This box was set back. 3 records came back from Nyanza hub." {
+		t.Errorf("the page shown again says %q", got)
+	}
+	b.waitText("#banners", "")
 	b.press(`form[action="/links/seen"] button`)
 	b.waitText(".notice", "Noted. It is not shown again unless it happens again.")
 	b.open(x.server.URL + "/")

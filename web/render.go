@@ -80,21 +80,22 @@ func parsePages(c *Catalogue, a *assets, location *time.Location) (map[string]*t
 // pageFuncs are the functions templates may call, bound to one language.
 func pageFuncs(c *Catalogue, a *assets, location *time.Location) template.FuncMap {
 	return template.FuncMap{
-		"t":     func(key string, args ...any) string { return c.Text(key, args...) },
-		"tn":    func(key string, n int, args ...any) string { return c.Count(key, n, args...) },
-		"has":   c.Has,
-		"label": func(prefix, code string) string { return label(c, prefix, code) },
-		"lang":  func() string { return c.Language },
-		"asset": a.url,
-		"list":  func(words ...any) []any { return words },
-		"when":  func(t time.Time) string { return formatTime(c, t.In(location)) },
-		"date":  func(date string) string { return formatDate(c, date) },
-		"since": func(now, t time.Time) string { return formatSince(c, now, t) },
-		"num":   func(n int) string { return formatCount(n) },
-		"group": groupDigits,
-		"big":   func(n uint64) string { return formatCount(int(min(n, math.MaxInt64))) },
-		"field": newField,
-		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"t":       func(key string, args ...any) string { return c.Text(key, args...) },
+		"tn":      func(key string, n int, args ...any) string { return c.Count(key, n, args...) },
+		"has":     c.Has,
+		"label":   func(prefix, code string) string { return label(c, prefix, code) },
+		"lang":    func() string { return c.Language },
+		"asset":   a.url,
+		"list":    func(words ...any) []any { return words },
+		"when":    func(t time.Time) string { return formatTime(c, t.In(location)) },
+		"date":    func(date string) string { return formatDate(c, date) },
+		"since":   func(now, t time.Time) string { return formatSince(c, now, t) },
+		"num":     func(n int) string { return formatCount(n) },
+		"group":   groupDigits,
+		"refusal": func(reason string) string { return refusalWords(c, reason) },
+		"big":     func(n uint64) string { return formatCount(int(min(n, math.MaxInt64))) },
+		"field":   newField,
+		"iso":     func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	}
 }
 
