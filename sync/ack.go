@@ -45,7 +45,7 @@ func (s *Session) nextAck() (Frame, bool, error) {
 	}
 	for _, f := range a.order {
 		h := a.heads[f]
-		if h.State == ackGap && size > a.gapSize { // the peer reads it beside the size of now
+		if h.State == ackGap && a.gaps && size > a.gapSize && !h.restart { // the peer reads it beside the size of now
 			n, err := s.heldN(f)
 			if err != nil {
 				return Frame{}, false, err

@@ -14,6 +14,7 @@ type fork struct {
 	on    bool
 	notes int  // contradictions handed to Options
 	told  bool // the own final checkpoint was sent since
+	heard bool // the peer says so
 }
 
 const contradictionsMax = 8

@@ -98,6 +98,8 @@ type ackHead struct {
 	Lane  uint64   // or laneOpening
 	N     uint64
 	State uint64
+
+	restart bool // N is where both agree, not how far the feed is held
 }
 
 const (

@@ -11,13 +11,14 @@ import (
 
 // push is what this side knows of the peer's pending records and what it sends.
 type push struct {
-	epochs  map[record.EpochID]*peerEpoch
-	feeds   []PendingFeed // of this box, as of the last refresh
-	begun   bool
-	allowed bool
-	rejects []rejected
-	told    map[record.RID]bool // refusals sent
-	heard   int                 // refusals received
+	epochs   map[record.EpochID]*peerEpoch
+	feeds    []PendingFeed // of this box, as of the last refresh
+	begun    bool
+	allowed  bool
+	rejects  []rejected
+	told     map[record.RID]bool // refusals sent
+	restarts int                 // runs that seemed to continue another branch
+	heard    int                 // refusals received
 }
 
 // peerEpoch is what the peer holds of one epoch.
@@ -37,6 +38,8 @@ const (
 	rewindsMax = 8
 	toldMax    = 4096
 	heardMax   = 4096
+	// restartsMax bounds how many runs of a peer may fit no signature.
+	restartsMax = 64
 )
 
 // epoch finds or makes the note on an epoch; nil when too many are tracked.
@@ -398,7 +401,12 @@ func (s *Session) answer(first record.Position, opening bool, count uint64, recs
 // fault at this link, for the peer may hold that branch in good faith.
 func (s *Session) answerRefused(first record.Position, recs []record.Record, out record.Outcome) error {
 	switch out.Verdict {
-	case record.BadSignature, record.BadBody:
+	case record.BadSignature:
+		if other, err := s.otherBranch(first); err != nil || other {
+			return err
+		}
+		return misbehaved("pending record %s: %s", out.RID.Short(), out.Verdict)
+	case record.BadBody:
 		return misbehaved("pending record %s: %s", out.RID.Short(), out.Verdict)
 	case record.Gap, record.UnknownEpoch:
 		return s.answerGap(first.Feed())
@@ -415,6 +423,22 @@ func (s *Session) answerRefused(first record.Position, recs []record.Record, out
 	}
 	s.queueReject(Refusal{Outcome: out, Position: recs[i].Position()})
 	return s.answerGap(first.Feed()) // says how far the feed did get
+}
+
+// otherBranch: a run leaves out the hash of the record before it. Where that one
+// is not ordered, an author who signed two for its place makes every signature
+// behind look wrong, and the peer may hold its branch in good faith. It is asked
+// to begin where both agree; what it sent before it hears that looks wrong too.
+func (s *Session) otherBranch(first record.Position) (bool, error) {
+	head, _, err := s.r.Holder().Head(first.Feed())
+	if err != nil {
+		return false, local("reading feed head", err)
+	}
+	if s.push.restarts++; first.N <= head.N+1 || s.push.restarts > restartsMax {
+		return false, nil
+	}
+	s.acks.put(first.Feed(), ackHead{Lane: uint64(first.Lane), N: head.N, State: ackGap, restart: true})
+	return true, nil
 }
 
 // answerGap says how far the feed is held here.

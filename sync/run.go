@@ -41,7 +41,7 @@ type Progress struct {
 	Greeted           bool   // the peer's HELLO came
 	Role, Software    string // what the peer says of itself
 	Looked            uint64 // wakes taken in
-	Forked            bool   // the two ledgers contradict each other
+	Forked            bool   // the two ledgers contradict each other, as one of both found
 }
 
 // Run exchanges frames with the peer over rw until the context ends, the peer
@@ -250,7 +250,7 @@ func (l *link) report() {
 	s := l.s
 	l.o.Progress(Progress{BytesIn: l.bytesIn.Load(), BytesOut: l.bytesOut.Load(), Sent: s.stats.sent.Load(), Received: s.stats.received.Load(),
 		Size: s.stats.size.Load(), Target: s.stats.target.Load(), Settled: s.stats.settled.Load(), Greeted: s.helloSeen,
-		Role: s.theirs.Role, Software: s.theirs.Software, Looked: l.looked, Forked: s.fork.on})
+		Role: s.theirs.Role, Software: s.theirs.Software, Looked: l.looked, Forked: s.fork.on || s.fork.heard})
 }
 
 // bye tells the peer why the session ends, when the peer did not end it and the

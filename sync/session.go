@@ -201,6 +201,7 @@ func (s *Session) Handle(ctx context.Context, f Frame) error {
 		case f.Flags&flagAnswer != 0:
 			return s.answered(f.Payload)
 		case f.Flags&flagRefusal != 0:
+			s.fork.heard = true
 			s.halt()
 			return nil
 		}
