@@ -251,10 +251,14 @@ func (n *Node) handoverRows(note []byte, head record.TreeHead) ([]store.Row, err
 // checkpoint.
 func (n *Node) handOver(size uint64) (note, reset []byte, ok bool) {
 	var stop uint64 // seq of the first reset that the peer's ledger lacks
+	var newest []byte
 	err := n.store.ScanRows([]byte("hand/reset/"), handoversMax, func(_, v []byte) bool {
 		var r handoverReset
-		if record.Unmarshal(v, &r) == nil && r.Seq >= size {
-			stop, reset = r.Seq, r.Body
+		if record.Unmarshal(v, &r) == nil {
+			newest = r.Body
+			if r.Seq >= size {
+				stop, reset = r.Seq, r.Body
+			}
 		}
 		return reset == nil
 	})
@@ -269,6 +273,9 @@ func (n *Node) handOver(size uint64) (note, reset []byte, ok bool) {
 		after = stop
 	}
 	found := n.handoverAfter(after)
+	if found.note == nil && reset == nil {
+		reset = newest // whose ledger is longer may have confirmed what the reset did not know of
+	}
 	return found.note, reset, found.note != nil || reset != nil
 }
 

@@ -1,6 +1,7 @@
 package node_test
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/healthpost/healthpost/node"
@@ -93,5 +94,33 @@ func TestClinicFollowsTheHubsThatChangedWhileItWasAway(t *testing.T) {
 	c.confirmed()
 	if got := c.faults(); got != "" {
 		t.Errorf("faults: %s", got)
+	}
+}
+
+// A box that confirmed what a reset did not know of says so and stops confirming.
+func TestResetThatTakesBackWhatWasConfirmedIsNotFollowed(t *testing.T) {
+	hub := newHub(t)
+	keys := sheets(t, hub, 1, 1)
+	one, two := newMember(t, hub, "One"), newMember(t, hub, "Two")
+	one.confirmed()
+	two.confirmed()
+	one.stop()
+	for i := range 4 {
+		two.register("form-"+strconv.Itoa(i), "Nakato")
+	}
+	two.confirmed()
+	before := status(t, two)
+	two.stop()
+	hub.stop() // for good
+	if _, err := reset(t, one, node.ResetRequest{Sheets: keys, Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	one.start()
+	two.start()
+	two.untilTold("a reset of the region would take back records that were confirmed here")
+	two.signIn()
+	two.register("later", "Babirye")
+	if now := status(t, two); now.Confirmed != before.Confirmed || now.Root != before.Root {
+		t.Errorf("ledger after that: %d confirmed, %s; want %d, %s", now.Confirmed, now.Root, before.Confirmed, before.Root)
 	}
 }
