@@ -1,6 +1,8 @@
 package record_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/healthpost/healthpost/record"
@@ -89,4 +91,36 @@ func BenchmarkOrdererAdd(b *testing.B) { benchmarkAdd(b, nil) }
 
 func BenchmarkOrdererAddVerified(b *testing.B) {
 	benchmarkAdd(b, func(record.RID, [64]byte) bool { return true })
+}
+
+// BenchmarkVote is a hub that keeps voting, with as many large proposals open as
+// three hubs may have.
+func BenchmarkVote(b *testing.B) {
+	g := newRegion(b)
+	vote := func(h *box, i int) record.Record {
+		m := newBox(fmt.Sprintf("%s wants %d", h.name, i)).member(record.RoleHub)
+		for range 16 {
+			m.Addresses = append(m.Addresses, strings.Repeat("a", 256))
+		}
+		return h.write(record.LaneControl, record.KindMemberAdd, record.CompartmentID{}, mustMarshal(m))
+	}
+	for _, h := range g.hubs {
+		for i := range 8 {
+			g.mustOrder(b, vote(h, i))
+		}
+	}
+	var records []record.Record
+	for i := range 64 {
+		records = append(records, vote(g.hubs[0], 8+i))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		o := record.NewOrderer(g, func(record.RID, [64]byte) bool { return true })
+		for _, r := range records {
+			if out, err := o.Add(startMillis/1000, r); err != nil || out.Verdict != record.Ordered {
+				b.Fatal(out, err)
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(records)), "ns/record")
 }

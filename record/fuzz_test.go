@@ -18,7 +18,15 @@ func seedLedger(f *testing.F) *region {
 	extended.Ext = map[uint64][]byte{1: {1}, 2: {}}
 	r := c.sign(extended, []byte("with extensions"))
 	c.heads[record.LaneBulk] = record.Head{N: 1, RID: r.RID()}
-	g.mustOrder(f, r)
+	g.mustOrder(f, r, g.hubs[0].recovery(1, people...), g.hubs[1].recovery(1, people...), g.hubs[0].revoke(g.hubs[2]),
+		c.write(record.LaneAudit, record.KindAttest, record.CompartmentID{}, mustMarshal(record.Attest{Size: 9, Root: make([]byte, 32)})))
+	opening, one, two := g.branches(g.clinics[1])
+	e, err := record.NewEquivocation(opening, one, two)
+	if err != nil {
+		f.Fatal(err)
+	}
+	g.mustOrder(f, g.hubs[0].write(record.LaneControl, record.KindEvidence, record.CompartmentID{}, e.Encode()))
+	g.mustOrder(f, c.reset(g.resetBody(f, g.hubs[:1], 2)))
 	return g
 }
 

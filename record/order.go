@@ -109,13 +109,14 @@ type Orderer struct {
 
 	verified func(RID, [64]byte) bool
 
-	epochs   map[EpochID]Epoch
-	members  map[DeviceID]Member
-	registry map[string][]byte // nil: deleted
-	frozen   map[Feed]bool     // as last read
-	heads    map[Feed]Head
-	ordered  map[Position]placed
-	last     map[CompartmentID]uint64
+	epochs    map[EpochID]Epoch
+	members   map[DeviceID]Member
+	registry  map[string][]byte       // nil: deleted
+	frozen    map[Feed]bool           // as last read
+	proposals map[string]openProposal // by key, as last read
+	heads     map[Feed]Head
+	ordered   map[Position]placed
+	last      map[CompartmentID]uint64
 
 	Changes Changes
 }
@@ -142,7 +143,7 @@ func NewOrderer(s State, verified func(RID, [64]byte) bool) *Orderer {
 		verified = func(RID, [64]byte) bool { return false }
 	}
 	return &Orderer{state: s, size: s.Size(), time: s.LastTime(), verified: verified, epochs: map[EpochID]Epoch{}, members: map[DeviceID]Member{},
-		registry: map[string][]byte{}, frozen: map[Feed]bool{}, heads: map[Feed]Head{}, ordered: map[Position]placed{}, last: map[CompartmentID]uint64{}}
+		registry: map[string][]byte{}, frozen: map[Feed]bool{}, proposals: map[string]openProposal{}, heads: map[Feed]Head{}, ordered: map[Position]placed{}, last: map[CompartmentID]uint64{}}
 }
 
 // BatchTime is the ledger time of the next entries of a batch: never back, and

@@ -158,6 +158,9 @@ func TestProofPathLikeTlog(t *testing.T) {
 			if _, cp, err := p.Verify(g.id.Ledger(1), g.hubIDs()[:1]); err != nil || cp.Head != head {
 				t.Fatalf("entry %d of %d: got %v, %v", seq, size, cp.Head, err)
 			}
+			if _, err := p.Bare().VerifyAt(head); err != nil {
+				t.Fatalf("entry %d of %d, by its root: %v", seq, size, err)
+			}
 		}
 	}
 }

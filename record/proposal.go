@@ -158,21 +158,39 @@ func (c *change) open() ([][]byte, error) {
 	return row.Keys, nil
 }
 
-func (c *change) proposal(key []byte) (Proposal, bool, error) {
-	b, ok, err := c.registry(key)
-	if err != nil || !ok {
-		return Proposal{}, false, err
-	}
-	p, err := DecodeProposal(b)
-	if err != nil {
-		return Proposal{}, false, errors.Join(ErrState, err)
-	}
-	return p, true, nil
+// openProposal is a proposal with its row and what it is about.
+type openProposal struct {
+	Proposal
+	about []byte
+	row   []byte
 }
 
-// rewrite passes each open proposal to f, which says whether it stays. One
-// without votes never does.
-func (c *change) rewrite(f func(key []byte, p *Proposal) (stays bool, err error)) error {
+// proposal reads a row, which the Orderer takes apart once.
+func (c *change) proposal(key []byte) (openProposal, bool, error) {
+	b, ok, err := c.registry(key)
+	if err != nil || !ok {
+		return openProposal{}, false, err
+	}
+	x, known := c.o.proposals[string(key)]
+	if !known || !bytes.Equal(x.row, b) {
+		p, err := DecodeProposal(b)
+		if err != nil {
+			return openProposal{}, false, errors.Join(ErrState, err)
+		}
+		about, err := p.subject()
+		if err != nil {
+			return openProposal{}, false, errors.Join(ErrState, err)
+		}
+		x = openProposal{p, about, b}
+		c.o.proposals[string(key)] = x
+	}
+	x.Votes = slices.Clone(x.Votes)
+	return x, true, nil
+}
+
+// rewrite passes each open proposal to f, which may take votes out of it and says
+// whether it stays. One without votes never does.
+func (c *change) rewrite(f func(key []byte, p *openProposal) (stays bool)) error {
 	keys, err := c.open()
 	if err != nil {
 		return err
@@ -186,18 +204,15 @@ func (c *change) rewrite(f func(key []byte, p *Proposal) (stays bool, err error)
 		if !ok {
 			continue
 		}
-		was := p.encode()
-		stays, err := f(key, &p)
-		if err != nil {
-			return err
-		}
-		if !stays || len(p.Votes) == 0 {
+		votes := len(p.Votes)
+		if !f(key, &p) || len(p.Votes) == 0 {
+			delete(c.o.proposals, string(key))
 			c.put(key, nil)
 			continue
 		}
 		left = append(left, key)
-		if now := p.encode(); !bytes.Equal(was, now) {
-			c.put(key, now)
+		if len(p.Votes) != votes {
+			c.put(key, p.encode())
 		}
 	}
 	if len(left) != len(keys) {
@@ -241,7 +256,8 @@ func (c *change) vote(author DeviceID, kind Kind, body []byte) (passed bool, err
 	if known {
 		mine.Body, mine.OpenedSeq, mine.Votes = old.Body, old.OpenedSeq, old.Votes
 	}
-	mine.Votes = append(slices.DeleteFunc(mine.Votes, func(v Vote) bool { return v.Hub == author }), Vote{author, c.time})
+	mine.drop(func(v Vote) bool { return v.Hub == author })
+	mine.Votes = append(mine.Votes, Vote{author, c.time})
 	if len(mine.Votes) >= Needed(len(hubs)) {
 		return true, c.dropAbout(subject)
 	}
@@ -261,38 +277,34 @@ func (c *change) vote(author DeviceID, kind Kind, body []byte) (passed bool, err
 // about this subject, and its oldest ones past votesOpenMax.
 func (c *change) withdraw(author DeviceID, subject, key []byte, hubs []DeviceID) error {
 	others := 0 // of the author, about other subjects
-	err := c.rewrite(func(at []byte, p *Proposal) (bool, error) {
-		s, err := p.subject()
-		if err != nil {
-			return false, err
-		}
-		changedMind := bytes.Equal(s, subject) && !bytes.Equal(at, key)
-		p.Votes = slices.DeleteFunc(p.Votes, func(v Vote) bool {
-			return !v.counts(hubs, c.time) || changedMind && v.Hub == author
-		})
-		if !bytes.Equal(at, key) && slices.ContainsFunc(p.Votes, func(v Vote) bool { return v.Hub == author }) {
+	err := c.rewrite(func(at []byte, p *openProposal) bool {
+		changedMind := bytes.Equal(p.about, subject) && !bytes.Equal(at, key)
+		p.drop(func(v Vote) bool { return !v.counts(hubs, c.time) || changedMind && v.Hub == author })
+		if !bytes.Equal(at, key) && p.has(author) {
 			others++
 		}
-		return true, nil
+		return true
 	})
 	if err != nil || others < votesOpenMax {
 		return err
 	}
-	return c.rewrite(func(at []byte, p *Proposal) (bool, error) {
-		if others >= votesOpenMax && !bytes.Equal(at, key) {
-			before := len(p.Votes)
-			p.Votes = slices.DeleteFunc(p.Votes, func(v Vote) bool { return v.Hub == author })
-			others -= before - len(p.Votes)
+	return c.rewrite(func(at []byte, p *openProposal) bool {
+		if others >= votesOpenMax && !bytes.Equal(at, key) && p.has(author) {
+			p.drop(func(v Vote) bool { return v.Hub == author })
+			others--
 		}
-		return true, nil
+		return true
 	})
 }
+
+func (p *Proposal) has(d DeviceID) bool {
+	return slices.ContainsFunc(p.Votes, func(v Vote) bool { return v.Hub == d })
+}
+
+func (p *Proposal) drop(which func(Vote) bool) { p.Votes = slices.DeleteFunc(p.Votes, which) }
 
 // dropAbout ends every open proposal about a subject that was just settled: an
 // older vote must not undo a newer decision.
 func (c *change) dropAbout(subject []byte) error {
-	return c.rewrite(func(_ []byte, p *Proposal) (bool, error) {
-		s, err := p.subject()
-		return !bytes.Equal(s, subject), err
-	})
+	return c.rewrite(func(_ []byte, p *openProposal) bool { return !bytes.Equal(p.about, subject) })
 }

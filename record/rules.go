@@ -288,5 +288,5 @@ func (c *change) reset(r *Record) error {
 		}
 	}
 	c.put([]byte{registryGeneration}, mustMarshal(generationRow{Generation: body.Generation}))
-	return c.rewrite(func([]byte, *Proposal) (bool, error) { return false, nil })
+	return c.rewrite(func([]byte, *openProposal) bool { return false })
 }
