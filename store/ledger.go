@@ -260,6 +260,9 @@ func (s *Store) PutFinal(note []byte, head record.TreeHead) error {
 	if err == nil && root != head.Root {
 		err = fmt.Errorf("%w: another root for size %d", ErrRefused, head.Size)
 	}
+	if err == nil && t.next.floor.ok && head.Size >= t.next.floor.head.Size {
+		err = t.reachFloor()
+	}
 	if err != nil {
 		t.drop()
 		return fmt.Errorf("keeping checkpoint: %w", err)
@@ -288,6 +291,11 @@ func (s *Store) PutSigned(head record.TreeHead) error {
 	if err == nil && (root != head.Root || head.Size < last.Size || head.Size == last.Size && last != (record.TreeHead{}) && last.Root != head.Root) {
 		err = fmt.Errorf("%w: size %d after size %d, or another root", ErrRefused, head.Size, last.Size)
 	}
+	if floor := t.next.floor; err == nil && floor.ok {
+		if err = fmt.Errorf("%w: size %d, but a ledger of size %d was known", ErrRefused, head.Size, floor.head.Size); head.Size >= floor.head.Size {
+			err = t.reachFloor()
+		}
+	}
 	if err != nil {
 		t.drop()
 		return fmt.Errorf("noting a cosignature: %w", err)
@@ -295,6 +303,29 @@ func (s *Store) PutSigned(head record.TreeHead) error {
 	t.next.signed = head
 	t.put(keySigned, encodeHead(head, nil))
 	return t.commit()
+}
+
+// reachFloor lets the ledger go past the longer one that was known before the
+// store was rebuilt, when it grew into that.
+func (t *tx) reachFloor() error {
+	f := t.next.floor
+	root, err := t.lookup().rootAt(f.head.Size)
+	if err == nil && root != f.head.Root {
+		err = fmt.Errorf("%w: before the store was rebuilt size %d had another root", ErrRefused, f.head.Size)
+	}
+	if err == nil {
+		t.next.floor = final{}
+		t.unset(keyFloor)
+	}
+	return err
+}
+
+// Floor is the head of the longer ledger that was known here before the store was
+// rebuilt, with its final checkpoint unless it was only cosigned: until the ledger
+// has grown into it this box cosigns nothing.
+func (s *Store) Floor() (note []byte, head record.TreeHead, ok bool) {
+	f := s.shown.Load().state.floor
+	return f.note, f.head, f.ok
 }
 
 // Signed is the last head that PutSigned noted; zero when there is none.

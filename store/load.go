@@ -44,6 +44,11 @@ func loadLedger(l lookup) error {
 		n := size >> (tileHeight * level)
 		for i := n &^ (tileHashes - 1); i < n; i++ {
 			hashes, err := l.tile(level-1, i) // or what its entries say: the root below proves it
+			if errors.Is(err, ErrDamaged) { // neither it nor what is below can be read
+				damage = errors.Join(damage, err)
+				st.partial.grow(level, record.Hash{})
+				continue
+			}
 			if err != nil {
 				return err
 			}
@@ -192,6 +197,15 @@ func loadHeads(l lookup) error {
 		if st.signed, _, err = decodeHead(b); err != nil {
 			return damagedRow(keySigned, err.Error())
 		}
+	}
+	if b, ok, err = l.get(keyFloor); err != nil {
+		return err
+	}
+	if ok {
+		if st.floor.head, st.floor.note, err = decodeHead(b); err != nil {
+			return damagedRow(keyFloor, err.Error())
+		}
+		st.floor.ok = true
 	}
 	for _, h := range []record.TreeHead{st.final.head, st.signed} {
 		if h == (record.TreeHead{}) {

@@ -10,8 +10,15 @@ func (t *tx) lookup() lookup { return lookup{t, &t.next} }
 
 // arrive gives a record a new arrival number.
 func (t *tx) arrive(rid record.RID, pending bool, seq uint64) uint64 {
-	t.next.arrived++
 	row := arrivalRow{RID: rid, Pending: pending, Seq: seq}
+	if t.s.arrivalOf != nil {
+		if n, ok := t.s.arrivalOf(rid); ok {
+			t.next.arrived = max(t.next.arrived, n)
+			t.put(keySeq(pArrival, n), row.encode())
+			return n
+		}
+	}
+	t.next.arrived++
 	t.put(keySeq(pArrival, t.next.arrived), row.encode())
 	return t.next.arrived
 }

@@ -39,6 +39,7 @@ var (
 	keyFinal   = []byte("mfinal")
 	keySigned  = []byte("msigned")
 	keyRegion  = []byte("mregion")
+	keyFloor   = []byte("mfloor")  // head known of a longer ledger, which this one must grow into
 	keyCounts  = []byte("mcounts") // rows that no record accounts for: number and combined hash of each kind
 )
 

@@ -15,6 +15,7 @@ type state struct {
 	region  region
 	final   final
 	signed  record.TreeHead
+	floor   final  // of the longer ledger that a rebuilt store had
 	clock   uint64 // last hybrid logical clock given or seen
 	arrived uint64 // last arrival number
 	counts  rowCounts

@@ -33,6 +33,9 @@ type Store struct {
 	acks     ackTable                        // guarded by mu
 	kept     map[record.DeviceID]refusedKept // guarded by mu
 	verified *verifiedCache
+	// arrivalOf is the number that a record arrives under while the store is
+	// rebuilt, nil otherwise. Guarded by mu.
+	arrivalOf func(record.RID) (uint64, bool)
 
 	// qmu guards the queue. It is held for moments only, never across I/O.
 	qmu         sync.Mutex

@@ -63,7 +63,7 @@ func countedAs(key string) (kind int, ok bool) {
 	case pRefused:
 		return countRefused, true
 	case pMeta:
-		return countMeta, strings.HasPrefix(key, "mown") || key == string(keyFinal) || key == string(keySigned) || key == string(keyRegion)
+		return countMeta, strings.HasPrefix(key, "mown") || key == string(keyFinal) || key == string(keyFloor) || key == string(keySigned) || key == string(keyRegion)
 	}
 	return 0, false
 }

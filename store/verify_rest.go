@@ -109,6 +109,7 @@ func (v *verifier) inMemory(l lookup) error {
 		{keyClock, binary.BigEndian.AppendUint64(nil, st.clock), st.clock > 0},
 		{keyFinal, encodeHead(st.final.head, st.final.note), st.final.ok},
 		{keySigned, encodeHead(st.signed, nil), st.signed != record.TreeHead{}},
+		{keyFloor, encodeHead(st.floor.head, st.floor.note), st.floor.ok},
 		{keyCounts, st.counts.encode(), !st.counts.missing && st.counts != rowCounts{}},
 	}
 	for _, r := range rows {
@@ -563,7 +564,7 @@ func (v *verifier) refused(l lookup) error {
 
 // meta checks the rows that stand alone.
 func (v *verifier) meta(l lookup) error {
-	known := [][]byte{keyJournal, keyLedger, keyClock, keyFinal, keySigned, keyCounts}
+	known := [][]byte{keyJournal, keyLedger, keyClock, keyFinal, keySigned, keyFloor, keyCounts}
 	return v.scan(l, pMeta, func(key, value []byte) error {
 		switch {
 		case bytes.Equal(key, keyRegion):
