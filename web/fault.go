@@ -62,7 +62,7 @@ var faultRules = map[string]faultRule{
 	"disk_full":      {faultGrave, false},
 	"disk_fault":     {faultGrave, false},
 	"peer_bad_proof": {faultGrave, false}, // name
-	"split_view":     {faultGrave, false}, // the hubs signed two views: confirmation is frozen
+	"split_view":     {faultGrave, false}, // names of the hubs that signed two views: confirmation is frozen
 	"reset_conflict": {faultGrave, false}, // a reset would take back confirmed records: likewise
 	"damage_open":    {faultGrave, false}, // damaged records that no box could give again so far
 }

@@ -82,7 +82,7 @@ func pageCases() []pageCase {
 		{"links-faults", "links", 200, func(x *fixture) answer { x.signIn(); x.fake.setFaults(allFaults()...); return x.get("/links") }},
 		{"links-frozen", "links", 200, func(x *fixture) answer {
 			x.signIn()
-			x.fake.setFaults(web.Fault{Code: "split_view"})
+			x.fake.setFaults(web.Fault{Code: "split_view", Args: []string{"Nyanza hub, Karongi hub"}})
 			return x.get("/links")
 		}},
 		{"today-banners", "today", 200, func(x *fixture) answer { x.signIn(); x.fake.setFaults(bannerFaults()...); return x.get("/") }},
@@ -126,7 +126,7 @@ func (x *fixture) postVisit(patient string, pairs ...string) answer {
 // bannerFaults are the faults of a bad day.
 func bannerFaults() []web.Fault {
 	return []web.Fault{{Code: "restored", Args: []string{"14", "Nyanza hub"}}, {Code: "stale_view", Args: []string{now.Add(-50 * time.Hour).Format(time.RFC3339)}},
-		{Code: "split_view"}, {Code: "hub_rolled_back", Args: []string{"Karongi hub"}}}
+		{Code: "split_view", Args: []string{"Nyanza hub, Karongi hub"}}, {Code: "hub_rolled_back", Args: []string{"Karongi hub"}}}
 }
 
 var proofLink = regexp.MustCompile(`href="(/records/[0-9a-f]{64}/proof)"`)
@@ -387,6 +387,18 @@ func BenchmarkPatientPage(b *testing.B) {
 	x := newFixture(b)
 	x.signIn()
 	path := "/patient/" + x.people.child
+	b.ReportAllocs()
+	for b.Loop() {
+		if a := x.get(path); a.status != http.StatusOK {
+			b.Fatalf("status %d", a.status)
+		}
+	}
+}
+
+func BenchmarkProofPage(b *testing.B) {
+	x := newFixture(b)
+	x.signIn()
+	path := x.proofPath(x.people.child)
 	b.ReportAllocs()
 	for b.Loop() {
 		if a := x.get(path); a.status != http.StatusOK {
