@@ -18,8 +18,8 @@ type RegionKeys struct {
 	Format int    `toml:"format" json:"format"`
 	Region string `toml:"region" json:"region"`
 	Name   string `toml:"name" json:"name"`
-	// Generation is that of the ledger; 0 stands for the first.
-	Generation uint64   `toml:"generation,omitempty" json:"generation,omitempty"`
+	// Generation is that of the ledger; left out it is 1.
+	Generation uint64   `toml:"generation" json:"generation"`
 	Hubs       []HubKey `toml:"hubs" json:"hubs"`
 }
 
@@ -46,10 +46,7 @@ func (n *Node) Keys() (RegionKeys, error) {
 	}
 	_, name, _ := n.store.Region()
 	ledger := n.ledgerID()
-	k := RegionKeys{Format: regionKeysFormat, Region: id.String(), Name: name, Hubs: []HubKey{}}
-	if ledger.Generation != 1 {
-		k.Generation = ledger.Generation
-	}
+	k := RegionKeys{Format: regionKeysFormat, Region: id.String(), Name: name, Generation: ledger.Generation, Hubs: []HubKey{}}
 	for _, d := range n.hubs() {
 		k.Hubs = append(k.Hubs, HubKey{n.deviceName(d), d.String(), record.VerifierKey(ledger, d)})
 	}
