@@ -7,3 +7,8 @@ func (n *Node) TakeReceipt(hub record.DeviceID, r record.Receipt) error { return
 
 // TakeEvidence is what a session does with a peer's evidence.
 func (n *Node) TakeEvidence(from record.DeviceID, b []byte) error { return n.takeEvidence(from, b) }
+
+// HeardRefusal is what a session does with a hub's refusal.
+func (n *Node) HeardRefusal(out record.Outcome, by record.DeviceID) error {
+	return n.heardRefusal(out, by)
+}
