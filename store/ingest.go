@@ -175,8 +175,9 @@ func (t *tx) ingestRefused(r *record.Record, author *record.DeviceID, bytes reco
 		if err != nil || !behind {
 			return out, err
 		}
-		out.Verdict, out.Want = record.BadPrev, 0 // it continues a branch that lost
+		out.Verdict = record.BadPrev // it continues a branch that lost
 	}
+	out.Want = 0
 	if !ofAuthor(out.Verdict) && out.Verdict != record.Frozen {
 		return out, nil
 	}
@@ -203,6 +204,24 @@ func (t *tx) ingestRefused(r *record.Record, author *record.DeviceID, bytes reco
 		return out, nil
 	}
 	return out, t.keepRefused(r, *author, out)
+}
+
+// thawed is the verdict on a record that does or does not continue its feed, but
+// Frozen where the ledger froze the feed before it.
+func (l lookup) thawed(r *record.Record, v record.Verdict) (record.Verdict, error) {
+	if v != record.Ordered && v != record.Gap && v != record.BadPrev {
+		return v, nil
+	}
+	f := r.Position().Feed()
+	_, frozen, err := l.Registry(append(append(record.FrozenPrefix(), f.Epoch[:]...), byte(f.Lane)))
+	if err != nil || !frozen {
+		return v, err
+	}
+	row, _, err := l.feed(f)
+	if err == nil && r.Core.N > row.Ordered.N {
+		v = record.Frozen
+	}
+	return v, err
 }
 
 // continues says whether a record is the next of its feed as held here.

@@ -80,7 +80,7 @@ type refusedKept struct{ records, bytes int }
 // ofAuthor says whether a verdict proves that the author signed what no rule lets
 // it write, whoever passed the record on.
 func ofAuthor(v record.Verdict) bool {
-	return v == record.Equivocation || v == record.BadPrev
+	return v == record.Equivocation || v == record.BadPrev || v == record.Frozen
 }
 
 // keepRefused keeps a record, verified to be the author's, that has no place here.

@@ -145,3 +145,44 @@ func TestRefusalsOfOneAuthorAreBounded(t *testing.T) {
 	}
 	checkKept(t, hub.s, second[:kept])
 }
+
+// TestFrozenFeedIsKept: once the ledger holds the proof of two records for one place,
+// what comes behind the place is kept and goes nowhere.
+func TestFrozenFeedIsKept(t *testing.T) {
+	hub, clinic := pair(t)
+	clinic.push(hub)
+	hub.order()
+	clinic.pull(hub)
+	epoch := clinic.append(visit(1, 100, rand.New(rand.NewPCG(1, 1))))[0].Core.Epoch
+	f := record.Feed{Epoch: epoch, Lane: record.LaneClinical}
+	head, _, _ := hub.s.State().Head(f)
+	first, second := branch(clinic.a, f, head, 4, 1), branch(clinic.a, f, head, 1, 2)
+	hub.verdicts(first[:2])
+	hub.order()
+	opening, ok, err := hub.s.Held(record.Position{Epoch: epoch})
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	proof, err := record.NewEquivocation(opening, first[0], second[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	hub.beginEpoch()
+	hub.append(store.Draft{Lane: record.LaneControl, Kind: record.KindEvidence, Seal: fixed(proof.Encode())})
+	hub.order()
+	for _, b := range []*box{hub, clinic} {
+		if b == clinic {
+			clinic.pull(hub)
+		}
+		late := branch(clinic.a, f, record.Head{N: 2, RID: first[1].RID()}, 3, 5)
+		if got := b.verdicts(late); len(got) != 3 || got[0] != record.Frozen || got[2] != record.Frozen {
+			t.Errorf("records behind the freeze: %v, want frozen", got)
+		}
+		if got := b.verdicts(second); len(got) != 1 || got[0] != record.Equivocation {
+			t.Errorf("the other record of the place: %v", got)
+		}
+		checkKept(t, b.s, late, second, first[:2])
+		b.reopen()
+		checkKept(t, b.s, late, second, first[:2])
+	}
+}
