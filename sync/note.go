@@ -29,7 +29,7 @@ func (s *Session) nextNote() (Frame, bool, error) {
 		}
 	}
 	note, head, ok := s.r.Final()
-	if !ok || !s.news(head) || s.fork.on && s.fork.told || s.serve.active && s.serve.at < s.serve.target.Size || !sendable(note, s.notes.sent) {
+	if !ok || !s.news(note, head) || s.fork.on && s.fork.told || s.serve.active && s.serve.at < s.serve.target.Size || !sendable(note, s.notes.sent) {
 		return Frame{}, false, nil
 	}
 	s.notes.sent, s.notes.head, s.fork.told = note, head, s.fork.on
@@ -40,9 +40,23 @@ func (s *Session) nextNote() (Frame, bool, error) {
 }
 
 // news reports whether a final checkpoint tells the peer anything: a longer
-// ledger, or that the hubs signed what it was told of anew.
-func (s *Session) news(head record.TreeHead) bool {
-	return head.Size > s.theirSize || head.Size == s.theirSize && head == s.notes.head
+// ledger, or, for the one that it has, a later time than any that was told here.
+// Hubs sign a head again now and then, so that a box knows how old its view of the
+// region is.
+func (s *Session) news(note []byte, head record.TreeHead) bool {
+	n := &s.notes
+	if head.Size != s.theirSize || s.o.Final == nil || bytes.Equal(note, n.sent) || bytes.Equal(note, n.weighed) {
+		return head.Size > s.theirSize
+	}
+	n.weighed = note
+	cp, err := s.o.Final(note)
+	if err != nil {
+		return false
+	}
+	if told, err := s.o.Final(n.sent); err == nil {
+		n.time = max(n.time, told.Time)
+	}
+	return cp.Time > n.time
 }
 
 func sendable(note, sent []byte) bool {
@@ -111,6 +125,7 @@ func (s *Session) verify(b []byte) (cp record.Checkpoint, ok bool, err error) {
 	}
 	if err == nil {
 		cp.Note = note
+		s.notes.time = max(s.notes.time, cp.Time)
 		return cp, true, nil
 	}
 	if err = s.noteError(err); err == nil {

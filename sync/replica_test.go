@@ -45,6 +45,7 @@ type memory struct {
 	refused map[record.RID]peersync.Refusal
 	subs    map[int]chan struct{}
 	nextSub int
+	renews  bool  // a later note of the same head counts
 	fault   error // of every write, when set
 	writes  int   // accepted Ingests and Extends
 }
@@ -123,7 +124,7 @@ func (m *memory) PutFinal(note []byte, head record.TreeHead) error {
 	if head.Size > uint64(len(m.entries)) || m.roots[head.Size] != head.Root {
 		return errors.New("checkpoint not in the ledger")
 	}
-	if head.Size > m.final.Size {
+	if head.Size > m.final.Size || head == m.final && m.renews {
 		m.note, m.final = bytes.Clone(note), head
 		m.changedLocked()
 	}

@@ -130,6 +130,8 @@ type notes struct {
 	sent     []byte          // final one sent last
 	head     record.TreeHead // of sent
 	seenSize uint64          // of the last final one received
+	weighed  []byte          // own final one whose time was looked at last
+	time     int64           // latest that either side told
 }
 
 const unknownFramesMax = 4096

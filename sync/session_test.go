@@ -247,3 +247,50 @@ func TestCatchUpBytes(t *testing.T) {
 		}
 	}
 }
+
+// TestViewStaysFresh: hubs sign an unchanged head again; boxes on open sessions
+// hear of it once, and it goes no further than it is news.
+func TestViewStaysFresh(t *testing.T) {
+	w := newWorld(t, 32, 2)
+	a, b := w.clinics[0].memory, w.clinics[1].memory
+	for _, m := range []*memory{w.hub, a, b} {
+		m.renews = true
+	}
+	pairs := [][2]*memory{{a, w.hub}, {a, b}}
+	var xs []*exchange
+	for _, p := range pairs {
+		sa, sb := w.pair(p[0], p[1])
+		xs = append(xs, &exchange{a: sa, b: sb})
+	}
+	rng := rand.New(rand.NewPCG(32, 1))
+	frames := func() (n int) {
+		for _, x := range xs {
+			x.a.Changed()
+			x.b.Changed()
+			if _, err := x.run(t.Context(), rng, noLimit); err != nil {
+				t.Fatal(err)
+			}
+			for _, k := range x.frames {
+				n += k
+			}
+		}
+		return n
+	}
+	for frames() > 0 {
+	}
+	for range 5 {
+		w.now += 3600
+		w.sign(w.hub)
+		if n := frames(); n != len(pairs) {
+			t.Errorf("%d frames for a later checkpoint, want %d", n, len(pairs))
+		}
+		for i, m := range []*memory{a, b} {
+			if cp, err := w.final(m.note); err != nil || cp.Time != w.now {
+				t.Errorf("clinic %d: view as of %d, want %d (%v)", i, cp.Time, w.now, err)
+			}
+		}
+		if n := frames(); n != 0 {
+			t.Errorf("%d frames afterwards", n)
+		}
+	}
+}
