@@ -75,9 +75,10 @@ func (o *ordering) keep(ctx context.Context, recs []record.Record) error {
 	return nil
 }
 
-// generation is the ledger's; what cannot be read is the same as before.
+// generation is the ledger's, which a new hub knows before it has the ledger;
+// what cannot be read is the same as before.
 func (o *ordering) generation() uint64 {
-	if g, err := o.n.store.Generation(); err == nil {
+	if g := o.n.ledgerID().Generation; g > 0 {
 		o.lastGeneration.Store(g)
 	}
 	return max(o.lastGeneration.Load(), 1)
