@@ -350,6 +350,7 @@ func (s *Store) commitGroup(group []*layer) error {
 	if err := applyGroup(s.db, seq, group); err != nil {
 		return fmt.Errorf("applying to the index: %w", err)
 	}
+	s.end = group[len(group)-1].state.ledger.Edge.Head()
 	s.retire(group)
 	for _, l := range group {
 		s.unmeasured += l.bytes

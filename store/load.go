@@ -15,11 +15,12 @@ func (s *Store) load() error {
 	defer v.txn.Discard()
 	st := &state{members: newMembers(nil)}
 	l := lookup{v, st}
-	for _, step := range []func(lookup) error{loadLedger, loadMembers, loadMeta, s.loadAcks, s.loadKept, s.loadCounts, checkHeld} {
+	for _, step := range []func(lookup) error{loadLedger, loadMembers, loadMeta, s.checkEnd, s.loadAcks, s.loadKept, s.loadCounts, checkHeld} {
 		if err := s.excuse(step(l)); err != nil {
 			return fmt.Errorf("reading state: %w", err)
 		}
 	}
+	s.end = st.ledger.Edge.Head()
 	first := &shown{state: st}
 	s.accepted.Store(first)
 	s.shown.Store(first)
@@ -44,7 +45,7 @@ func loadLedger(l lookup) error {
 		n := size >> (tileHeight * level)
 		for i := n &^ (tileHashes - 1); i < n; i++ {
 			hashes, err := l.tile(level-1, i) // or what its entries say: the root below proves it
-			if errors.Is(err, ErrDamaged) { // neither it nor what is below can be read
+			if errors.Is(err, ErrDamaged) {   // neither it nor what is below can be read
 				damage = errors.Join(damage, err)
 				st.partial.grow(level, record.Hash{})
 				continue
@@ -223,6 +224,25 @@ func loadHeads(l lookup) error {
 		}
 	}
 	return nil
+}
+
+// checkEnd checks that the ledger still reaches what the last checkpoint of the
+// journal saw.
+func (s *Store) checkEnd(l lookup) error {
+	size := l.st.ledger.Edge.Size
+	switch {
+	case s.end.Size == 0:
+		return nil
+	case s.end.Size > size:
+		d := damagedEntry(size, "entries were taken away")
+		d.End = s.end.Size
+		return d
+	}
+	root, err := l.rootAt(s.end.Size)
+	if err == nil && root != s.end.Root {
+		err = damagedEntry(s.end.Size-1, "ledger has another root than it had when it was last checkpointed")
+	}
+	return err
 }
 
 // checkHeld checks the end of every feed that holds something pending.

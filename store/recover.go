@@ -30,11 +30,36 @@ type digest struct {
 	Sum    []byte
 }
 
-// checkpointNote is the note in the journal's checkpoint.
+// checkpointNote is the note in the journal's checkpoint. The ledger had at least
+// this size then, with this root: an index from which the newest entries were
+// taken away does not open.
 type checkpointNote struct {
 	_     struct{} `cbor:",toarray"`
 	Clean bool     // written by Close: the lengths are whole files
 	Files []digest
+	Size  uint64
+	Root  []byte
+}
+
+// checkpointNoteShort is the note of the first release.
+type checkpointNoteShort struct {
+	_     struct{} `cbor:",toarray"`
+	Clean bool
+	Files []digest
+}
+
+func decodeCheckpointNote(raw []byte) (n checkpointNote, err error) {
+	if err = record.Unmarshal(raw, &n); err != nil {
+		var short checkpointNoteShort
+		if record.Unmarshal(raw, &short) != nil {
+			return n, err
+		}
+		n = checkpointNote{Clean: short.Clean, Files: short.Files, Root: make([]byte, 32)}
+	}
+	if len(n.Root) != 32 || len(n.Files) > digestsMax {
+		return n, record.ErrMalformed
+	}
+	return n, nil
 }
 
 const digestsMax = 64
@@ -63,7 +88,7 @@ func (s *Store) checkpointWhenDue(seq uint64) error {
 	if s.journal.Live() == 0 {
 		return nil
 	}
-	note, err := indexNote(filepath.Join(s.dir, indexDir), false)
+	note, err := indexNote(filepath.Join(s.dir, indexDir), false, s.end)
 	if err != nil {
 		return fmt.Errorf("checkpointing: %w", err)
 	}
@@ -94,7 +119,7 @@ func (s *Store) finishCheckpoint(err error) error {
 // everything was applied.
 func (s *Store) writeCheckpoint(seq uint64, clean bool) error {
 	dir := filepath.Join(s.dir, indexDir)
-	note, err := indexNote(dir, clean)
+	note, err := indexNote(dir, clean, s.end)
 	if err != nil {
 		return fmt.Errorf("checkpointing: %w", err)
 	}
@@ -125,7 +150,7 @@ func isLog(name string) bool { return strings.HasSuffix(name, ".mem") }
 func isSmall(name string) bool { return !strings.HasSuffix(name, ".sst") && name != "LOCK" }
 
 // indexNote hashes the memtable logs, of a closed index all small files.
-func indexNote(dir string, clean bool) ([]byte, error) {
+func indexNote(dir string, clean bool, end record.TreeHead) ([]byte, error) {
 	want := isLog
 	if clean {
 		want = isSmall
@@ -134,7 +159,7 @@ func indexNote(dir string, clean bool) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := checkpointNote{Clean: clean, Files: []digest{}}
+	n := checkpointNote{Clean: clean, Files: []digest{}, Size: end.Size, Root: end.Root[:]}
 	for _, name := range names {
 		b, err := os.ReadFile(filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) { // flushed to a table meanwhile
@@ -183,9 +208,11 @@ func (s *Store) checkIndexFiles() error {
 	_, raw := s.journal.Last()
 	var note checkpointNote
 	if raw != nil {
-		if err := record.Unmarshal(raw, &note); err != nil || len(note.Files) > digestsMax {
+		var err error
+		if note, err = decodeCheckpointNote(raw); err != nil {
 			return &DamageError{Key: "checkpoint", What: "note of the checkpoint is not readable"}
 		}
+		s.end = record.TreeHead{Size: note.Size, Root: record.Hash(note.Root)}
 	}
 	present := note.Files[:0:0]
 	for _, d := range note.Files {
@@ -216,7 +243,7 @@ func (s *Store) forget(present []digest) error {
 			logs = append(logs, d)
 		}
 	}
-	raw, err := record.Marshal(checkpointNote{Files: logs})
+	raw, err := record.Marshal(checkpointNote{Files: logs, Size: s.end.Size, Root: s.end.Root[:]})
 	if err != nil {
 		return err
 	}

@@ -52,11 +52,12 @@ type Store struct {
 	committed   chan struct{} // closed when the committer ended
 	lastWaiters int           // owned by the committer
 	ckpt        *checkpointing
-	resting     bool         // the index does not compact; owned by the committer, set by open
-	memTable    int64        // fixed by open
-	counted     bool         // the store was made with counts of rows; fixed by open
-	unmeasured  int          // bytes since measureHeadroom; owned by the committer
-	headroom    atomic.Int64 // bytes that a compaction may need
+	end         record.TreeHead // of the ledger as the index holds it; owned by the committer, set by open
+	resting     bool            // the index does not compact; owned by the committer, set by open
+	memTable    int64           // fixed by open
+	counted     bool            // the store was made with counts of rows; fixed by open
+	unmeasured  int             // bytes since measureHeadroom; owned by the committer
+	headroom    atomic.Int64    // bytes that a compaction may need
 
 	salvaged  []error       // damage that Open went past, fixed by open
 	unchecked []string      // tables for the background, fixed by open
