@@ -12,6 +12,7 @@ import (
 	"github.com/healthpost/healthpost/node"
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
+	"github.com/healthpost/healthpost/store"
 )
 
 // key is the box's own, as a copy of its memory has it.
@@ -127,4 +128,40 @@ func hubSize(t *testing.T, hub *clinic) uint64 {
 		t.Fatal(err)
 	}
 	return s.Size
+}
+
+// A record that the rules never allow stops its lane; what comes after goes on
+// elsewhere, without a restart.
+func TestALaneThatStoppedGoesOnInANewEpoch(t *testing.T) {
+	c := newClinic(t)
+	id := c.register("form-1", "Nakato")
+	c.confirmed()
+	body, err := record.Marshal(record.MemberRevoke{Device: make([]byte, 32), Reason: "nobody"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	draft := store.Draft{Lane: record.LaneControl, Kind: record.KindMemberRevoke, Seal: func(record.Position) ([]byte, error) { return body, nil }}
+	if _, err := c.n.Store().Append(t.Context(), []store.Draft{draft}, nil); err != nil {
+		t.Fatal(err)
+	}
+	urgent, err := c.n.SaveVisit(t.Context(), c.token, id, "urgent", fhir.Visit{At: time.Now(), Problem: "fever", Urgent: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.untilTold("records of this box were refused and written again")
+	c.until("the urgent visit", func(node.Status) bool {
+		states, err := c.n.States(t.Context(), c.token, []string{urgent.RID})
+		return err == nil && states[urgent.RID].Kind == chart.Confirmed
+	})
+	c.visit(id, "cough")
+	c.confirmed()
+	v := c.open(id)
+	for _, visit := range v.Chart.Visits {
+		if !strings.Contains(visit.Shown.Author, "Amina Test") {
+			t.Errorf("a visit by %q, want who was signed in", visit.Shown.Author)
+		}
+	}
+	if len(v.Chart.Visits) != 2 {
+		t.Errorf("visits: %d, want 2", len(v.Chart.Visits))
+	}
 }

@@ -56,8 +56,8 @@ func evidenceKey(id record.Hash) []byte { return append([]byte("evidence/"), id[
 
 // evidenceRoom is the evidence of this box.
 type evidenceRoom struct {
-	mu      sync.Mutex // one piece at a time
-	against map[record.DeviceID]int
+	mu      sync.Mutex                // one piece at a time
+	against map[culprit]int           // pieces kept; guarded by mu
 	count   int                       // guarded by mu
 	seen    map[record.RID]bool       // refusals looked at; guarded by mu
 	written map[record.Hash]bool      // put into the ledger by this process; guarded by mu
@@ -65,17 +65,23 @@ type evidenceRoom struct {
 	frozen  atomic.Bool               // confirmation is
 }
 
+// culprit is who did what.
+type culprit struct {
+	device record.DeviceID
+	kind   record.EvidenceKind
+}
+
 type offered struct {
 	at    int64
 	bytes []byte
 }
 
-// errKnownBetter: evidence that what this box knows explains otherwise.
+// errNoEvidence: evidence that what this box knows explains otherwise.
 var errNoEvidence = errors.New("no evidence against anybody")
 
 // loadEvidence reads what was kept.
 func (n *Node) loadEvidence() error {
-	n.evidence.against, n.evidence.seen, n.evidence.written = map[record.DeviceID]int{}, map[record.RID]bool{}, map[record.Hash]bool{}
+	n.evidence.against, n.evidence.seen, n.evidence.written = map[culprit]int{}, map[record.RID]bool{}, map[record.Hash]bool{}
 	var list []offered
 	var bad error
 	err := n.store.ScanRows([]byte("evidence/"), evidenceMax, func(_, v []byte) bool {
@@ -88,7 +94,7 @@ func (n *Node) loadEvidence() error {
 		if e, err := record.DecodeEvidence(row.Bytes); err == nil {
 			if f, err := n.verifyEvidence(e); err == nil {
 				for _, d := range f.Culprits {
-					n.evidence.against[d]++
+					n.evidence.against[culprit{d, e.Kind}]++
 				}
 			}
 		}
@@ -174,7 +180,8 @@ func (n *Node) keepEvidence(from record.DeviceID, e record.Evidence) error {
 	if err != nil {
 		return fmt.Errorf("keeping evidence: %w", err)
 	}
-	if n.evidence.count >= evidenceMax || len(f.Culprits) == 0 || n.evidence.against[f.Culprits[0]] >= evidencePerCulprit {
+	freezes := n.freezes(f, id)
+	if len(f.Culprits) == 0 || len(freezes) == 0 && (n.evidence.count >= evidenceMax || n.evidence.against[culprit{f.Culprits[0], f.Kind}] >= evidencePerCulprit) {
 		return nil
 	}
 	row := evidenceRow{At: n.o.Now().Unix(), From: from[:], Bytes: e.Encode()}
@@ -182,13 +189,13 @@ func (n *Node) keepEvidence(from record.DeviceID, e record.Evidence) error {
 	if err != nil {
 		return err
 	}
-	rows := append(n.freezes(f, id), store.Row{Key: evidenceKey(id), Value: raw})
+	rows := append(freezes, store.Row{Key: evidenceKey(id), Value: raw})
 	if err := n.store.PutRows(context.Background(), rows); err != nil {
 		return fmt.Errorf("keeping evidence: %w", err)
 	}
 	n.evidence.count++
 	for _, d := range f.Culprits {
-		n.evidence.against[d]++
+		n.evidence.against[culprit{d, f.Kind}]++
 	}
 	n.offer(append(slices.Clone(*n.evidence.offered.Load()), offered{row.At, row.Bytes}))
 	n.log.Error().Stringer("kind", f.Kind).Bool("final", f.Final).Str("id", hex.EncodeToString(id[:8])).Msg("evidence kept")
@@ -395,11 +402,14 @@ func (n *Node) exposeOne(x *store.Refusal) error {
 	return err
 }
 
-// publishEvidence puts equivocations into the ledger, once each, on the hub that
-// leads.
+// publishAfter is how long the hub that leads has, before any hub puts evidence
+// into the ledger.
+const publishAfter = time.Minute
+
+// publishEvidence puts equivocations into the ledger, once each.
 func (n *Node) publishEvidence(ctx context.Context) error {
 	r := n.up.Load()
-	if r == nil || r.ordering == nil || !r.ordering.raft.IsLeader() {
+	if r == nil || r.ordering == nil {
 		return nil
 	}
 	list, err := n.evidenceRows()
@@ -408,7 +418,7 @@ func (n *Node) publishEvidence(ctx context.Context) error {
 	}
 	for _, row := range list {
 		e, err := record.DecodeEvidence(row.Bytes)
-		if err != nil || e.Kind != record.EvidenceEquivocation {
+		if err != nil || e.Kind != record.EvidenceEquivocation || !r.ordering.raft.IsLeader() && n.o.Now().Sub(time.Unix(row.At, 0)) < publishAfter {
 			continue
 		}
 		if err := n.publishOne(ctx, e); err != nil {

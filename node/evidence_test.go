@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -194,5 +195,44 @@ func TestIdleHubsSignAnew(t *testing.T) {
 	c.until("a view of today", func(s node.Status) bool { return len(s.Faults) == 0 })
 	if s, err := c.n.Status(t.Context()); err != nil || s.Size != hubSize(t, hub) {
 		t.Errorf("size %d, %v; want that of the hub, %d", s.Size, err, hubSize(t, hub))
+	}
+}
+
+// One hub of two signs two trees: the region goes on, and everybody is told.
+func TestHubThatSignsTwoTreesIsNamedByTheOthers(t *testing.T) {
+	n, region, second := twoHubs(t)
+	c := n.NewCosigner(true)
+	if err := c.Step(); err != nil {
+		t.Fatal(err)
+	}
+	head := n.Store().Head()
+	_, final, _ := n.Store().Final()
+	lie := record.TreeHead{Size: final.Size + 1, Root: record.Hash{1}}
+	if err := c.Offered(second.DeviceID(), cosign(t, region, lie, second)); err == nil {
+		t.Error("another tree was taken without a word")
+	}
+	if list, err := n.EvidenceList(); err != nil || len(list) != 0 {
+		t.Fatalf("evidence before the hub signed the true tree: %+v, %v", list, err)
+	}
+	if err := c.Offered(second.DeviceID(), cosign(t, region, head, second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, final, _ := n.Store().Final(); final != head {
+		t.Errorf("final %+v, want %+v: the true tree is signed by both", final, head)
+	}
+	list, err := n.EvidenceList()
+	if err != nil || len(list) != 1 || list[0].Majority || list[0].Culprits[0] != "Second hub" || len(list[0].Culprits) != 1 {
+		t.Fatalf("evidence: %+v, %v; want one piece against the second hub alone", list, err)
+	}
+	s, err := n.Status(t.Context())
+	if err != nil || s.Frozen || len(s.Faults) != 1 || !strings.Contains(s.Faults[0], "Second hub signed two different ledgers") {
+		t.Errorf("faults: %+v, %v", s.Faults, err)
+	}
+	later := record.TreeHead{Size: final.Size + 1, Root: record.Hash{2}}
+	if err := c.Offered(second.DeviceID(), cosign(t, region, later, second)); err == nil {
+		t.Error("a third tree was taken without a word")
+	}
+	if list, err := n.EvidenceList(); err != nil || len(list) != 2 {
+		t.Errorf("evidence after a second lie: %d pieces, %v; want 2", len(list), err)
 	}
 }

@@ -95,7 +95,7 @@ func (n *Node) notify(code string, subject []byte, f func(*notice) bool) error {
 // notifyOnce makes a notice that stands as it is until it is over.
 func (n *Node) notifyOnce(code string, subject []byte, args ...string) error {
 	return n.notify(code, subject, func(x *notice) bool {
-		news := x.Count == 0
+		news := x.Count == 0 || x.Seen
 		x.Count, x.Args = 1, args
 		return news
 	})
@@ -163,10 +163,12 @@ func (n *Node) told() ([]web.Fault, error) {
 			return false
 		}
 		code := string(k[len("note/"):])
-		if i := slices.Index(k[len("note/"):], '/'); i >= 0 {
-			code = code[:i]
+		i := slices.Index(k[len("note/"):], '/')
+		if i < 0 {
+			return true // of no version known
 		}
-		if !x.Seen {
+		code = code[:i]
+		if !x.Seen && n.concerns(k[len("note/")+len(code)+1:]) {
 			out = append(out, x.fault(code))
 		}
 		return true
@@ -178,6 +180,16 @@ func (n *Node) told() ([]web.Fault, error) {
 		out = append(out, stale)
 	}
 	return out, nil
+}
+
+// concerns reports whether what a notice is about is still part of the region. A
+// box whose membership ended is nobody's worry any more.
+func (n *Node) concerns(subject []byte) bool {
+	if len(subject) != len(record.DeviceID{}) {
+		return true
+	}
+	m, ok, err := n.store.Member(record.DeviceID(subject))
+	return err != nil || !ok || m.Active()
 }
 
 func (x *notice) fault(code string) web.Fault {

@@ -187,7 +187,7 @@ func (p *projection) compareEpochs(seq uint64, r *record.Record, d record.Device
 		return err
 	}
 	p.put(store.Row{Key: boardsKey(d), Value: raw})
-	if !twoBoards(list) && !p.besideThis(list, at, d) {
+	if !twoBoards(list, at) && !p.besideThis(list, at, d) {
 		return nil
 	}
 	if d == p.n.author.Device {
@@ -209,17 +209,17 @@ func passes(list []epochSeen, from, to uint64) bool {
 	return false
 }
 
-// twoBoards reports whether two of these epochs were written side by side.
-func twoBoards(list []epochSeen) bool {
+// twoBoards reports whether one of these epochs was written side by side with
+// another.
+func twoBoards(list []epochSeen, at int) bool {
+	b := &list[at]
 	for i := range list {
-		for j := range list[:i] {
-			a, b := &list[j], &list[i]
-			if a.Knows > b.Opened && b.Knows > a.Opened {
-				return true
-			}
-			if i-j > 1 && string(a.Hardware) == string(b.Hardware) && string(list[i-1].Hardware) != string(b.Hardware) {
-				return true // a board, another, and the first again
-			}
+		a := &list[i]
+		if i != at && a.Knows > b.Opened && b.Knows > a.Opened {
+			return true
+		}
+		if i < at-1 && string(a.Hardware) == string(b.Hardware) && string(list[at-1].Hardware) != string(b.Hardware) {
+			return true // a board, another, and the first again
 		}
 	}
 	return false
@@ -244,8 +244,10 @@ func (p *projection) besideThis(list []epochSeen, at int, d record.DeviceID) boo
 	return false
 }
 
-// isCloned reports whether staff are told of a second board of a device.
+// isCloned reports whether staff are told of a second board of a device and have
+// not read it.
 func (n *Node) isCloned(d record.DeviceID) bool {
-	_, err := n.store.GetRow(noticeKey(noticeCloned, d[:]))
-	return err == nil
+	var x notice
+	ok, err := n.plainRow(noticeKey(noticeCloned, d[:]), &x)
+	return err == nil && ok && !x.Seen
 }

@@ -30,6 +30,7 @@ type Status struct {
 	Shared     int          `json:"shared"`    // own records that another device holds
 	Carried    int          `json:"carried"`   // pending records of other boxes held here
 	Refused    int          `json:"refused"`
+	Frozen     bool         `json:"frozen,omitempty"`   // nothing more is confirmed here: see Faults
 	Ordering   string       `json:"ordering,omitempty"` // on a hub: its part in ordering
 	Voters     int          `json:"voters,omitempty"`   // on a hub: hubs that vote
 	Addresses  []string     `json:"addresses,omitempty"`
@@ -61,7 +62,7 @@ type PeerStatus struct {
 func (n *Node) Status(context.Context) (Status, error) {
 	head := n.store.Head()
 	s := Status{Name: n.box.Name, Role: n.box.Role, Device: n.author.Device.String(), Started: n.started, Size: head.Size,
-		Root: fmt.Sprintf("%x", head.Root[:]), Clock: n.o.Now(), ClockTrust: "set by nobody since the start", Faults: []string{}, Peers: []PeerStatus{}, Version: Version}
+		Root: fmt.Sprintf("%x", head.Root[:]), Clock: n.o.Now(), ClockTrust: "set by nobody since the start", Faults: []string{}, Peers: []PeerStatus{}, Version: Version, Frozen: n.frozen()}
 	_, s.RegionName, _ = n.store.Region()
 	if id, ok := n.box.RegionID(); ok {
 		s.Region = id.String()
