@@ -21,7 +21,7 @@ func (w *world) checkSome() error {
 
 // check holds one box to every invariant that can be seen on it alone.
 func (w *world) check(b *box) error {
-	for _, f := range []func(*box) error{w.checkLedger, w.checkFeeds, w.finalSeen, w.checkSaves, w.checkConfirmed, w.checkBlame, w.checkCharts, w.checkBytes} {
+	for _, f := range []func(*box) error{w.checkLedger, w.checkFeeds, w.finalSeen, w.checkSaves, w.checkConfirmed, w.checkBlame, w.checkTwice, w.checkCharts, w.checkBytes} {
 		if err := f(b); err != nil {
 			return b.failed("checking", err)
 		}
@@ -78,6 +78,9 @@ func (w *world) checkFeeds(b *box) error {
 		return err
 	}
 	for _, f := range feeds {
+		if w.ofTwice(f.Epoch) {
+			continue // what stays behind a contradiction continues nothing
+		}
 		head, ordered, err := b.st.Holder().Head(f.Feed)
 		if err != nil {
 			return err

@@ -253,7 +253,7 @@ func (g *gang) offerOther(h *box) error {
 func (g *gang) party(h, peer *box, k *book) party {
 	w := g.w
 	m := &mask{book: k, pool: g.pool, peer: peer}
-	o := peersync.Options{Region: w.region, Device: h.author.Device, Role: record.RoleHub, Software: "sim", Window: 64 << 10, Hub: w.isHub,
+	o := peersync.Options{Region: w.region, Device: h.author.Device, Role: record.RoleHub, Software: "sim", Window: 64 << 10, Hub: w.isHub, Hubs: w.hubIDs,
 		PushPending: func(record.DeviceID) bool { return false }, LocalFault: func(error) bool { return false }}
 	o.Contradiction = func(record.DeviceID, []byte) []byte { return nil }
 	o.Receipt = func(heads []record.ReceiptHead) (record.Receipt, bool) { return w.receipt(h, heads), true }

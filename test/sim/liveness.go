@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/healthpost/healthpost/record"
@@ -134,6 +135,9 @@ func (w *world) liveness() error {
 		return err
 	}
 	if !agreed {
+		if err := w.checkFrozen(); err != nil {
+			return err
+		}
 		return w.violated(Converges, "%s", w.disagreement())
 	}
 	w.tracef("all agree at size %d", w.model.size())
@@ -183,11 +187,25 @@ func (w *world) agreed() (bool, error) {
 		if err != nil {
 			return false, b.failed("reading", err)
 		}
-		if len(feeds) > 0 {
-			return false, nil
+		for _, f := range feeds {
+			if !w.ofTwice(f.Epoch) {
+				return false, nil
+			}
 		}
 	}
+	if err := w.checkFrozen(); err != nil {
+		return false, w.unlessViolated(err)
+	}
 	return true, nil
+}
+
+// unlessViolated passes on what is the simulator's own trouble.
+func (w *world) unlessViolated(err error) error {
+	var bad *Violation
+	if errors.As(err, &bad) {
+		return nil
+	}
+	return err
 }
 
 func (w *world) disagreement() string {
@@ -204,13 +222,13 @@ func (w *world) disagreement() string {
 	return text
 }
 
-// idleBytesMax is two greetings, each with a note of up to three cosignatures.
-const idleBytesMax = 1500
+// idleBytesMax is two greetings, and what evidence each side holds.
+const idleBytesMax = 1000
 
 // last checks everything once more when all is quiet.
 func (w *world) last() error {
 	for _, s := range w.saves {
-		if _, ok := w.model.rids[s.r.RID()]; !ok && !s.lost {
+		if _, ok := w.model.rids[s.r.RID()]; !ok && !s.lost && !w.ofTwice(s.r.Core.Epoch) {
 			return w.violated(SavesSurvive, "save %d of %s has no place in the ledger", s.number, s.by)
 		}
 	}
@@ -222,7 +240,7 @@ func (w *world) last() error {
 	}
 	for _, c := range w.clinics {
 		for _, o := range []*box{w.hubs[w.rng.IntN(len(w.hubs))], w.clinics[w.rng.IntN(len(w.clinics))]} {
-			if c.author.Device == o.author.Device {
+			if c.author.Device == o.author.Device || w.twice != nil && (c == w.twice.by || o == w.twice.by) {
 				continue
 			}
 			n, err := w.meet(c, o)

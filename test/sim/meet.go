@@ -130,6 +130,9 @@ func (w *world) checkHolds(x, y *box) error {
 		return err
 	}
 	for _, f := range feeds {
+		if w.ofTwice(f.Epoch) {
+			continue
+		}
 		if ready, err := w.canTake(x, f); err != nil {
 			return err
 		} else if !ready {

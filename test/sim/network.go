@@ -73,7 +73,7 @@ func (w *world) connect(a, b *box, liar *box) *link {
 // session are the options of a box's sessions, as package node sets them.
 func (w *world) session(b *box) peersync.Options {
 	o := peersync.Options{Region: w.region, Device: b.author.Device, Role: b.role, Software: "sim", Window: w.plan.Window, WantOrdered: func() bool { return !b.hub() && !b.wit.frozen }, Turn: b.turn,
-		Hub: w.isHub, LocalFault: ownFault, Final: func(note []byte) (record.Checkpoint, error) { return w.verifyFinal(note) }}
+		Hub: w.isHub, Hubs: w.hubIDs, LocalFault: ownFault, Final: func(note []byte) (record.Checkpoint, error) { return w.verifyFinal(note) }}
 	w.watch(b, &o)
 	if b.hub() {
 		o.Checkpoint = func(from record.DeviceID, note []byte) error { return w.offered(b, from, note) }

@@ -38,7 +38,10 @@ type plan struct {
 	KeepImageIn   int   // of old cards, one that is put back again later
 	HubCardMillis int64 // between two old cards of hubs, 0 for none
 	Votes         bool  // hubs vote by what their disks hold
-	Equivocate    bool  // a clinic contradicts itself
+
+	// Of the scenario Twice alone.
+	Equivocate   bool  // a clinic contradicts itself
+	BranchMillis int64 // between two times that it does
 
 	// Of the scenario Hubs alone.
 	Rounds     int
@@ -94,6 +97,10 @@ func (w *world) schedule() {
 	}
 	w.every(p.CrashMillis, w.crashSome)
 	w.every(p.RestoreMillis, w.oldCard)
+	if p.Equivocate {
+		w.every(p.BranchMillis, w.branch)
+		w.forever(2_000, w.exposeAll)
+	}
 	w.every(p.CloneMillis, w.cloneSome)
 	w.every(p.HubCardMillis, w.oldHubCard)
 	if w.o.Hooks.Contradict {

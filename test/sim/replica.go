@@ -42,6 +42,9 @@ func (r *replica) Ingest(ctx context.Context, from record.DeviceID, recs []recor
 	}
 	in, err := r.Store.Ingest(ctx, from, recs)
 	r.took += in.New
+	if err == nil {
+		r.b.w.handed(r.b, recs, in.Refused)
+	}
 	return peersync.Ingested{New: in.New, Known: in.Known, Heads: in.Heads, Refused: in.Refused}, err
 }
 
@@ -56,6 +59,9 @@ func (r *replica) Extend(ctx context.Context, entries []record.Entry, target rec
 	err := r.Store.Extend(ctx, entries, target, proof)
 	if err == nil {
 		r.took += len(entries)
+		for i := range entries {
+			r.b.w.handed(r.b, []record.Record{entries[i].Record}, nil)
+		}
 	}
 	return err
 }
@@ -85,7 +91,7 @@ func (r *replica) PutAck(peer record.DeviceID, heads []record.FeedHead) error {
 		if err != nil {
 			return err
 		}
-		if !ok || rid != own {
+		if (!ok || rid != own) && !w.ofTwice(h.Epoch) {
 			return w.violated(CopiedIsHeld, "%s acknowledged %s lane %d n %d to %s and does not hold it", r.peer, h.Epoch, h.Lane, h.N, r.b)
 		}
 	}

@@ -34,6 +34,8 @@ const (
 	CardsBlameNobody  = "an old card or a copied one makes no evidence"
 	OwnComesBack      = "a box gets back its own records from whoever holds them"
 	AgreedStays       = "what a majority of the hubs acknowledged stays agreed"
+	TwiceExposed      = "who was handed two records for one place can prove it, and the feed is frozen"
+	BranchesKept      = "a record of either branch stays where it arrived"
 	FinalOrdered      = "final checkpoints do not exclude each other while fewer than a majority lie"
 	ViewsExposed      = "two boxes that were shown two ledgers can both prove it once they met"
 	EvidencePortable  = "whoever has the hubs' keys can verify what a box keeps"
@@ -50,6 +52,7 @@ type Scenario string
 const (
 	Region Scenario = ""      // everything a little, with peers whose bytes are changed on the way
 	Cards  Scenario = "cards" // old and copied cards, nobody lies
+	Twice  Scenario = "twice" // a clinic that signs two records for one place
 	Hubs   Scenario = "hubs"  // hubs that lie, alone or together
 )
 
@@ -77,6 +80,7 @@ type Hooks struct {
 	HideOwn       bool // nobody hands a box its own records
 	VoteAnyway    bool // a hub with an old card votes by what that card holds
 	KeepQuiet     bool // boxes make and pass on no evidence
+	ForgetBranch  bool // boxes do not keep what they refused
 	NoFreeze      bool // boxes go on confirming after a majority lied
 	NewestPromise bool // boxes forget a promise when they get the next one
 	BelieveAll    bool // boxes keep evidence that does not verify
@@ -138,31 +142,33 @@ type world struct {
 	sum  hash.Hash
 	tail []string
 
-	region   record.RegionID
-	boxes    []*box // hubs first
-	hubs     []*box
-	clinics  []*box
-	links    map[[2]int]*link
-	cutOff   map[[2]int]bool // partitioned pairs
-	leader   *box
-	settled  bool // the leader has applied what was agreed before it led
-	log      []item
-	marks    map[record.Feed]uint64 // of the leader: proposed up to n
-	model    *model
-	authored map[record.RID]*authored
-	epochs   map[record.EpochID]string // by whom, at which start
-	signed   map[uint64]record.Hash
-	images   int // cards copied
-	clones   int
-	gang     *gang                    // nil where no hub lies
-	guilty   map[record.DeviceID]bool // who may be blamed
-	given    []given                  // promises
-	late     error                    // a violation found where no error could be given
-	patients []*patient
-	saves    []*save
-	digests  map[[32]byte][32]byte
-	captured [][]byte // frames that crossed some link, for liars
-	notes    [][]byte // of them checkpoints, with one cosignature or with all
+	region    record.RegionID
+	boxes     []*box // hubs first
+	hubs      []*box
+	clinics   []*box
+	links     map[[2]int]*link
+	cutOff    map[[2]int]bool // partitioned pairs
+	leader    *box
+	settled   bool // the leader has applied what was agreed before it led
+	log       []item
+	marks     map[record.Feed]uint64 // of the leader: proposed up to n
+	model     *model
+	authored  map[record.RID]*authored
+	epochs    map[record.EpochID]string // by whom, at which start
+	signed    map[uint64]record.Hash
+	images    int // cards copied
+	clones    int
+	twice     *twice                   // nil where no clinic contradicts itself
+	published map[record.Feed]int      // evidence put into the ledger, by which start of a hub
+	gang      *gang                    // nil where no hub lies
+	guilty    map[record.DeviceID]bool // who may be blamed
+	given     []given                  // promises
+	late      error                    // a violation found where no error could be given
+	patients  []*patient
+	saves     []*save
+	digests   map[[32]byte][32]byte
+	captured  [][]byte // frames that crossed some link, for liars
+	notes     [][]byte // of them checkpoints, with one cosignature or with all
 }
 
 // event is something that happens at a time.
@@ -214,11 +220,13 @@ func Run(seed uint64, o Options) (Result, error) {
 func newWorld(seed uint64, o Options) *world {
 	w := &world{o: o, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x5eed)), sum: sha256.New(), safety: true, links: map[[2]int]*link{}, cutOff: map[[2]int]bool{},
 		marks: map[record.Feed]uint64{}, model: newModel(), authored: map[record.RID]*authored{}, epochs: map[record.EpochID]string{},
-		signed: map[uint64]record.Hash{}, guilty: map[record.DeviceID]bool{}, digests: map[[32]byte][32]byte{}}
+		signed: map[uint64]record.Hash{}, guilty: map[record.DeviceID]bool{}, published: map[record.Feed]int{}, digests: map[[32]byte][32]byte{}}
 	w.plan = drawPlan(w.rng)
 	switch o.Scenario {
 	case Cards:
 		w.cardsPlan()
+	case Twice:
+		w.twicePlan()
 	case Hubs:
 		w.hubsPlan()
 	}
@@ -236,6 +244,10 @@ func (w *world) play() error {
 	w.tracef("plan %+v", w.plan)
 	if err := w.found(); err != nil {
 		return err
+	}
+	if w.plan.Equivocate {
+		w.twice = &twice{by: w.clinics[0], given: map[*box]map[record.Position]map[record.RID]bool{}}
+		w.guilty[w.twice.by.author.Device] = true
 	}
 	w.schedule()
 	if err := w.run(w.now+w.plan.SafetyMillis, nil); err != nil {

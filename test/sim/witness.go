@@ -17,6 +17,7 @@ type witness struct {
 	shelf    [][]byte // newest first
 	finds    []record.Finding
 	known    map[record.Hash]bool
+	looked   map[record.RID]bool // refusals
 	frozen   bool
 	frozenAt record.TreeHead // what was final then
 	stale    bool            // staff are told as of when the regional view is
@@ -31,14 +32,35 @@ type promise struct {
 }
 
 func newWitness() *witness {
-	return &witness{known: map[record.Hash]bool{}, blamed: map[record.DeviceID]int{}}
+	return &witness{known: map[record.Hash]bool{}, looked: map[record.RID]bool{}, blamed: map[record.DeviceID]int{}}
 }
 
 const shelfMax = 64
 
+// passedOn is what a box passes on: first that a majority lied, then what is
+// newest; nothing about feeds that the ledger has frozen.
+func (w *world) passedOn(b *box) [][]byte {
+	var first, rest [][]byte
+	for i, f := range b.wit.finds {
+		switch f.Kind {
+		case record.EvidenceSplitView:
+			if f.Final && len(first) == 0 {
+				first = append(first, b.wit.shelf[i])
+				continue
+			}
+		case record.EvidenceEquivocation:
+			if frozen, err := w.isFrozen(b, f.Feed); err == nil && frozen {
+				continue
+			}
+		}
+		rest = append(rest, b.wit.shelf[i])
+	}
+	return append(first, rest...)
+}
+
 // watch adds a witness's part to a box's session.
 func (w *world) watch(b *box, o *peersync.Options) {
-	o.Evidence = func() [][]byte { return b.wit.shelf }
+	o.Evidence = func() [][]byte { return w.passedOn(b) }
 	o.TakeEvidence = func(_ record.DeviceID, piece []byte) error { return w.takeEvidence(b, piece) }
 	o.Contradiction = func(_ record.DeviceID, note []byte) []byte { return w.contradicted(b, note) }
 	if w.gang != nil {
@@ -89,6 +111,9 @@ func (w *world) keepEvidence(b *box, e record.Evidence, f record.Finding) error 
 		return w.violated(HonestUnblamed, "%s takes evidence (%s) against nobody", b, e.Kind)
 	}
 	wit := b.wit
+	if f.Kind == record.EvidenceEquivocation && slices.ContainsFunc(wit.finds, func(x record.Finding) bool { return x.Kind == f.Kind && x.Feed == f.Feed }) {
+		return nil // one piece freezes the feed
+	}
 	wit.known[e.ID()] = true
 	wit.shelf = slices.Insert(wit.shelf, 0, e.Encode())
 	wit.finds = slices.Insert(wit.finds, 0, f)
