@@ -326,6 +326,18 @@ func (n *Node) hubs() []record.DeviceID {
 	return n.store.Hubs()
 }
 
+// hubsSize is the size of the ledger as of which hubs answers, where an invitation
+// or a reset told of more than this box holds.
+func (n *Node) hubsSize() uint64 {
+	if s := n.resetSeed(); s != nil {
+		return s.Size + 1
+	}
+	if n.seed != nil {
+		return n.seed.Size
+	}
+	return 0
+}
+
 // isMember is who may connect: active members of the ledger, and those of the
 // seed until the ledger is here.
 func (n *Node) isMember(d record.DeviceID) bool {

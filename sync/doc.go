@@ -21,7 +21,7 @@
 //
 //	01 HELLO       [min, max, region, device, role, software, window, size, root, note, want, [[epoch, opening, [4 n]]...]]
 //	10 CHECKPOINT  a note: C2SP text, or record.CompactNote    frame flags 2 answer, 4 no entries come
-//	11 PULL        [from, to, flags]     flags 1 follow, 2 send all, 4 stop, 8 hand over, 16 whole
+//	11 PULL        [from, to, flags]     flags 1 follow, 2 send all, 4 stop, 8 hand over (to: as of when the hubs are known), 16 whole
 //	12 SEGMENT     count(1) (reference(1) | 0xff hash(32))* segment of package record
 //	13 ENTRIES     uvarint start, uvarint count, (uvarint length, leaf, (0 | uvarint length+1, body))*
 //	20 PENDING     run of package record
@@ -61,7 +61,7 @@
 // A checkpoint by hubs that the reader's ledger does not name yet is nothing to
 // it. It asks to be handed over (PULL 8, once for each size of its ledger) and
 // gets a CHECKPOINT that both sets signed, with the entries up to it, or the RESET
-// that its recovery keys signed. A server that sees the need leads on unasked.
+// that its recovery keys signed.
 //
 // # Trust
 //

@@ -65,7 +65,7 @@ func (s *Session) takesEntries() bool { return s.o.WantOrdered() && !s.fork.on &
 // turn.
 func (s *Session) question(m *pull) (ok bool) {
 	f := &s.fetch
-	m.Flags = pullHandover | pullStop
+	m.To, m.Flags = max(m.From, s.o.HubsSize()), pullHandover|pullStop
 	if s.takesEntries() {
 		if !s.o.Turn.take(s, f.impatient) {
 			return false
@@ -80,8 +80,7 @@ func (s *Session) question(m *pull) (ok bool) {
 	return true
 }
 
-// answered takes the checkpoint that answers a question, or that leads on before
-// there is one.
+// answered takes the checkpoint that answers a question.
 func (s *Session) answered(note []byte) error {
 	f := &s.fetch
 	streams := f.handover.open && f.active
@@ -138,7 +137,8 @@ func (s *Session) handleReset(p []byte) error {
 	return s.opinion("taking reset", err)
 }
 
-// step gives the checkpoint that leads a peer of this size on, and a reset.
+// step gives the checkpoint that leads a peer on which knows the hubs as of a size,
+// and a reset.
 func (s *Session) step(size uint64) (note, reset []byte, head record.TreeHead, ok bool, err error) {
 	if s.o.Handover == nil {
 		return nil, nil, head, false, nil
@@ -155,10 +155,9 @@ func (s *Session) step(size uint64) (note, reset []byte, head record.TreeHead, o
 }
 
 // answerHandover prepares the answer to a peer that cannot verify the newest
-// checkpoint, and what is served after it. A question that crossed the answer is
-// answered again, without beginning the range again.
-func (s *Session) answerHandover(m pull, was serve) error {
-	note, reset, head, ok, err := s.step(m.From)
+// checkpoint, and what is served after it.
+func (s *Session) answerHandover(m pull) error {
+	note, reset, head, ok, err := s.step(max(m.From, m.To))
 	if err != nil {
 		return err
 	}
@@ -170,38 +169,11 @@ func (s *Session) answerHandover(m pull, was serve) error {
 		note = nil
 	}
 	v := &s.serve
-	if ok && was.active && was.handed == m.From+1 && was.target == head && len(reset) == 0 {
-		*v = was
-		v.answer = answer{due: true, note: note}
-		return nil
-	}
 	v.answer = answer{due: true, refuse: v.answer.refuse, reset: reset, note: note}
 	if v.active = ok && !s.fork.on && m.Flags&pullStop == 0; v.active {
-		s.leadTo(head)
+		v.target, s.notes.head = head, head
+		s.notes.sent = nil // the newest comes again when the range has gone
 	}
-	return nil
-}
-
-func (s *Session) leadTo(head record.TreeHead) {
-	s.serve.target, s.notes.head = head, head
-	s.notes.sent = nil // the newest comes again when the range has gone
-}
-
-// lead hands a peer that follows over before it has to ask: entries up to the
-// newest checkpoint would be of no use to it.
-func (s *Session) lead() error {
-	v := &s.serve
-	_, final, have := s.r.Final()
-	if !have || !v.active || v.answer.due || v.to != 0 || v.at < v.target.Size || v.target.Size != 0 && !v.follow || final.Size <= v.at || v.looked == v.at+1 || s.theirs.Max < protocolEvidence {
-		return nil
-	}
-	v.looked = v.at + 1
-	note, reset, head, ok, err := s.step(v.at)
-	if err != nil || !ok || len(reset) > 0 {
-		return err
-	}
-	v.answer, v.handed = answer{due: true, note: note}, v.at+1
-	s.leadTo(head)
 	return nil
 }
 
@@ -226,9 +198,6 @@ func (s *Session) refuse() {
 }
 
 func (s *Session) nextAnswer() (Frame, bool, error) {
-	if err := s.lead(); err != nil {
-		return Frame{}, false, err
-	}
 	a := &s.serve.answer
 	switch {
 	case a.refuse:

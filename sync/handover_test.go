@@ -38,6 +38,8 @@ type succession struct {
 	resAt uint64 // the ledger's size when it was reset
 	gen   map[*memory]uint64
 
+	joined map[*memory]uint64 // the ledger's size when a box was invited
+
 	window int
 }
 
@@ -56,11 +58,19 @@ func (x *succession) ledger(m *memory) (record.LedgerID, []record.DeviceID) {
 	if x.reset != nil && m.Head().Size > x.resAt {
 		g = 2
 	}
-	e := x.eraOf(m.Head().Size)
+	e := x.eraOf(max(m.Head().Size, x.joined[m]))
 	if x.gen[m] > g {
 		g, e = x.gen[m], &x.eras[len(x.eras)-1]
 	}
 	return x.region.Ledger(g), e.hubs()
+}
+
+// hubsSize is as of when that is.
+func (x *succession) hubsSize(m *memory) uint64 {
+	if x.gen[m] > 1 {
+		return x.resAt + 1
+	}
+	return x.joined[m]
 }
 
 func (x *succession) cosign(g uint64, keys []ed25519.PrivateKey) []byte {
@@ -111,10 +121,11 @@ func (x *succession) replaceHubs(keys ...ed25519.PrivateKey) {
 }
 
 func newSuccession(t *testing.T, seed uint64) *succession {
-	x := &succession{world: newWorld(t, seed, 3), gen: map[*memory]uint64{}}
+	x := &succession{world: newWorld(t, seed, 3), gen: map[*memory]uint64{}, joined: map[*memory]uint64{}}
 	x.eras = []era{{keys: []ed25519.PrivateKey{x.hubKey}}}
 	x.tweak = func(m *memory, o *peersync.Options) {
 		o.Window = x.window
+		o.HubsSize = func() uint64 { return x.hubsSize(m) }
 		o.Hubs = func() []record.DeviceID { _, hubs := x.ledger(m); return hubs }
 		o.Ledger = func() record.LedgerID { l, _ := x.ledger(m); return l }
 		o.Final = func(note []byte) (record.Checkpoint, error) {
@@ -324,7 +335,7 @@ func TestHostileHandover(t *testing.T) {
 		{"answer that is not final here", ask(), answer(newest), nil},
 		{"answer of garbage", ask(), answer([]byte("garbage that is no note of anything at all")), peersync.ErrMisbehaved},
 		{"answer of nothing", ask(), answer(nil), nil},
-		{"handover of a range", x.greeted(t, x.hub, m), peersync.Frame{Type: peersync.TypePull, Payload: mustMarshal([]any{uint64(0), uint64(2), uint64(8)})}, peersync.ErrMisbehaved},
+		{"handover to before", x.greeted(t, x.hub, m), peersync.Frame{Type: peersync.TypePull, Payload: mustMarshal([]any{uint64(2), uint64(1), uint64(8)})}, peersync.ErrMisbehaved},
 		{"unknown flags", x.greeted(t, x.hub, m), peersync.Frame{Type: peersync.TypePull, Payload: mustMarshal([]any{uint64(0), uint64(0), uint64(32)})}, peersync.ErrMisbehaved},
 	} {
 		err := c.s.Handle(t.Context(), c.frame)
@@ -434,5 +445,26 @@ func TestResetIsToldAcrossAFork(t *testing.T) {
 	}
 	if told != 1 {
 		t.Errorf("told %d times of the reset, want once", told)
+	}
+}
+
+// TestInvitedBeforeTheHubsChanged: a box that holds nothing yet knows the hubs as
+// of its invitation, not as of its ledger, and is led on from there.
+func TestInvitedBeforeTheHubsChanged(t *testing.T) {
+	x := newSuccession(t, 65)
+	x.replaceHubs(keysOf(1, 2, 3)...)
+	x.grow(2)
+	m := newMemory(x.clinics[0].self)
+	x.joined[m] = x.hub.Head().Size
+	x.finish(x.hub)
+	for range 2 {
+		n, e, err := x.meet(m, x.hub, noLimit)
+		if err != nil || m.Head() != x.hub.Head() || m.final != x.hub.Head() {
+			t.Fatalf("at size %d, want %d; %d bytes, frames %v, %v", m.Head().Size, x.hub.Head().Size, n, e.frames, err)
+		}
+		x.replaceHubs(keysOf(4, 5, 6)...) // nobody of those who invited it
+		x.finish(x.hub)
+		m = newMemory(x.clinics[0].self)
+		x.joined[m] = x.eras[1].from + 6
 	}
 }

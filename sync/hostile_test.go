@@ -367,6 +367,7 @@ func (w *world) fuzzed() {
 		}
 		o.TakeReceipt = func(record.DeviceID, record.Receipt) error { return nil }
 		o.Handover = func(uint64) ([]byte, []byte, bool) { return nil, []byte("reset"), true }
+		o.HubsSize = func() uint64 { return 3 }
 		o.TakeReset = func(record.DeviceID, []byte) error { return record.ErrMalformed }
 	}
 }

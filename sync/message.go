@@ -62,7 +62,8 @@ type epochFrontier struct {
 }
 
 // pull asks for ordered entries [From, To), To 0 meaning the newest final
-// checkpoint of the other side.
+// checkpoint of the other side. With pullHandover, To is the size of the ledger as
+// of which the asking side knows the hubs.
 type pull struct {
 	_     struct{} `cbor:",toarray"`
 	From  uint64
@@ -196,7 +197,7 @@ func decodePull(p []byte) (pull, error) {
 		return m, misbehaved("reading pull: %w", err)
 	}
 	if m.From > 1<<62 || m.To > 1<<62 || m.Flags > 31 || m.To != 0 && m.To < m.From ||
-		m.Flags&pullHandover != 0 && (m.To != 0 || m.Flags&pullWhole != 0) || m.Flags&pullWhole != 0 && (m.To <= m.From || m.Flags&^pullWhole != 0) {
+		m.Flags&pullHandover != 0 && m.Flags&pullWhole != 0 || m.Flags&pullWhole != 0 && (m.To <= m.From || m.Flags&^pullWhole != 0) {
 		return m, misbehaved("pull out of bounds")
 	}
 	return m, nil

@@ -13,8 +13,6 @@ type serve struct {
 	target record.TreeHead // of the range under way
 	before []record.Hash   // proof of the segment sent last
 	answer answer          // to a peer that cannot verify the newest checkpoint
-	handed uint64          // from where target was handed over unasked, plus one
-	looked uint64          // where that was looked for last, plus one
 }
 
 func (s *Session) handlePull(p []byte) error {
@@ -22,27 +20,27 @@ func (s *Session) handlePull(p []byte) error {
 	if err != nil {
 		return err
 	}
-	if m.To != 0 && !s.hub { // raft vouches to hubs for more than is final
+	if m.To != 0 && m.Flags&pullHandover == 0 && !s.hub { // raft vouches to hubs for more than is final
 		if _, final, _ := s.r.Final(); m.To > final.Size {
 			return ErrBehind
 		}
 	}
 	s.dirty = true
 	v := &s.serve
-	was := *v
 	*v = serve{active: m.Flags&pullStop == 0, follow: m.Flags&pullFollow != 0, full: m.Flags&pullFull != 0, whole: m.Flags&pullWhole != 0,
-		at: m.From, to: m.To, before: v.before, answer: v.answer}
+		at: m.From, before: v.before, answer: v.answer}
 	if m.From > s.theirSize {
 		s.theirSize = m.From
 		s.stats.size.Store(m.From)
 	}
 	switch {
 	case m.Flags&pullHandover != 0:
-		return s.answerHandover(m, was)
+		return s.answerHandover(m)
 	case s.fork.on && v.active && !v.whole:
 		v.active = false
 		s.refuse()
 	}
+	v.to = m.To
 	return nil
 }
 

@@ -54,6 +54,10 @@ type Options struct {
 	// short ones. nil: none, and notes travel whole.
 	Hubs func() []record.DeviceID
 
+	// HubsSize is the size of the ledger as of which Hubs answers, where that is
+	// more than this box's own: an invitation or a reset named them. nil: never.
+	HubsSize func() uint64
+
 	// Evidence gives evidence that is known here, newest first; the newest eight
 	// are offered before anything else, and again when they change. It is asked
 	// often and must be cheap. What it returns must not be changed later.
@@ -74,8 +78,8 @@ type Options struct {
 	// TakeReceipt keeps a receipt whose signature by the peer, a hub, was verified
 	// and whose records are held here. Errors as of TakeEvidence.
 	TakeReceipt func(from record.DeviceID, r record.Receipt) error
-	// Handover answers a peer whose ledger has size and which cannot verify the
-	// newest checkpoint: the whole note of one that it can, further than size, or
+	// Handover answers a peer that knows the hubs as of a size of the ledger and
+	// cannot verify the newest checkpoint: the whole note of one that it can, or
 	// the statement that reset the ledger, or both. ok false: there is none.
 	Handover func(size uint64) (note, reset []byte, ok bool)
 	// TakeReset takes the statement of a reset. Errors as of TakeEvidence; after nil
@@ -153,6 +157,9 @@ func NewSession(r Replica, peer record.DeviceID, o Options) *Session {
 	}
 	if o.Ledger == nil {
 		o.Ledger = func() record.LedgerID { return o.Region.Ledger(1) }
+	}
+	if o.HubsSize == nil {
+		o.HubsSize = func() uint64 { return 0 }
 	}
 	if o.Hubs == nil {
 		o.Hubs = func() []record.DeviceID { return nil }
