@@ -96,7 +96,7 @@ func runCommand(g *global) *cobra.Command {
 			} else if isNoBox(err) {
 				return hint(o.Data, err)
 			}
-			n, err := node.Open(o)
+			n, err := node.OpenToRun(c.Context(), o, func(s string) { fmt.Fprintln(c.ErrOrStderr(), s) })
 			if err != nil {
 				return err
 			}

@@ -1,0 +1,154 @@
+package node_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/healthpost/healthpost/fhir"
+	"github.com/healthpost/healthpost/node"
+)
+
+// spoil turns one bit over in the largest table of a stopped box.
+func spoil(t *testing.T, dir string, at int) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "db", "index", "*.sst"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no tables: %v", err)
+	}
+	var largest []byte
+	var name string
+	for _, f := range files {
+		raw, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(raw) > len(largest) {
+			largest, name = raw, f
+		}
+	}
+	largest[len(largest)*at/10] ^= 4
+	if err := os.WriteFile(name, largest, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// damage spoils a stopped box until it says so: some bits are nobody's.
+func damage(t *testing.T, c *clinic) {
+	t.Helper()
+	for at := range 8 {
+		spoil(t, c.o.Data, at+1)
+		n, err := node.Open(c.o)
+		if errors.Is(err, node.ErrDamaged) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Fatal("eight bits are turned over and the box does not notice")
+}
+
+// openToRun opens a box as run does, and starts it.
+func (c *clinic) openToRun() (words []string) {
+	c.t.Helper()
+	n, err := node.OpenToRun(c.t.Context(), c.o, func(s string) { words = append(words, s) })
+	if err != nil {
+		c.t.Fatalf("opening the box to run: %v", err)
+	}
+	if err := n.Close(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.start()
+	return words
+}
+
+// A clinic whose disk lost bits starts, keeps what is sound, and gets the rest from
+// the hub.
+func TestDamagedClinicIsMadeAnew(t *testing.T) {
+	hub := newHub(t)
+	c := newMember(t, hub, "Clinic")
+	id := c.register("form-1", "Nakato")
+	for i := range 20 {
+		if _, err := c.n.SaveVisit(t.Context(), c.token, id, "form-"+string(rune('a'+i)), fhir.Visit{At: time.Now(), Problem: "fever", Note: strings.Repeat("long ", 200)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.confirmed()
+	before, err := c.n.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.stop()
+	damage(t, c)
+	words := strings.Join(c.openToRun(), "\n")
+	if !strings.Contains(words, "Making it anew") || !strings.Contains(words, "entries of the ledger") {
+		t.Errorf("the box says:\n%s", words)
+	}
+	if _, err := os.Stat(filepath.Join(c.o.Data, "db.damaged")); err != nil {
+		t.Errorf("the damaged folder was not kept: %v", err)
+	}
+	c.until("the ledger", func(s node.Status) bool { return s.Confirmed >= before.Size && s.Pending+s.Shared == 0 })
+	c.signIn()
+	if v := c.open(id); len(v.Chart.Visits) != 20 {
+		t.Errorf("visits after the start: got %d, want 20", len(v.Chart.Visits))
+	}
+	rep, err := c.n.Verify(t.Context(), node.VerifyRequest{Full: true}, func(node.Progress) {})
+	if err != nil || len(rep.Damage) > 0 {
+		t.Errorf("verify: %+v, %v", rep, err)
+	}
+	s, err := c.n.Status(t.Context())
+	if err != nil || s.Refused != 0 {
+		t.Errorf("status: %+v, %v", s, err)
+	}
+}
+
+// A start that was cut short while folders changed places goes on.
+func TestRebuiltFolderIsTakenUp(t *testing.T) {
+	for name, prepare := range map[string]func(dir string) error{
+		"before the old one moved": func(dir string) error {
+			return os.CopyFS(filepath.Join(dir, "db.rebuilt"), os.DirFS(filepath.Join(dir, "db")))
+		},
+		"after it": func(dir string) error { return os.Rename(filepath.Join(dir, "db"), filepath.Join(dir, "db.rebuilt")) },
+	} {
+		c := newClinic(t)
+		c.register("form-1", "Nakato")
+		c.stop()
+		if err := prepare(c.o.Data); err != nil {
+			t.Fatal(err)
+		}
+		if words := c.openToRun(); len(words) > 0 {
+			t.Errorf("%s: the box says %q", name, words)
+		}
+		c.signIn()
+		if found := c.find("testova"); len(found) != 1 {
+			t.Errorf("%s: found %d patients, want 1", name, len(found))
+		}
+		if _, err := os.Stat(filepath.Join(c.o.Data, "db.rebuilt")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: the folder is still there: %v", name, err)
+		}
+		c.stop()
+	}
+}
+
+// A box alone in its region is not cut down to what is sound: what it confirmed
+// would change.
+func TestDamagedBoxAloneDoesNotStart(t *testing.T) {
+	c := newClinic(t)
+	for _, name := range []string{"Nakato", "Babirye", "Amina"} {
+		c.register("form-"+name, name)
+	}
+	c.confirmed()
+	c.stop()
+	damage(t, c)
+	_, err := node.OpenToRun(t.Context(), c.o, func(string) {})
+	if !errors.Is(err, node.ErrDamaged) || !strings.Contains(err.Error(), "healthpost export") {
+		t.Errorf("got %v", err)
+	}
+}
