@@ -230,6 +230,11 @@ func (n *Node) addAccount(ctx context.Context, session uint64, s web.NewStaff) e
 // sealedDraft packs and seals a body into a compartment that exists already.
 func (n *Node) sealedDraft(lane record.Lane, kind record.Kind, c record.CompartmentID, session uint64, plain []byte) (store.Draft, error) {
 	k, err := n.vault.key(c, firstGen)
+	if errors.Is(err, seal.ErrNoKey) { // it may have arrived a moment ago
+		if err = n.projectNow(); err == nil {
+			k, err = n.vault.key(c, firstGen)
+		}
+	}
 	if err != nil {
 		return store.Draft{}, err
 	}
