@@ -101,12 +101,13 @@ func TestEquivocation(t *testing.T) {
 		t.Errorf("found (-want +got):\n%s", d)
 	}
 
-	next := *c
+	next, again := *c, *c
 	other, otherA, _ := g.branches(g.clinics[1])
 	for name, made := range map[string][3]record.Record{
 		"the same twice":            {opening, a, a},
 		"two places":                {opening, a, next.visit("a", "next")},
 		"another epoch":             {other, a, b},
+		"another epoch of it":       {again.open(), a, b},
 		"records of two devices":    {opening, a, otherA},
 		"two openings":              {opening, opening, opening},
 		"no opening":                {a, a, b},
