@@ -221,6 +221,38 @@ func TestForkWithoutNotes(t *testing.T) {
 	}
 }
 
+// TestForkProvedLater: the two have nothing signed that contradicts the other, until
+// one of them gets there while the session stands.
+func TestForkProvedLater(t *testing.T) {
+	w, _ := twoViews(t, 49, 3)
+	for i, late := range []*memory{w.clinics[0].memory, w.clinics[1].memory} {
+		note, final := late.note, late.final
+		late.note, late.final = nil, record.TreeHead{}
+		all := w.witnesses(w.clinics[0].memory, w.clinics[1].memory)
+		sa, sb := w.pair(w.clinics[0].memory, w.clinics[1].memory)
+		x := &exchange{a: sa, b: sb}
+		if _, err := x.run(t.Context(), w.rng, noLimit); err != nil {
+			t.Fatal(err)
+		}
+		for m, y := range all {
+			if len(y.known) != 0 {
+				t.Fatalf("clinic %d late: %s has evidence of nothing", i, m.self.Short())
+			}
+		}
+		late.note, late.final = note, final
+		sa.Changed()
+		sb.Changed()
+		if _, err := x.run(t.Context(), w.rng, noLimit); err != nil {
+			t.Fatal(err)
+		}
+		for m, y := range all {
+			if len(y.known) != 1 {
+				t.Errorf("clinic %d late: %s has %d pieces of evidence, want 1", i, m.self.Short(), len(y.known))
+			}
+		}
+	}
+}
+
 // TestOvertakenTarget: a final checkpoint that one session announced contradicts
 // what another session brought.
 func TestOvertakenTarget(t *testing.T) {

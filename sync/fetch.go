@@ -117,7 +117,7 @@ func (s *Session) nextPull() (Frame, bool, error) {
 		m.Flags = pullStop
 	case !s.behind() || f.asking || f.active && !f.ask:
 		return Frame{}, false, nil
-	case !s.o.Turn.take(s, f.impatient) && !(f.waits >= turnWaitsMax && s.o.Turn.seize(s)):
+	case !s.takeTurn():
 		return Frame{}, false, nil
 	}
 	if m.Flags == 0 {
@@ -131,6 +131,11 @@ func (s *Session) nextPull() (Frame, bool, error) {
 	}
 	out, err := encode(TypePull, m)
 	return out, err == nil, err
+}
+
+func (s *Session) takeTurn() bool {
+	f := &s.fetch
+	return s.o.Turn.take(s, f.impatient) || f.waits >= turnWaitsMax && s.o.Turn.seize(s)
 }
 
 // turnWaitsMax is how often insist is called before a session that has the turn

@@ -1,6 +1,7 @@
 package peersync
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -12,12 +13,18 @@ import (
 // because hubs lie; entries do not.
 type fork struct {
 	on    bool
-	notes int  // contradictions handed to Options
-	told  bool // the own final checkpoint was sent since
 	heard bool // the peer says so
+
+	note  []byte // final one of the peer that the own ledger contradicts, newest
+	own   []byte // final one here when Options were told last
+	calls int    // contradictions handed to Options
+	sent  int    // final checkpoints sent since
 }
 
-const contradictionsMax = 8
+const (
+	contradictionsMax = 16
+	forkNotesMax      = 64
+)
 
 // checkRoot compares a head with the own ledger where it reaches that far.
 func (s *Session) checkRoot(h record.TreeHead) error {
@@ -52,10 +59,24 @@ func (s *Session) checkFinal(h record.TreeHead, note []byte) error {
 		return err
 	}
 	s.diverge()
-	if s.fork.notes++; s.fork.notes <= contradictionsMax {
-		s.tell(s.o.Contradiction(s.peer, note))
-	}
+	s.fork.note, s.fork.own = note, nil
+	s.contradict()
 	return nil
+}
+
+// contradict has Options make evidence of the peer's note, and again when there is
+// another final checkpoint here that may prove more.
+func (s *Session) contradict() {
+	f := &s.fork
+	own, _, _ := s.r.Final()
+	if f.note == nil || f.calls >= contradictionsMax || f.own != nil && (s.proven() || bytes.Equal(own, f.own)) {
+		return
+	}
+	f.calls++
+	if f.own = own; own == nil {
+		f.own = []byte{}
+	}
+	s.tell(s.o.Contradiction(s.peer, f.note))
 }
 
 // diverge ends the exchange of entries for the rest of the session.
@@ -70,4 +91,18 @@ func (s *Session) diverge() {
 	}
 	s.fetch.stop = s.fetch.active
 	s.halt()
+}
+
+// proven reports whether either side gave the other evidence in this session.
+func (s *Session) proven() bool { return len(s.gossip.gave) > 0 || s.gossip.taken > 0 }
+
+// mayProve reports whether the own final checkpoint, be it shorter than the peer's
+// ledger, is worth sending to a peer whose ledger is another: a few, until there
+// is a proof.
+func (s *Session) mayProve() bool {
+	if s.proven() || s.fork.sent >= forkNotesMax {
+		return false
+	}
+	s.fork.sent++
+	return true
 }

@@ -67,7 +67,7 @@ func (s *Session) question(m *pull) (ok bool) {
 	f := &s.fetch
 	m.To, m.Flags = max(m.From, s.o.HubsSize()), pullHandover|pullStop
 	if s.takesEntries() {
-		if !s.o.Turn.take(s, f.impatient) {
+		if !s.takeTurn() {
 			return false
 		}
 		m.Flags = pullHandover

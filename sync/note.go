@@ -29,10 +29,13 @@ func (s *Session) nextNote() (Frame, bool, error) {
 		}
 	}
 	note, head, ok := s.r.Final()
-	if !ok || !s.news(note, head) || s.fork.on && s.fork.told || s.serve.active && s.serve.at < s.serve.target.Size || !sendable(note, s.notes.sent) {
+	if !ok || !sendable(note, s.notes.sent) || s.serve.active && s.serve.at < s.serve.target.Size {
 		return Frame{}, false, nil
 	}
-	s.notes.sent, s.notes.head, s.fork.told = note, head, s.fork.on
+	if forked := s.fork.on || s.fork.heard; forked && !s.mayProve() || !forked && !s.news(note, head) {
+		return Frame{}, false, nil
+	}
+	s.notes.sent, s.notes.head = note, head
 	if s.theirs.Max >= protocolEvidence {
 		note = s.short(note)
 	}

@@ -188,6 +188,7 @@ func (s *Session) refresh() error {
 	}
 	s.refreshWant()
 	s.refreshEvidence()
+	s.contradict()
 	if err := s.overtaken(); err != nil {
 		return err
 	}
