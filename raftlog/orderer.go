@@ -13,6 +13,11 @@ const (
 	retryMin    = 250 * time.Millisecond
 	retryMax    = 10 * time.Minute // each retry is an item in the raft log
 	feedQuantum = 16 << 10         // bytes that a feed adds before the next feed's turn
+
+	// A batch waits for writers that were just answered so long a part of the
+	// time that their last batch took, and no longer.
+	gatherPart = 4
+	gatherMax  = 5 * time.Millisecond
 )
 
 // orderer proposes batches while this hub leads. One lives as long as one
@@ -20,7 +25,10 @@ const (
 //
 // A batch leaves at once when nothing is under way; otherwise it collects until
 // it is large or old enough. So a lone record never waits, and a busy leader
-// writes few large items.
+// writes few large items. Writers that were answered together mostly come back
+// together: the next batch waits for as many of them, a fraction of the time
+// that the last one took, or the first to come back would travel alone and keep
+// all others waiting.
 type orderer struct {
 	pending Pending
 	propose func(item []byte) raft.ApplyFuture
@@ -45,6 +53,8 @@ type orderer struct {
 	dirty    bool      // pending may hold more than the marks cover
 	failed   bool      // wait for what is under way, then start from the ledger again
 	retryAt  time.Time // nothing is collected before, after a failure
+	expect   int       // submissions that the last batch answered, and so may come again at once
+	expectAt time.Time // they are not waited for after that
 	wakeAt   time.Time // when the first feed that was put aside is due, zero for none
 }
 
@@ -67,7 +77,10 @@ type batch struct {
 	owners  []*submission // nil for a pending record
 	bytes   int
 	since   time.Time
+	left    time.Time // when it was proposed
 	urgent  bool
+
+	submissions int
 }
 
 type result struct {
@@ -150,6 +163,7 @@ func (o *orderer) take(s *submission) {
 	for _, r := range s.records {
 		o.add(r, s)
 	}
+	o.current.submissions++
 }
 
 // ready reports whether the batch leaves now.
@@ -158,14 +172,17 @@ func (o *orderer) ready() bool {
 	switch {
 	case len(b.records) == 0 || o.failed || len(o.inFlight) >= o.limits.InFlightMax:
 		return false
-	case len(o.inFlight) == 0 || b.urgent || o.held != nil || o.full():
+	case b.urgent || o.held != nil || o.full():
 		return true
+	case len(o.inFlight) == 0:
+		return b.submissions >= o.expect || !time.Now().Before(o.expectAt)
 	}
 	return time.Since(b.since) >= o.limits.FlushAfter
 }
 
 func (o *orderer) flush() {
 	b := o.current
+	b.left = time.Now()
 	o.current = &batch{}
 	o.inFlight[b] = struct{}{}
 	batch := record.Batch{LeaderMillis: o.clock(), Records: b.records}
@@ -220,6 +237,9 @@ func (o *orderer) nextTime() time.Time {
 		}
 	}
 	if len(o.current.records) > 0 && len(o.inFlight) < o.limits.InFlightMax {
+		if len(o.inFlight) == 0 {
+			earlier(o.expectAt)
+		}
 		earlier(o.current.since.Add(o.limits.FlushAfter))
 	}
 	if o.retryAt.After(time.Now()) {
@@ -243,6 +263,7 @@ func (o *orderer) settled(r result) {
 		o.failed = true
 	} else {
 		b.answer(r.outcomes, nil)
+		o.expect, o.expectAt = b.submissions, time.Now().Add(min(time.Since(b.left)/gatherPart, gatherMax))
 		for i, out := range r.outcomes {
 			if b.owners[i] == nil {
 				o.judge(out, b.records[i])

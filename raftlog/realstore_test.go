@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -269,6 +270,9 @@ func benchmarkOrder(b *testing.B, clients int, each func(*storeHub)) {
 		w := i % clients
 		records[w] = append(records[w], writers[w].visit(1000))
 	}
+	var before, after syscall.Rusage
+	check(b, "reading processor time", syscall.Getrusage(syscall.RUSAGE_SELF, &before))
+	items := leader.node.Status().Last
 	b.ResetTimer()
 	var work sync.WaitGroup
 	for _, mine := range records {
@@ -284,7 +288,11 @@ func benchmarkOrder(b *testing.B, clients int, each func(*storeHub)) {
 	}
 	work.Wait()
 	b.StopTimer()
+	check(b, "reading processor time", syscall.Getrusage(syscall.RUSAGE_SELF, &after))
+	busy := time.Duration(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano())
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+	b.ReportMetric(float64(b.N)/float64(leader.node.Status().Last-items), "records/item")
+	b.ReportMetric(float64(busy.Microseconds())/float64(b.N), "processor-µs/record")
 	eventually(b, "ledgers are equal", func() bool { return sameHeads(hubs, 0) })
 	for _, h := range hubs {
 		h.shut(b)
