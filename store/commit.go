@@ -118,7 +118,7 @@ func (t *tx) unset(key []byte) {
 func (t *tx) accept(durable bool) (*layer, error) {
 	s := t.s
 	defer t.drop()
-	if err := t.count(); err != nil {
+	if err := errors.Join(t.updateWork(), t.count()); err != nil {
 		return nil, err
 	}
 	if len(t.rows) > txRowsMax {

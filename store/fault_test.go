@@ -36,13 +36,33 @@ func newDisk(t testing.TB, seed uint64, index string) *disk {
 func (d *disk) Rename(from, to string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := os.RemoveAll(d.safe); err != nil {
-		return err
-	}
-	if err := copyDir(d.safe, d.index); err != nil {
-		return err
+	for same := false; !same; { // a compaction may change the files meanwhile
+		before, err := manifest(d.index)
+		if err != nil {
+			return err
+		}
+		if err := os.RemoveAll(d.safe); err != nil {
+			return err
+		}
+		if err := copyDir(d.safe, d.index); err != nil {
+			return err
+		}
+		after, err := manifest(d.index)
+		if err != nil {
+			return err
+		}
+		same = before == after
 	}
 	return d.FS.Rename(from, to)
+}
+
+// manifest is which tables an index has.
+func manifest(index string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(index, "MANIFEST"))
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	return string(b), err
 }
 
 func copyDir(to, from string) error {

@@ -1,7 +1,10 @@
 package store
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/healthpost/healthpost/record"
 )
@@ -103,24 +106,96 @@ type PendingFeed struct {
 
 // PendingFeeds lists the feeds that hold something pending. Left out are feeds
 // whose next record this box's own ordering refused for good; Refused has those.
+// It reads nothing: the list moves with every transaction.
 func (s *Store) PendingFeeds() ([]PendingFeed, error) {
-	var out []PendingFeed
-	err := s.read(func(l lookup) error {
-		return l.rows.(*view).scan([]byte{pWork}, nil, false, func(key, _ []byte) (bool, error) {
-			if len(key) != 18 {
-				return false, damagedRow(key, "work list")
-			}
-			p, blocked, err := l.pendingFeed(feedFrom(key[1:]))
-			if err == nil && !blocked {
-				out = append(out, p)
-			}
-			return err == nil, err
-		})
-	})
-	if err != nil {
+	if err := s.gate.enter(); err != nil {
 		return nil, fmt.Errorf("listing pending feeds: %w", err)
 	}
+	defer s.gate.leave()
+	var out []PendingFeed
+	for _, w := range s.shown.Load().state.work {
+		if !w.blocked {
+			out = append(out, w.PendingFeed)
+		}
+	}
 	return out, nil
+}
+
+// workFeed is a feed on the work list.
+type workFeed struct {
+	PendingFeed
+	blocked bool
+}
+
+func compareFeeds(a, b record.Feed) int {
+	if c := bytes.Compare(a.Epoch[:], b.Epoch[:]); c != 0 {
+		return c
+	}
+	return int(a.Lane) - int(b.Lane)
+}
+
+func (w workFeed) compare(f record.Feed) int { return compareFeeds(w.Feed, f) }
+
+// loadWork reads the work list.
+func loadWork(l lookup) error {
+	return l.rows.(*view).scan([]byte{pWork}, nil, false, func(key, _ []byte) (bool, error) {
+		if len(key) != 18 {
+			return false, damagedRow(key, "work list")
+		}
+		w, err := l.workFeed(feedFrom(key[1:]))
+		l.st.work = append(l.st.work, w)
+		return err == nil, err
+	})
+}
+
+func (l lookup) workFeed(f record.Feed) (w workFeed, err error) {
+	w.PendingFeed, w.blocked, err = l.pendingFeed(f)
+	return w, err
+}
+
+// updateWork brings the work list up to the transaction's rows. A feed that is
+// damaged is left out of it.
+func (t *tx) updateWork() error {
+	touched := map[record.Feed]bool{}
+	for key := range t.rows {
+		switch {
+		case (key[0] == pWork || key[0] == pFeed) && len(key) == 18:
+			touched[feedFrom([]byte(key[1:]))] = true
+		case key[0] == pEpoch && len(key) == 17:
+			for lane := range record.Lane(record.LaneCount) {
+				touched[record.Feed{Epoch: record.EpochID([]byte(key[1:])), Lane: lane}] = true
+			}
+		case key[0] == pMember: // a stranger may be a member now
+			for _, w := range t.next.work {
+				touched[w.Feed] = true
+			}
+		}
+	}
+	if len(touched) == 0 {
+		return nil
+	}
+	work := slices.Clone(t.next.work)
+	for f := range touched {
+		at, found := slices.BinarySearchFunc(work, f, workFeed.compare)
+		w, listed := workFeed{}, false
+		var err error
+		if listed, err = t.has(keyFeed(pWork, f)); err == nil && listed {
+			w, err = t.lookup().workFeed(f)
+		}
+		if err != nil && !errors.Is(err, ErrDamaged) {
+			return err
+		}
+		switch listed = listed && err == nil; {
+		case listed && found:
+			work[at] = w
+		case listed:
+			work = slices.Insert(work, at, w)
+		case found:
+			work = slices.Delete(work, at, at+1)
+		}
+	}
+	t.next.work = work
+	return nil
 }
 
 func (l lookup) pendingFeed(f record.Feed) (p PendingFeed, blocked bool, err error) {

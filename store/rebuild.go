@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -249,9 +250,9 @@ func (b *rebuild) ledger(ctx context.Context, limit uint64) error {
 // the one its tile says.
 func (b *rebuild) soundEntries(from, to uint64) (out []record.Entry, err error) {
 	err = b.src.read(func(l lookup) error {
-		bytes := 0
+		read := 0
 		var tile []record.Hash
-		for seq := from; seq < to && bytes < rebuildBytesMax; seq++ {
+		for seq := from; seq < to && read < rebuildBytesMax; seq++ {
 			e, err := l.entry(seq, true)
 			if err != nil {
 				return ignoreDamage(err)
@@ -264,7 +265,7 @@ func (b *rebuild) soundEntries(from, to uint64) (out []record.Entry, err error) 
 			if full := seq < b.rep.Size&^(tileHashes-1); full && len(tile) == tileHashes && tile[seq%tileHashes] != record.LeafHash(e.EncodeLeaf()) {
 				return nil
 			}
-			bytes += len(e.Record.Body) + record.HeaderBytesMax
+			read += len(e.Record.Body) + record.HeaderBytesMax
 			out = append(out, e)
 		}
 		return nil
@@ -656,7 +657,7 @@ func (b *rebuild) heads(ctx context.Context) error {
 		return err
 	}
 	return b.copyRows(ctx, pMeta, func(t *tx, _ lookup, key, value []byte) error {
-		if len(key) == 4+32 && string(key[:4]) == "mown" && t.lookup().ownRow(key, value) == nil {
+		if bytes.HasPrefix(key, ownPrefix) && len(key) == len(ownPrefix)+32 && t.lookup().ownRow(key, value) == nil {
 			t.put(key, value)
 		}
 		return nil

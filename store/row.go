@@ -68,6 +68,9 @@ func keyMember(d record.DeviceID) []byte { return append([]byte{pMember}, d[:]..
 
 func keyRegistry(key []byte) []byte { return append([]byte{pRegistry}, key...) }
 
+// ownPrefix begins the row of the last epoch that a device opened here.
+var ownPrefix = []byte("mown")
+
 func keyOwn(d record.DeviceID) []byte { return append([]byte("mown"), d[:]...) }
 
 func keyScope(c record.CompartmentID, seq uint64) []byte {

@@ -19,6 +19,7 @@ type state struct {
 	clock   uint64 // last hybrid logical clock given or seen
 	arrived uint64 // last arrival number
 	counts  rowCounts
+	work    []workFeed // feeds that hold something pending, in the order of their rows; replaced, never changed
 }
 
 type region struct {

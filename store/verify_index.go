@@ -305,7 +305,7 @@ func (v *verifier) sweepSome(l lookup, prefix byte, from []byte, f func(l lookup
 		value, err := openRow(key, row)
 		if err == nil {
 			err = f(l, key, value)
-		} else if bytes.IndexByte(computedRows, prefix) >= 0 {
+		} else if bytes.IndexByte(computedRows, prefix) >= 0 || bytes.HasPrefix(key, ownPrefix) {
 			err = &fixable{DamageError: damagedRow(key, "row does not match its hash"), key: key}
 		}
 		if err := v.note(err); err != nil {

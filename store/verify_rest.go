@@ -335,8 +335,15 @@ func (l lookup) headless(f record.Feed, ordered record.Head, what string, device
 	return withDevice(fix, device)
 }
 
-// work checks that every feed on the work list holds an unbroken chain.
+// work checks that every feed on the work list holds an unbroken chain, and that
+// the list in memory is that of the rows.
 func (v *verifier) work(l lookup) error {
+	st := &state{members: l.st.members}
+	if err := loadWork(lookup{l.rows, st}); err == nil && !slices.Equal(st.work, l.st.work) {
+		if err := v.note(&DamageError{Key: "work list", What: "work list is not what the store wrote"}); err != nil {
+			return err
+		}
+	}
 	return v.scan(l, pWork, func(key, value []byte) error {
 		if len(key) != 18 || len(value) != 0 {
 			return strayRow(key)
@@ -565,11 +572,16 @@ func (v *verifier) refused(l lookup) error {
 // meta checks the rows that stand alone.
 func (v *verifier) meta(l lookup) error {
 	known := [][]byte{keyJournal, keyLedger, keyClock, keyFinal, keySigned, keyFloor, keyCounts}
+	if err := v.note(l.regionRow()); err != nil {
+		return err
+	}
 	return v.scan(l, pMeta, func(key, value []byte) error {
 		switch {
 		case bytes.Equal(key, keyRegion):
-			return l.regionRow(key, value)
-		case bytes.HasPrefix(key, keyOwn(record.DeviceID{})[:4]) && len(key) == 4+32:
+			if l.Size() < 2 {
+				return strayRow(key)
+			}
+		case bytes.HasPrefix(key, ownPrefix) && len(key) == len(ownPrefix)+32:
 			return l.ownRow(key, value)
 		case bytes.Equal(key, keyClock) && len(value) != 8:
 			return damagedRow(key, "clock")
@@ -581,24 +593,24 @@ func (v *verifier) meta(l lookup) error {
 }
 
 // regionRow compares the region with the ledger's second entry, which founded it.
-func (l lookup) regionRow(key, value []byte) error {
+func (l lookup) regionRow() error {
 	if l.Size() < 2 {
-		return strayRow(key)
+		return nil
 	}
 	e, err := l.entry(1, true)
 	if err != nil {
-		return nil // reported
+		return ignoreDamage(err) // reported
 	}
 	f, err := record.DecodeRegionFound(e.Record.Body)
 	if err != nil {
-		return strayRow(key)
+		return nil // no entry of a region
 	}
 	rid := e.Record.RID()
 	want, err := record.Marshal(regionArray{ID: rid[:], Name: f.Name})
-	if err == nil && !bytes.Equal(value, want) {
-		err = lost(damagedRow(key, "region"), key, want)
+	if err != nil {
+		return err
 	}
-	return err
+	return l.sameRow(keyRegion, want, damagedRow(keyRegion, "region"))
 }
 
 // ownRow checks that the last epoch of a device of this box is one of its epochs.
