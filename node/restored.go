@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/healthpost/healthpost/record"
@@ -17,10 +18,13 @@ import (
 //     it was opened came back from others: the box was restored.
 //   - Two epochs of a device each know of the other's opening: each was written on
 //     after the other had begun, so two processes ran with one key. Epochs one
-//     after the other never do that, in whatever order they are ordered. A board
-//     that writes, gives way to another, and writes again tells the same earlier.
+//     after the other never do that, in whatever order they are ordered.
+//   - An epoch continues a disk although another disk, which does not descend from
+//     it, was written on since: both are in use by turns. A restored box goes on from
+//     one disk, and the other one is gone. A board that writes, gives way to another,
+//     and writes again tells the same.
 //
-//	hw/ device     the newest epochs of a device: [[epoch, seq of its opening, hardware, largest ledger it knew]...]
+//	hw/ device     the newest epochs of a device: [[epoch, seq of its opening, hardware, largest ledger it knew, epoch before it]...]
 
 // ownRecords tells what this process wrote from what comes back.
 type ownRecords struct {
@@ -126,6 +130,7 @@ type epochSeen struct {
 	Opened   uint64 // seq of the opening record
 	Hardware []byte
 	Knows    uint64 // largest ledger size that its records name
+	Before   []byte // the epoch that its disk had before; empty for none
 }
 
 // epochsSeenMax is how many process starts of a device are compared.
@@ -171,7 +176,7 @@ func (p *projection) compareEpochs(seq uint64, r *record.Record, d record.Device
 		if err != nil {
 			return nil // ordered by rules that a newer version has
 		}
-		list = append(list, epochSeen{Epoch: id[:], Opened: seq, Hardware: open.Hardware, Knows: open.Size})
+		list = append(list, epochSeen{Epoch: id[:], Opened: seq, Hardware: open.Hardware, Knows: open.Size, Before: orNone(open.Predecessor)})
 		list = list[max(0, len(list)-epochsSeenMax):]
 		at, changed = len(list)-1, true
 	} else if r.Core.Size > list[at].Knows {
@@ -222,7 +227,45 @@ func twoBoards(list []epochSeen, at int) bool {
 			return true // a board, another, and the first again
 		}
 	}
+	return byTurns(list, at)
+}
+
+// byTurns reports whether an epoch continues a disk after another disk was
+// written on, one of these two being list[at].
+func byTurns(list []epochSeen, at int) bool {
+	for x := range list {
+		p := epochAt(list, list[x].Before)
+		for y := range list {
+			if p >= 0 && (x == at || y == at) && x != y && y != p && list[y].Knows > list[p].Opened && !descends(list, y, p) {
+				return true
+			}
+		}
+	}
 	return false
+}
+
+func epochAt(list []epochSeen, epoch []byte) int {
+	return slices.IndexFunc(list, func(e epochSeen) bool { return len(epoch) != 0 && string(e.Epoch) == string(epoch) })
+}
+
+// descends reports whether the disk of y held p.
+func descends(list []epochSeen, y, p int) bool {
+	for range list { // predecessors are what a device claims: they may go in circles
+		if y == p {
+			return true
+		}
+		if y = epochAt(list, list[y].Before); y < 0 {
+			return false
+		}
+	}
+	return false
+}
+
+func orNone(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
 }
 
 // besideThis reports whether an epoch of this box that this process did not begin

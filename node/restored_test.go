@@ -136,3 +136,30 @@ func TestClonedCardIsFlaggedAndBothGoOn(t *testing.T) {
 		}
 	}
 }
+
+// Two cards of one box that are used by turns, never at once.
+func TestCardsByTurnsAreFlagged(t *testing.T) {
+	hub := newHub(t)
+	c := newMember(t, hub, "Clinic")
+	c.register("form-1", "Nakato")
+	c.confirmed()
+	c.stop()
+	twin := c.image().elsewhere()
+	for turn := range 2 {
+		for i, x := range []*clinic{c, twin} {
+			x.start()
+			x.confirmed()
+			x.until("the ledger", func(s node.Status) bool { return s.Size >= hubSize(t, hub) })
+			x.signIn()
+			x.register(fmt.Sprint("turn-", turn, "-", i), "Babirye")
+			x.confirmed()
+			if got := hub.faults(); turn == 0 && got != "" {
+				t.Errorf("after each card was used once, which a restored box does too: %s", got)
+			}
+			x.stop()
+		}
+	}
+	hub.untilTold("the card of Clinic runs in two boards")
+	c.start()
+	c.untilTold("the card of Clinic runs in two boards")
+}

@@ -213,6 +213,12 @@ func regionMembers(g *global) *cobra.Command {
 					if m.Revoked {
 						note += "  revoked"
 					}
+					if m.Cloned {
+						note += "  runs in two boards"
+					}
+					if m.Cloned {
+						note += "  in two boards at once"
+					}
 					fmt.Fprintf(w, "%-10s %-24s %s%s\n", m.Role, m.Name, m.Device[:12], note)
 				}
 			})
