@@ -250,6 +250,8 @@ func (n *Node) peerStatus(r *running) ([]PeerStatus, error) {
 			return nil, err
 		}
 		switch {
+		case p.Connected && p.Forked:
+			s.Link, s.Trouble = "up", "its ledger is not the one of this box: pending records go to it, nothing is confirmed by it"
 		case p.Connected:
 			s.Link = "up"
 		default:

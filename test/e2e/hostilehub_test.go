@@ -43,7 +43,7 @@ var hostileProgram = sync.OnceValues(func() (string, error) {
 	for _, err := range []error{
 		lay("node/links.go", [2]string{`NewLinks\(l\.host, (replica\{[^}]*\}), `, `NewLinks(l.host, hostileReplica($1), `}),
 		lay("node/ordering.go", [2]string{`Pending: (waiting\{n\.store\}),`, `Pending: hostilePending($1),`}),
-		lay("node/receipts.go", [2]string{`promise := n\.o\.PromiseAfter`, `promise := hostilePromise(n.o.PromiseAfter)`}),
+		lay("node/receipts.go", [2]string{`now\.Add\(n\.o\.PromiseAfter\)`, `now.Add(hostilePromise(n.o.PromiseAfter))`}),
 	} {
 		if err != nil {
 			return "", err
@@ -111,7 +111,14 @@ func TestHostileHub(t *testing.T) {
 	for _, lie := range []string{"forge-body", "forge-record", "backdate", "reorder", "omit-entry", "wrong-tree", "other-root"} {
 		a.Stop()
 		r.linkHubs(a, false)
-		for range 4 {
+		news := 4
+		switch lie {
+		case "wrong-tree": // a proof stands in a frame that does not end at the checkpoint
+			news = 24
+		case "other-root": // of the size that both have
+			news = 0
+		}
+		for range news {
 			b.Page().mustSave(newVisit(rnd, patient))
 		}
 		r.waitSame(append([]*Box{b}, r.hubs...)...)
@@ -141,7 +148,7 @@ func TestHostileHub(t *testing.T) {
 		a.Verify()
 		tell("")
 		r.link(a, r.hubs[1], true)
-		a.must("sync", r.hubs[1].name)
+		a.eventually(convergeMax, "an honest hub", func() string { return a.Command("", "sync", r.hubs[1].name).err })
 		r.waitSame(a, b, r.hubs[1])
 	}
 
@@ -154,7 +161,7 @@ func TestHostileHub(t *testing.T) {
 	r.linkHubs(a, false)
 	r.link(a, liar, true)
 	a.Start()
-	a.must("sync", liar.name)
+	a.eventually(convergeMax, "the stale hub", func() string { return a.Command("", "sync", liar.name).err })
 	old := a.Status()
 	r.link(a, r.hubs[1], true)
 	r.waitSame(a, b, r.hubs[1])
@@ -200,12 +207,9 @@ func TestBrokenPromise(t *testing.T) {
 	if err := os.WriteFile(keys, []byte(b.must("region", "keys")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	checkEvidence(t, a, keys, "Hub")
+	checkEvidence(t, a, keys, "Hub 1", "Hub 2", "Hub 3")
 	tell("")
 	a.Page().mustSave(newVisit(rnd, patient))
 	r.waitSame(r.boxes()...)
-	if st := a.Status(); strings.Contains(strings.Join(st.Faults, " "), "promised to order") {
-		t.Errorf("the record is ordered by now: %q", st.Faults)
-	}
 	r.check(r.boxes()...)
 }
