@@ -57,6 +57,7 @@ unit: ## the tests of every package that ships
 # the machine to themselves.
 rigs: ## rules, scripts, simulation, real processes, browser, arm64
 	$(GO) test -count=1 -timeout 15m -p 1 ./test/...
+	cd test/interop && $(GO) test -count=1 -timeout 10m ./... # a module of its own
 
 fuzz: ## every fuzz target for FUZZTIME, two at a time
 	./test/fuzz.sh $(FUZZTIME)

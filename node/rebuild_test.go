@@ -12,7 +12,7 @@ import (
 	"github.com/healthpost/healthpost/node"
 )
 
-// spoil turns one bit over in the largest table of a stopped box.
+// spoil turns one bit over in the largest table of a box.
 func spoil(t *testing.T, dir string, at int) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "db", "index", "*.sst"))
@@ -30,8 +30,13 @@ func spoil(t *testing.T, dir string, at int) {
 			largest, name = raw, f
 		}
 	}
-	largest[len(largest)*at/10] ^= 4
-	if err := os.WriteFile(name, largest, 0o600); err != nil {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	off := len(largest) * at / 10
+	_, err = f.WriteAt([]byte{largest[off] ^ 4}, int64(off)) // in place: a running box has it mapped
+	if err := errors.Join(err, f.Close()); err != nil {
 		t.Fatal(err)
 	}
 }

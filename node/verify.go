@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/healthpost/healthpost/record"
@@ -230,8 +231,9 @@ func (n *Node) advice(found []store.DamageError) []string {
 	if len(found) == 0 {
 		return nil
 	}
-	ordered, own := false, false
+	ordered, own, table := false, false, false
 	for i := range found {
+		table = table || strings.HasPrefix(found[i].Key, "index/")
 		ordered = ordered || found[i].HasSeq
 		own = own || !found[i].HasSeq && found[i].RID != (record.RID{})
 	}
@@ -240,6 +242,8 @@ func (n *Node) advice(found []store.DamageError) []string {
 		out = append(out, "Records that had no place in the ledger yet may exist on this box alone: bring it together with the boxes it last met, so that they give back what they hold.")
 	}
 	switch {
+	case table:
+		out = append(out, "A file of the database is spoilt. Stop the box and start it with 'healthpost run': it makes the database anew from what is sound, keeps the damaged one beside it, and fetches the rest from other boxes.")
 	case ordered && n.isRunning():
 		out = append(out, "The box fetches entries of the ledger again from another box by itself once it meets one; 'healthpost verify --repair' does it now.")
 	case ordered:

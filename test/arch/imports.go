@@ -66,6 +66,7 @@ var modules = []module{
 	{path: "github.com/google/go-cmp", testOnly: true, why: "differences in test output"},
 	{path: "github.com/hanwen/go-fuse/v2", testOnly: true, why: "disks that fail on request"},
 	{path: "github.com/makiuchi-d/gozxing", testOnly: true, why: "reads printed QR codes back"},
+	{path: "github.com/transparency-dev", testOnly: true, in: []string{"test"}, why: "other people's reading of checkpoints and tiles, in a module of its own"},
 	{path: "github.com/rogpeppe/go-internal", testOnly: true, why: "command line scripts"},
 	{path: "pgregory.net/rapid", testOnly: true, why: "property tests"},
 }
