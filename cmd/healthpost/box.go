@@ -216,9 +216,6 @@ func regionMembers(g *global) *cobra.Command {
 					if m.Cloned {
 						note += "  runs in two boards"
 					}
-					if m.Cloned {
-						note += "  in two boards at once"
-					}
 					fmt.Fprintf(w, "%-10s %-24s %s%s\n", m.Role, m.Name, m.Device[:12], note)
 				}
 			})
