@@ -230,11 +230,14 @@ func TestResetVerify(t *testing.T) {
 	if err := r.Verify(g.id, keys); err != nil {
 		t.Error(err)
 	}
+	twice := r
+	twice.Signatures = []record.ResetSignature{r.Signatures[0], r.Signatures[0]}
 	for name, err := range map[string]error{
-		"another region": r.Verify(record.RegionID{1}, keys),
-		"other keys":     r.Verify(g.id, record.Recovery{Needed: 1, Keys: [][]byte{people[0].id[:], people[0].id[:], people[0].id[:]}}),
-		"three needed":   r.Verify(g.id, record.Recovery{Needed: 3, Keys: keys.Keys}),
-		"no keys":        r.Verify(g.id, record.Recovery{}),
+		"one of them twice": twice.Verify(g.id, keys),
+		"another region":    r.Verify(record.RegionID{1}, keys),
+		"other keys":        r.Verify(g.id, record.Recovery{Needed: 1, Keys: [][]byte{people[0].id[:], people[0].id[:], people[0].id[:]}}),
+		"three needed":      r.Verify(g.id, record.Recovery{Needed: 3, Keys: keys.Keys}),
+		"no keys":           r.Verify(g.id, record.Recovery{}),
 	} {
 		if !errors.Is(err, record.ErrReset) {
 			t.Errorf("%s: got %v", name, err)
