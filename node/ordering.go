@@ -160,6 +160,9 @@ func (o *ordering) describe() string {
 	if s.HasLeader {
 		leader = "led by " + o.n.deviceName(s.Leader)
 	}
+	if s.State == "asking" {
+		return fmt.Sprintf("waits until enough of the other hubs say what this one promised them; %d of them are named", len(o.n.hubs())-1)
+	}
 	return fmt.Sprintf("%s, %s, %d of %d hubs vote, term %d", s.State, leader, voters, len(s.Hubs), s.Term)
 }
 

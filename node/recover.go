@@ -224,8 +224,28 @@ func (n *Node) collect(ctx context.Context, q ResetRequest, rep *ResetReport, sa
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		err = nil
 	}
+	if err == nil && !q.Force {
+		err = n.mustReset(met)
+	}
 	return err
 }
+
+// mustReset refuses while more than half of the hubs are there. Raft asks them
+// too, but this box is connected to nobody by then.
+func (n *Node) mustReset(met map[record.DeviceID]bool) error {
+	hubs, here := n.store.Hubs(), 0
+	for _, d := range hubs {
+		if met[d] || d == n.author.Device {
+			here++
+		}
+	}
+	if here <= len(hubs)/2 {
+		return nil
+	}
+	return errStillOrdered
+}
+
+var errStillOrdered = fmt.Errorf("resetting: %w: the region can go on without a reset; expel lost hubs with 'healthpost region hubs expel'", raftlog.ErrMajorityAnswers)
 
 // gather waits until nothing more comes: every other member answered, or all that
 // do have been quiet, and something may still call until the time is up.
@@ -290,7 +310,7 @@ func (n *Node) reset(ctx context.Context, q ResetRequest, generation uint64, say
 	}
 	err = order.raft.Reset(ctx, raftlog.ResetOptions{Generation: generation, Force: q.Force})
 	if errors.Is(err, raftlog.ErrMajorityAnswers) {
-		err = fmt.Errorf("resetting: %w: the region can go on without a reset; expel lost hubs with 'healthpost region hubs expel'", err)
+		err = errStillOrdered
 	}
 	if err != nil {
 		return errors.Join(err, order.raft.Close(), l.close())

@@ -2,12 +2,14 @@ package node_test
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/node"
+	"github.com/healthpost/healthpost/raftlog"
 	"github.com/healthpost/healthpost/record"
 )
 
@@ -83,7 +85,7 @@ func TestResetOnAClinicWhenTheHubIsGone(t *testing.T) {
 	if err != nil || s.Role != record.RoleHub || s.Refused != 0 {
 		t.Errorf("the new hub: %+v, %v", s, err)
 	}
-	two.until("the new generation and its own record", func(s node.Status) bool { return s.Pending+s.Shared == 0 && s.Confirmed > rep.Size })
+	two.until("the new generation and its own record", func(s node.Status) bool { return s.Pending+s.Shared == 0 && s.Confirmed >= rep.Size })
 	for _, c := range []*clinic{one, two} {
 		if v, err := c.n.Verify(t.Context(), node.VerifyRequest{Full: true}, func(node.Progress) {}); err != nil || len(v.Damage) > 0 {
 			t.Errorf("verify: %+v, %v", v, err)
@@ -95,6 +97,23 @@ func TestResetOnAClinicWhenTheHubIsGone(t *testing.T) {
 	}
 	if keys, err := two.n.Keys(); err != nil || keys.Generation != 2 || len(keys.Hubs) != 1 || keys.Hubs[0].Name != "One" {
 		t.Errorf("keys after the reset: %+v, %v", keys, err)
+	}
+}
+
+// A region whose hub is there is not reset, unless somebody insists.
+func TestNoResetWhileTheHubIsThere(t *testing.T) {
+	hub := newHub(t)
+	keys := sheets(t, hub, 1, 1)
+	one := newMember(t, hub, "One")
+	one.register("form-1", "Nakato")
+	one.confirmed()
+	one.stop()
+	if _, err := reset(t, one, node.ResetRequest{Sheets: keys, Collect: 3 * time.Second}); !errors.Is(err, raftlog.ErrMajorityAnswers) {
+		t.Errorf("got %v, want ErrMajorityAnswers", err)
+	}
+	one.start()
+	if s, err := one.n.Status(t.Context()); err != nil || s.Role != record.RoleClinic {
+		t.Errorf("the clinic afterwards: %+v, %v", s, err)
 	}
 }
 
