@@ -74,6 +74,7 @@ type culprit struct {
 type offered struct {
 	at    int64
 	bytes []byte
+	final bool // a majority of the hubs showed two ledgers
 }
 
 // errNoEvidence: evidence that what this box knows explains otherwise.
@@ -90,14 +91,16 @@ func (n *Node) loadEvidence() error {
 			return false
 		}
 		n.evidence.count++
-		list = append(list, offered{row.At, row.Bytes})
+		piece := offered{at: row.At, bytes: row.Bytes}
 		if e, err := record.DecodeEvidence(row.Bytes); err == nil {
 			if f, err := n.verifyEvidence(e); err == nil {
+				piece.final = f.Final
 				for _, d := range f.Culprits {
 					n.evidence.against[culprit{d, e.Kind}]++
 				}
 			}
 		}
+		list = append(list, piece)
 		return true
 	})
 	if err := errors.Join(err, bad); err != nil {
@@ -112,13 +115,20 @@ func (n *Node) loadEvidence() error {
 	return err
 }
 
+// offer takes what a majority did first: a hub can make any number of newer pieces
+// against itself, and they must not crowd it out.
 func (n *Node) offer(list []offered) {
-	sort.SliceStable(list, func(i, j int) bool { return list[i].at > list[j].at })
+	sort.SliceStable(list, func(i, j int) bool {
+		if list[i].final != list[j].final {
+			return list[i].final
+		}
+		return list[i].at > list[j].at
+	})
 	list = list[:min(len(list), evidenceOffered)]
 	n.evidence.offered.Store(&list)
 }
 
-// knownEvidence is what sessions offer: the newest pieces.
+// knownEvidence is what sessions offer: what a majority did, then the newest.
 func (n *Node) knownEvidence() [][]byte {
 	var out [][]byte
 	if list := n.evidence.offered.Load(); list != nil {
@@ -197,7 +207,7 @@ func (n *Node) keepEvidence(from record.DeviceID, e record.Evidence) error {
 	for _, d := range f.Culprits {
 		n.evidence.against[culprit{d, f.Kind}]++
 	}
-	n.offer(append(slices.Clone(*n.evidence.offered.Load()), offered{row.At, row.Bytes}))
+	n.offer(append(slices.Clone(*n.evidence.offered.Load()), offered{row.At, row.Bytes, f.Final}))
 	n.log.Error().Stringer("kind", f.Kind).Bool("final", f.Final).Str("id", hex.EncodeToString(id[:8])).Msg("evidence kept")
 	if len(rows) > 1 {
 		n.evidence.frozen.Store(true)
@@ -223,6 +233,13 @@ func (n *Node) freezes(f record.Finding, id record.Hash) []store.Row {
 // promised record is missing can be seen only in the ledger, and what the ledger
 // itself forbade nobody could keep.
 func (n *Node) plausible(f record.Finding) error {
+	if f.Kind == record.EvidenceEquivocation { // anybody can make keys that contradict themselves
+		_, member, err := n.store.Member(f.Culprits[0])
+		if err == nil && !member {
+			err = fmt.Errorf("%w: about a device that is no member", errNoEvidence)
+		}
+		return err
+	}
 	if f.Kind != record.EvidencePromise {
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"slices"
 
 	"github.com/healthpost/healthpost/record"
 )
@@ -42,8 +43,7 @@ type gossip struct {
 	heard, taken int
 }
 
-// refreshEvidence looks for evidence that the peer has not heard of. The list
-// only changes at its newest end or in length.
+// refreshEvidence looks for evidence that the peer has not heard of.
 func (s *Session) refreshEvidence() {
 	g := &s.gossip
 	if s.o.Evidence == nil || s.theirs.Max < protocolEvidence {
@@ -51,7 +51,7 @@ func (s *Session) refreshEvidence() {
 	}
 	list := s.o.Evidence()
 	list = list[:min(len(list), evidenceOfferedMax)]
-	if len(list) == len(g.list) && (len(list) == 0 || bytes.Equal(list[0], g.list[0])) {
+	if slices.EqualFunc(list, g.list, bytes.Equal) {
 		return
 	}
 	g.list, g.ids = list, g.ids[:0]
