@@ -164,6 +164,7 @@ func TestHostileHub(t *testing.T) {
 	a.eventually(convergeMax, "the stale hub", func() string { return a.Command("", "sync", liar.name).err })
 	old := a.Status()
 	r.link(a, r.hubs[1], true)
+	a.eventually(convergeMax, "an honest hub", func() string { return a.Command("", "sync", r.hubs[1].name).err })
 	r.waitSame(a, b, r.hubs[1])
 	if now := a.Status(); now.Size <= old.Size {
 		t.Errorf("after a stale hub and an honest one: %s, then %s", describe(old), describe(now))
