@@ -22,8 +22,8 @@ import (
 //     a peer gives the missing one or the entry
 //  3. refusals, acknowledgements, rows of others
 //
-// Raft's rows go over with the whole ledger only: a hub that lost entries has no
-// business voting with what it remembers.
+// Raft's rows go over with the whole ledger only, and when no table is left out: a
+// hub that lost entries, or remembers older votes, has no business voting.
 
 // RebuildReport says what became of a damaged store's data.
 type RebuildReport struct {
@@ -612,7 +612,7 @@ func (b *rebuild) acks(context.Context) error {
 // others copies projection rows, and raft's when the ledger is whole.
 func (b *rebuild) others(ctx context.Context) error {
 	for _, prefix := range []byte{pRow, pKV} {
-		if prefix == pKV && !b.rep.Whole() {
+		if prefix == pKV && (!b.rep.Whole() || b.src.excluded) {
 			continue
 		}
 		err := b.copyRows(ctx, prefix, func(t *tx, _ lookup, key, value []byte) error {

@@ -88,13 +88,13 @@ func (s *Store) checkpointWhenDue(seq uint64) error {
 	if s.journal.Live() == 0 {
 		return nil
 	}
-	note, err := indexNote(filepath.Join(s.dir, indexDir), false, s.end)
+	note, err := indexNote(s.indexPath(), false, s.end)
 	if err != nil {
 		return fmt.Errorf("checkpointing: %w", err)
 	}
 	c := &checkpointing{seq: seq, note: note, done: make(chan error, 1)}
 	s.ckpt = c
-	go func() { c.done <- syncIndexFiles(filepath.Join(s.dir, indexDir)) }()
+	go func() { c.done <- syncIndexFiles(s.indexPath()) }()
 	return nil
 }
 
@@ -118,7 +118,7 @@ func (s *Store) finishCheckpoint(err error) error {
 // writeCheckpoint syncs the index and writes a checkpoint at seq, to which
 // everything was applied.
 func (s *Store) writeCheckpoint(seq uint64, clean bool) error {
-	dir := filepath.Join(s.dir, indexDir)
+	dir := s.indexPath()
 	note, err := indexNote(dir, clean, s.end)
 	if err != nil {
 		return fmt.Errorf("checkpointing: %w", err)
@@ -204,7 +204,7 @@ func syncIndexFiles(dir string) error {
 // checkIndexFiles compares the index's files with the last checkpoint, and reads
 // the tables, before Badger opens them.
 func (s *Store) checkIndexFiles() error {
-	dir := filepath.Join(s.dir, indexDir)
+	dir := s.indexPath()
 	_, raw := s.journal.Last()
 	var note checkpointNote
 	if raw != nil {

@@ -33,9 +33,9 @@ func (s *Store) freeMin() int64 { return s.o.FreeBytesMin + s.headroom.Load() }
 // measureHeadroom looks at the size of the tables, after every few MiB of writes.
 func (s *Store) measureHeadroom() error {
 	var size int64
-	names, err := indexFiles(filepath.Join(s.dir, indexDir), tableName)
+	names, err := indexFiles(s.indexPath(), tableName)
 	for _, name := range names {
-		if st, serr := os.Stat(filepath.Join(s.dir, indexDir, name)); serr == nil {
+		if st, serr := os.Stat(filepath.Join(s.indexPath(), name)); serr == nil {
 			size += st.Size()
 		}
 	}
@@ -114,7 +114,7 @@ const openBytes = 1 << 20
 // logBytes is what the memtable logs hold, which becomes tables of about that
 // size when the index is closed or opened.
 func (s *Store) logBytes() (int64, error) {
-	dir := filepath.Join(s.dir, indexDir)
+	dir := s.indexPath()
 	names, err := indexFiles(dir, isLog)
 	var size int64
 	for _, name := range names {
@@ -164,7 +164,7 @@ func (s *Store) roomToOpen() error {
 
 // reserveLogs allocates the memtable logs, which Badger makes sparse.
 func (s *Store) reserveLogs() error {
-	dir := filepath.Join(s.dir, indexDir)
+	dir := s.indexPath()
 	names, err := indexFiles(dir, isLog)
 	if err != nil {
 		return err

@@ -11,7 +11,6 @@ import (
 	"syscall"
 
 	"github.com/dgraph-io/badger/v4"
-	"github.com/dgraph-io/badger/v4/options"
 
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/store/journal"
@@ -60,6 +59,8 @@ type Store struct {
 	headroom    atomic.Int64    // bytes that a compaction may need
 
 	salvaged  []error       // damage that Open went past, fixed by open
+	index     string        // the folder that is read instead of the index, fixed by open
+	excluded  bool          // tables could not be read: rows may be older than they were; fixed by open
 	unchecked []string      // tables for the background, fixed by open
 	closing   chan struct{} // closed by Close
 	scrubbed  chan struct{} // closed when the background ended
@@ -102,9 +103,11 @@ func (s *Store) open() error {
 		return err
 	}
 	var err error
-	if s.memTable, s.counted, err = pinFormat(s.dir); err != nil {
+	s.memTable, s.counted, err = pinFormat(s.dir)
+	if err := s.excuse(err); err != nil {
 		return err
 	}
+	s.memTable = max(s.memTable, memTableBytes)
 	if s.o.JournalFS == nil {
 		s.o.JournalFS = journal.Dir(filepath.Join(s.dir, journalDir))
 	}
@@ -117,6 +120,11 @@ func (s *Store) open() error {
 	}
 	if err := s.measureHeadroom(); err != nil {
 		return err
+	}
+	if s.o.Salvage {
+		if err := s.prepareSalvage(); err != nil {
+			return err
+		}
 	}
 	free, err := freeBytes(s.dir)
 	if err != nil {
@@ -146,7 +154,7 @@ func (s *Store) open() error {
 
 // excuse keeps damage for later where the store is opened to be salvaged.
 func (s *Store) excuse(err error) error {
-	if err == nil || !s.o.Salvage || !errors.Is(err, ErrDamaged) || errors.Is(err, errUnopenable) {
+	if err == nil || !s.o.Salvage || !errors.Is(err, ErrDamaged) {
 		return err
 	}
 	s.salvaged = append(s.salvaged, err)
@@ -180,10 +188,7 @@ func (s *Store) openIndex() (err error) {
 			err = &DamageError{Key: indexDir, What: fmt.Sprintf("index cannot be opened: %v", p)}
 		}
 	}()
-	o := badgerOptions(filepath.Join(s.dir, indexDir), s.memTable, s.o.Log)
-	if s.o.Salvage && soundTables(filepath.Join(s.dir, indexDir)) { // every row has a hash of its own: one bad row must not take its block along
-		o = o.WithChecksumVerificationMode(options.NoVerification)
-	}
+	o := badgerOptions(s.indexPath(), s.memTable, s.o.Log)
 	if s.resting {
 		o = o.WithNumCompactors(0).WithNumLevelZeroTablesStall(1 << 10)
 	}
@@ -195,6 +200,14 @@ func (s *Store) openIndex() (err error) {
 	return nil
 }
 
+// indexPath is the folder of the index.
+func (s *Store) indexPath() string {
+	if s.index != "" {
+		return s.index
+	}
+	return filepath.Join(s.dir, indexDir)
+}
+
 // release closes what open got hold of.
 func (s *Store) release() error {
 	var err error
@@ -203,6 +216,9 @@ func (s *Store) release() error {
 	}
 	if s.journal != nil {
 		err = errors.Join(err, s.journal.Close())
+	}
+	if s.index != "" {
+		err = errors.Join(err, os.RemoveAll(s.index))
 	}
 	if s.lock != nil {
 		err = errors.Join(err, s.lock.Close())

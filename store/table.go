@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -50,7 +51,7 @@ func listedTables(dir string) ([]string, error) {
 // compaction took away meanwhile, which empties it first, is no error. The caller
 // is inside the gate.
 func (s *Store) checkOpenTable(name string, buf *[]byte) error {
-	err := checkTable(filepath.Join(s.dir, indexDir, name), buf)
+	err := checkTable(filepath.Join(s.indexPath(), name), buf)
 	if err == nil {
 		return nil
 	}
@@ -75,6 +76,12 @@ func (s *Store) checkTables(dir string) error {
 	var now []string
 	for _, name := range names {
 		st, err := os.Stat(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = s.excuse(tableDamage(name, "file is missing"))
+			if err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return err
 		}
@@ -103,10 +110,13 @@ func (s *Store) checkTables(dir string) error {
 		}
 		s.unchecked, errs = names, nil
 	}
+	if s.o.Salvage { // what cannot be taken apart is left out
+		return errors.Join(errs...)
+	}
 	// What is not checked in full must still not end the process.
 	for _, name := range s.unchecked {
 		if err := checkFooter(filepath.Join(dir, name)); err != nil {
-			errs = append(errs, err, errUnopenable)
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)

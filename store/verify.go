@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"io/fs"
+	"path/filepath"
 	"runtime"
 	"sync"
 
@@ -188,28 +190,46 @@ func (v *verifier) tables(ctx context.Context) error {
 	if err := v.s.gate.enter(); err != nil {
 		return err
 	}
-	infos := v.s.db.Tables()
+	var names []string
+	var err error
+	if v.s.o.Salvage { // the tables as they are, not what was mended of them
+		names, err = listedTables(filepath.Join(v.s.dir, indexDir))
+	} else {
+		for _, info := range v.s.db.Tables() {
+			names = append(names, tableFile(info.ID))
+		}
+	}
 	v.s.gate.leave()
+	if err != nil {
+		return err
+	}
 	var buf []byte
-	for _, info := range infos {
+	for _, name := range names {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := v.s.gate.enter(); err != nil {
-			return err
-		}
-		err := v.s.checkOpenTable(tableFile(info.ID), &buf)
-		if err != nil {
-			err = v.rangeOf(err)
-		}
-		v.s.gate.leave()
-		if err := v.note(err); err != nil {
+		if err := v.note(v.rangeOf(v.checkTable(name, &buf))); err != nil {
 			return err
 		}
 		v.read += len(buf)
 		v.pause()
 	}
 	return nil
+}
+
+func (v *verifier) checkTable(name string, buf *[]byte) error {
+	if v.s.o.Salvage {
+		err := checkTable(filepath.Join(v.s.dir, indexDir, name), buf)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = tableDamage(name, "file is missing")
+		}
+		return err
+	}
+	if err := v.s.gate.enter(); err != nil {
+		return err
+	}
+	defer v.s.gate.leave()
+	return v.s.checkOpenTable(name, buf)
 }
 
 // verifiedArray is Report.State: what the replay knew besides what the store can
