@@ -50,7 +50,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup:               setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": code, "settings": settings, "up": up, "down": down, "invite": invite, "device": device, "until": until, "damage": damage,
+			"code": code, "settings": settings, "up": up, "down": down, "invite": invite, "device": device, "region": region, "until": until, "damage": damage,
 		},
 	})
 }
@@ -218,6 +218,16 @@ func device(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("no member is called %s", args[2])
+}
+
+func region(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: region NAME DIR")
+	}
+	ts.Check(ts.Exec("healthpost", "status", "--json", "--data", args[1]))
+	var status struct{ Region string }
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &status))
+	ts.Setenv(args[0], status.Region)
 }
 
 const (
