@@ -60,6 +60,7 @@ type Node struct {
 	evidence evidenceRoom
 	handover handover
 	promises promises
+	fresh    freshness                       // of the watch alone
 	boards   map[record.DeviceID][]epochSeen // guarded by projectMu
 	up       atomic.Pointer[running]
 

@@ -26,12 +26,12 @@ func (n *Node) watchLoop(ctx context.Context) error {
 			return nil
 		case <-pause.C:
 		}
-		for _, duty := range []func(context.Context) error{n.judgeDoubts, n.expose, n.mend, n.publishEvidence, n.checkPromises, n.attest} {
+		for _, duty := range []func(context.Context) error{n.judgeDoubts, n.expose, n.mend, n.publishEvidence, n.checkPromises, n.attest, n.freshen} {
 			if err := duty(ctx); err != nil && ctx.Err() == nil && n.store.Err() == nil && !errors.Is(err, store.ErrFull) {
 				n.log.Error().Err(err).Msg("watching what others signed")
 			}
 		}
-		idle := watchIdle
+		idle := min(watchIdle, n.o.CosignEvery)
 		if n.inDoubt() {
 			idle = doubtsLooked
 		}
