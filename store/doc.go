@@ -54,7 +54,41 @@
 //	y epoch lane device        n up to which a peer holds the feed
 //	z rid                      refusal
 //	a number                   arrival
-//	m name                     journal frame, ledger end, clock, region, checkpoints, last own epoch
+//	m name                     journal frame, ledger end, clock, region, checkpoints, last own epoch, counts, floor
 //	x key                      projection row
 //	k name 0 key               raft row
+//
+// Rows of the kinds k, x, y, z and some of m follow from no record. The row of
+// counts holds their number and the exclusive or of their hashes, and moves in the
+// same transaction.
+//
+// # What is kept of a record that has no place
+//
+// A record is never deleted. One that loses its place to another of the same
+// author, what was pending behind it, and what comes later and was really signed
+// for a taken place, a lost branch or a frozen feed, is kept as a refusal with its
+// body: the last kind up to 1,000 records and 16 MiB of one author. It leaves the
+// refusals when it is ordered after all.
+//
+// # Damage
+//
+// Verify reads everything and names what fails: the entry or the range of entries,
+// the author, the ledger time. Entries and their index rows never change, so they
+// are read under one short snapshot after another; what changes is read under one.
+// What it finds is mended in this order:
+//
+//	Repair     entries given again by a peer, each proven by the tree held here
+//	DropStray  rows that can be computed: indexes, heads, members, tiles; and rows
+//	           that no record accounts for
+//	Rebuild    a store that does not open, or whose tables are damaged: a new one is
+//	           made of what is sound
+//
+// Open notices that the newest entries were taken away, because the checkpoint of
+// the journal notes the ledger's size and root. A store set back as a whole, card
+// and all, is found by the next exchange with anybody.
+//
+// With Options.Salvage a damaged store opens for reading: on a copy of the index in
+// the folder salvage/, where sound tables are links and of others the rows of every
+// block that can be taken apart are gathered. Nothing of the damaged store is
+// written to.
 package store

@@ -136,19 +136,12 @@ func mendTable(b []byte) (made []byte) {
 			made = nil
 		}
 	}()
-	index, blocks, ok := splitTable(b)
-	if !ok {
-		return nil
-	}
+	all := tableBlocks(b)
 	t := table.NewTableBuilder(table.Options{TableSize: uint64(2*len(b) + 1<<20), BlockSize: 8 << 10, BloomFalsePositive: 0.01})
 	defer t.Close()
 	var last []byte
-	var o fb.BlockOffset
-	for i := range index.OffsetsLength() {
-		if !index.Offsets(&o, i) || uint64(o.Offset())+uint64(o.Len()) > uint64(len(blocks)) {
-			continue
-		}
-		data, _, err := cutChecksum(blocks[o.Offset() : o.Offset()+o.Len()])
+	for _, block := range all {
+		data, _, err := cutChecksum(block)
 		if err != nil || !soundBlock(data) {
 			continue
 		}
@@ -166,6 +159,60 @@ func mendTable(b []byte) (made []byte) {
 	}
 	return t.Finish()
 }
+
+// tableBlocks gives the blocks of a table by its index. Where that cannot be read,
+// because the end of the file is gone, it gives those at the beginning, one after
+// the other, as long as their checksums hold.
+func tableBlocks(b []byte) (all [][]byte) {
+	defer func() { // the index is a flatbuffer, read without bounds checks of its own
+		if recover() != nil {
+			all = leadingBlocks(b)
+		}
+	}()
+	index, blocks, ok := splitTable(b)
+	if !ok {
+		return leadingBlocks(b)
+	}
+	var o fb.BlockOffset
+	for i := range index.OffsetsLength() {
+		if index.Offsets(&o, i) && uint64(o.Offset())+uint64(o.Len()) <= uint64(len(blocks)) {
+			all = append(all, blocks[o.Offset():o.Offset()+o.Len()])
+		}
+	}
+	return all
+}
+
+// leadingBlocks finds blocks by their checksums, each where the last one ends.
+func leadingBlocks(b []byte) (all [][]byte) {
+	const shortest, sumMax = 20, 16
+	for from := 0; ; {
+		end, tries := 0, 0
+		for at := from + shortest; at <= len(b) && at-from <= blockBytesMax && tries < sumTriesMax; at++ {
+			n := binary.BigEndian.Uint32(b[at-4 : at])
+			if n == 0 || n > sumMax {
+				continue
+			}
+			data, sum, err := cutChecksum(b[from:at])
+			if err == nil {
+				tries++
+			}
+			if err == nil && y.VerifyChecksum(data, sum) == nil {
+				end = at
+				break
+			}
+		}
+		if end == 0 {
+			return all
+		}
+		all = append(all, b[from:end])
+		from = end
+	}
+}
+
+const (
+	blockBytesMax = 2 << 20 // a block of 8 KiB with one row over its end
+	sumTriesMax   = 1000    // places in a block that look like its end
+)
 
 // splitTable gives the index of a table, its checksum unchecked, and its blocks.
 func splitTable(b []byte) (index *fb.TableIndex, blocks []byte, ok bool) {

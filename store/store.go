@@ -111,7 +111,7 @@ func (s *Store) open() error {
 	if s.o.JournalFS == nil {
 		s.o.JournalFS = journal.Dir(filepath.Join(s.dir, journalDir))
 	}
-	s.journal, err = journal.Open(journal.Options{FS: s.o.JournalFS, SegmentBytes: s.o.SegmentBytes, ChunkBytes: s.o.ChunkBytes})
+	s.journal, err = journal.Open(journal.Options{FS: s.o.JournalFS, SegmentBytes: s.o.SegmentBytes, ChunkBytes: s.o.ChunkBytes, Lenient: s.o.Salvage})
 	if err != nil {
 		return damagedJournal(err)
 	}

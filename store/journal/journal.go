@@ -37,6 +37,9 @@ type Options struct {
 	FS           FS
 	SegmentBytes int64 // 16 MiB; a larger frame has a segment of its own
 	ChunkBytes   int64 // zeros written ahead in a new segment, 1 MiB
+	// Lenient reads a damaged journal as far as it goes: Replay gives every frame
+	// that verifies and then the damage. Such a journal is not written to.
+	Lenient bool
 }
 
 const (
@@ -69,6 +72,8 @@ type Journal struct {
 	err  atomic.Pointer[error]
 
 	frames, syncs, bytes, lastSync, synced atomic.Uint64
+
+	damage error // that a lenient Open went past
 
 	ckptSeq  uint64 // guarded by mu
 	ckptNote []byte // as found by Open
@@ -104,13 +109,13 @@ func Open(o Options) (*Journal, error) {
 		return nil, fmt.Errorf("opening journal: %w", err)
 	}
 	sort.Strings(names)
-	if err := j.readCheckpoint(names); err != nil {
+	if err := j.excuse(j.readCheckpoint(names)); err != nil {
 		return nil, fmt.Errorf("opening journal: %w", err)
 	}
 	for _, name := range names {
 		switch {
 		case strings.HasSuffix(name, ".seg"):
-			err = j.readSegmentHead(name)
+			err = j.excuse(j.readSegmentHead(name))
 		case strings.HasSuffix(name, ".spare"):
 			j.spares = append(j.spares, name)
 		}
@@ -120,6 +125,15 @@ func Open(o Options) (*Journal, error) {
 	}
 	sort.Slice(j.segs, func(a, b int) bool { return j.segs[a].number < j.segs[b].number })
 	return j, nil
+}
+
+// excuse keeps damage for Replay when the journal is read leniently.
+func (j *Journal) excuse(err error) error {
+	if !j.o.Lenient || !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	j.damage = errors.Join(j.damage, err)
+	return nil
 }
 
 func (j *Journal) readCheckpoint(names []string) error {
@@ -153,7 +167,7 @@ func readAll(f File) ([]byte, error) {
 		return nil, err
 	}
 	if n > noteBytesMax+pageBytes {
-		return nil, fmt.Errorf("file of %d bytes", n)
+		return nil, &DamageError{File: checkpointName, What: fmt.Sprintf("file of %d bytes", n)}
 	}
 	b := make([]byte, n)
 	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {

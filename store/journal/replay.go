@@ -10,6 +10,9 @@ import (
 // the sequence of the next frame. It drops a torn tail. When an acknowledged
 // frame does not verify it returns a DamageError, having applied those before.
 func (j *Journal) Replay(apply func(seq uint64, payload []byte) error) error {
+	if j.o.Lenient {
+		return j.replayAll(apply)
+	}
 	want := j.ckptSeq + 1
 	for _, s := range j.segs {
 		if s.base > want {
@@ -29,6 +32,59 @@ func (j *Journal) Replay(apply func(seq uint64, payload []byte) error) error {
 	}
 	j.next = want
 	j.synced.Store(want - 1)
+	return nil
+}
+
+// replayAll gives every frame after the checkpoint that verifies, in order, and
+// then the damage that it went past.
+func (j *Journal) replayAll(apply func(seq uint64, payload []byte) error) error {
+	damage, want := j.damage, j.ckptSeq+1
+	for _, s := range j.segs {
+		f, err := j.o.FS.Open(s.name, false)
+		if err != nil {
+			return fmt.Errorf("replaying journal: %w", err)
+		}
+		r := reader{f: f, name: s.name}
+		if r.size, err = f.Size(); err == nil {
+			err = r.frames(s.segmentHead, func(seq uint64, payload []byte, at int64) error {
+				if seq < want {
+					return nil
+				}
+				if seq > want && want > 1 {
+					damage = errors.Join(damage, &DamageError{File: s.name, Offset: at, Seq: want, What: "frames are missing"})
+				}
+				want = seq + 1
+				return apply(seq, payload)
+			})
+		}
+		if err = errors.Join(err, f.Close()); err != nil {
+			return fmt.Errorf("replaying journal: %w", err)
+		}
+	}
+	j.next = want
+	j.synced.Store(want - 1)
+	if damage != nil {
+		return fmt.Errorf("replaying journal: %w", damage)
+	}
+	return nil
+}
+
+// frames calls f for the frames of this use of a segment, wherever they stand.
+func (r *reader) frames(h segmentHead, f func(seq uint64, payload []byte, at int64) error) error {
+	for at := int64(pageBytes); at < r.size; {
+		fh, payload, err := r.frame(at)
+		if err != nil && !errors.Is(err, errFrame) {
+			return err
+		}
+		if err != nil || h.base != 0 && fh.nonce != h.nonce {
+			at += pageBytes
+			continue
+		}
+		if err := f(fh.seq, payload, at); err != nil {
+			return err
+		}
+		at += frameBytes(int(fh.length))
+	}
 	return nil
 }
 
