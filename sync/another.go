@@ -8,14 +8,18 @@ import (
 )
 
 // Another hub is looked for when one makes no progress for this box: its own
-// records stay pending while the session stands, the two ledgers contradict each
-// other, or the caller has found out otherwise. The doubted hub keeps its session
-// until another one works; then it is let go, and for an hour it is dialled after
-// all others.
+// records stay pending while the session stands, the hub's ledger stays behind this
+// one or contradicts it, or the caller has found out otherwise. The doubted hub
+// keeps its session until another one works; then it is let go, and for an hour it
+// is dialled after all others. Whether a hub is behind shows by a look at another
+// one now and then.
 
 const (
 	doubtTime         = time.Hour
 	noProgressDefault = 30 * time.Second
+	lookAroundDefault = 6 * time.Hour
+	lookAroundFirst   = 20 * time.Second
+	glanceMin         = 3 * time.Second // that a look at another hub lasts
 	doubtfulMin       = 2 * goodSession // a doubted hub's session stays so long at least
 )
 
@@ -57,10 +61,15 @@ func (l *Links) watchProgress(ctx context.Context) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	p := &progress{at: time.Now(), ordered: map[record.Feed]uint64{}}
+	around := time.NewTimer(min(l.o.LookAround, lookAroundFirst))
+	defer around.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-around.C:
+			around.Reset(l.o.LookAround)
+			l.lookAround()
 		case now := <-tick.C:
 			if want := l.o.Session.WantOrdered; want == nil || !want() {
 				p.at = now // nothing can be seen here
@@ -101,7 +110,7 @@ func (l *Links) lookForProgress(p *progress, now time.Time) error {
 	if !waits || moved || grows {
 		p.at = now
 	}
-	l.judgeHubs(now, p.at)
+	l.judgeHubs(now, p.at, size)
 	return nil
 }
 
@@ -117,9 +126,10 @@ func (l *Links) fetching(size uint64) bool {
 	return false
 }
 
-// judgeHubs doubts the hubs whose sessions stood all the time without progress,
-// and once there is progress again lets go of doubted ones that are not needed.
-func (l *Links) judgeHubs(now, progressAt time.Time) {
+// judgeHubs doubts the hubs whose sessions stood all the time without progress or
+// that know less than this box, and once there is progress again lets go of those
+// that are not needed.
+func (l *Links) judgeHubs(now, progressAt time.Time, size uint64) {
 	stuck := now.Sub(progressAt) >= l.o.NoProgress
 	l.mu.Lock()
 	good, looks := 0, false
@@ -129,14 +139,17 @@ func (l *Links) judgeHubs(now, progressAt time.Time) {
 		if v == nil || !c.status.Connected || !l.isHub(d) {
 			continue
 		}
+		if v.now.Size >= size {
+			c.levelAt = now
+		}
 		switch stood := now.Sub(c.status.Since); {
-		case v.now.Forked || stuck && stood >= l.o.NoProgress:
+		case v.now.Forked || stood >= l.o.NoProgress && (stuck || now.Sub(c.levelAt) >= l.o.NoProgress):
 			looks = looks || !c.doubted()
 			l.doubtLocked(c)
-		case !c.doubted():
-			good++
-		case v.dialled && stood > doubtfulMin:
+		case c.glance && v.now.Settled && stood >= glanceMin, c.doubted() && v.dialled && stood > doubtfulMin:
 			spare = append(spare, v)
+		case !c.doubted() && !c.glance:
+			good++
 		}
 	}
 	enough := l.o.HubsWanted > 0 && good >= l.o.HubsWanted && !stuck
@@ -149,6 +162,55 @@ func (l *Links) judgeHubs(now, progressAt time.Time) {
 	if looks {
 		l.look()
 	}
+}
+
+// lookAround has one hub more met for a moment.
+func (l *Links) lookAround() {
+	l.mu.Lock()
+	l.glance = l.o.HubsWanted > 0
+	l.mu.Unlock()
+	l.look()
+}
+
+// glanceLocked picks the hub that was not met for longest.
+func (l *Links) glanceLocked(hubs []Address, list *[]target) {
+	if !l.glance {
+		return
+	}
+	best, met := -1, time.Now()
+	for i, h := range hubs {
+		c := l.contacts[h.Device]
+		switch {
+		case h.Device == l.host.device || c != nil && (c.live != nil || c.dialling || c.doubted()):
+		case c == nil:
+			best, met = i, time.Time{}
+		case c.status.LastContact.Before(met):
+			best, met = i, c.status.LastContact
+		}
+	}
+	if best >= 0 && l.dueLocked(hubs[best], false, list) {
+		l.contacts[hubs[best].Device].glance, l.glance = true, false
+	}
+}
+
+// promoteLocked keeps hubs that were met for a moment, where hubs are wanted.
+func (l *Links) promoteLocked(wanted int) (n int) {
+	for _, c := range l.contacts {
+		if n < wanted && c.glance && c.live != nil && !c.doubted() {
+			c.glance = false
+			c.live.nudge()
+			n++
+		}
+	}
+	return n
+}
+
+// glances reports whether a hub is met for a moment only.
+func (l *Links) glances(d record.DeviceID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.contacts[d]
+	return c != nil && c.glance
 }
 
 // trustedFirst puts the doubted hubs behind the others.

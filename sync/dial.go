@@ -75,14 +75,18 @@ func (l *Links) due() ([]target, time.Duration) {
 		wanted = len(hubs)
 	}
 	for _, h := range hubs {
-		if c := l.contacts[h.Device]; c != nil && (c.live != nil || c.dialling) && !c.doubted() {
+		if c := l.contacts[h.Device]; c != nil && (c.live != nil || c.dialling) && !c.doubted() && !c.glance {
 			wanted--
 		}
 	}
+	wanted -= l.promoteLocked(wanted)
 	for _, h := range l.trustedFirstLocked(hubs) {
 		if wanted > 0 && l.dueLocked(h, false, &list) {
 			wanted--
 		}
+	}
+	if wanted <= 0 && len(list) == 0 {
+		l.glanceLocked(hubs, &list)
 	}
 	for _, n := range neighbours {
 		l.dueLocked(n, true, &list)
@@ -165,7 +169,7 @@ func (l *Links) dial(ctx context.Context, t target) error {
 func (l *Links) dialled(d record.DeviceID, err error) {
 	l.mu.Lock()
 	if c := l.contacts[d]; c != nil {
-		c.dialling = false
+		c.dialling, c.glance = false, false
 		if !errors.Is(err, errRefused) {
 			c.status.LastError = err.Error()
 			l.failLocked(c, err)
@@ -203,6 +207,9 @@ func (l *Links) session(d record.DeviceID, s *stream, dialled bool) error {
 	o := l.o.Session
 	if !dialled || !l.isHub(d) {
 		o.Window = WindowLAN // the other side, when it is on a slow link, asks for less
+	}
+	if push := o.PushPending; dialled && l.glances(d) {
+		o.PushPending = func(peer record.DeviceID) bool { return !l.glances(peer) && (push == nil || push(peer)) }
 	}
 	err := Run(ctx, s, NewSession(l.r, d, o), RunOptions{Wake: v.wake, Progress: func(p Progress) { l.progress(d, v, p) }})
 	l.leave(d, v, err)
@@ -271,7 +278,7 @@ func (l *Links) leave(d record.DeviceID, v *live, err error) {
 	c.totals.BytesIn, c.totals.BytesOut = c.totals.BytesIn+n.BytesIn, c.totals.BytesOut+n.BytesOut
 	c.totals.Sent, c.totals.Received = c.totals.Sent+n.Sent, c.totals.Received+n.Received
 	if c.live == v {
-		c.live, c.deferred, c.status.Connected, c.status.Settled = nil, false, false, false
+		c.live, c.deferred, c.glance, c.status.Connected, c.status.Settled = nil, false, false, false, false
 		c.status.Size, c.status.Target = n.Size, n.Target
 		if time.Since(v.began) > goodSession && !errors.Is(err, ErrMisbehaved) {
 			c.failures = 0

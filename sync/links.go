@@ -34,6 +34,11 @@ type LinksOptions struct {
 	// NoProgress is how long what this box wrote may stay pending while a hub's
 	// session stands, before another hub is tried; 0 is 30 s.
 	NoProgress time.Duration
+	// LookAround is how often, with HubsWanted set, one hub more is met for a moment
+	// without sending it anything, so that a hub that shows an old ledger is found
+	// out: first twenty seconds after Run began, or after LookAround where that is
+	// less. 0 is six hours.
+	LookAround time.Duration
 	// Neighbours are other boxes to dial at known addresses; nil for none.
 	Neighbours func() []Address
 	// LAN finds neighbours by mDNS.
@@ -79,6 +84,7 @@ type Links struct {
 	contacts map[record.DeviceID]*contact
 	bell     chan struct{} // closed and replaced at every change
 	work     sync.WaitGroup
+	glance   bool // one hub more is to be met for a moment
 }
 
 // contact is one other box, known as long as this process runs.
@@ -95,6 +101,8 @@ type contact struct {
 	configured bool
 	deferred   bool // let the other side dial first, once
 	doubtedAt  time.Time
+	levelAt    time.Time          // when its ledger was as long as this one last
+	glance     bool               // met for a moment only
 	served     context.CancelFunc // of the stream on which a range goes to it
 }
 
@@ -130,6 +138,9 @@ func NewLinks(h *Host, r Replica, o LinksOptions) *Links {
 	}
 	if o.NoProgress == 0 {
 		o.NoProgress = noProgressDefault
+	}
+	if o.LookAround == 0 {
+		o.LookAround = lookAroundDefault
 	}
 	if o.Name == nil {
 		o.Name = record.DeviceID.Short
@@ -307,7 +318,10 @@ func (l *Links) pickLocked(peer record.DeviceID) *contact {
 	}
 	var best *contact
 	for d, c := range l.contacts {
-		if c.live != nil && (best == nil || l.isHub(d) && !l.isHub(best.status.Device)) {
+		if c.live == nil {
+			continue
+		}
+		if best == nil || l.isHub(d) && (!l.isHub(best.status.Device) || best.glance) {
 			best = c
 		}
 	}

@@ -295,3 +295,43 @@ func TestReceiverOfABranch(t *testing.T) {
 		t.Error("the branch changed what the hub holds")
 	}
 }
+
+// TestStaleHubIsFoundOut: a hub that goes on showing an old ledger is found out by
+// a look at another one, which gets none of this box's records for it.
+func TestStaleHubIsFoundOut(t *testing.T) {
+	w := newWorld(t, 77, 2)
+	c, writer := w.clinics[0], w.clinics[1]
+	stale := newMemory(deviceOf(deviceKey(7, 'h'))) // a hub too
+	if err := w.copyTo(stale); err != nil {
+		t.Fatal(err)
+	}
+	isHub := func(d record.DeviceID) bool { return d == w.hub.self || d == stale.self }
+	w.tweak = func(m *memory, o *peersync.Options) {
+		o.Hub = isHub
+		if m == stale {
+			o.Role, o.WantOrdered, o.PushPending = record.RoleHub, nil, func(record.DeviceID) bool { return false }
+		}
+	}
+	w.save(writer, record.LaneClinical, 20)
+	if _, _, err := w.meet(writer.memory, w.hub, noLimit); err != nil {
+		t.Fatal(err)
+	}
+	w.orderAll()
+	allow := func(d record.DeviceID) bool { return isHub(d) || w.member(d) }
+	ho := peersync.HostOptions{Hub: true, Allow: allow}
+	hub := w.start(t, w.hub, w.hubKey, peersync.LinksOptions{Allow: allow}, ho)
+	bad := w.start(t, stale, deviceKey(7, 'h'), peersync.LinksOptions{Allow: allow}, ho)
+	b := w.start(t, c.memory, c.key, peersync.LinksOptions{Allow: allow, Hubs: fixed(bad.address(t), hub.address(t)), HubsWanted: 1,
+		NoProgress: 600 * time.Millisecond, LookAround: 300 * time.Millisecond}, peersync.HostOptions{Allow: allow})
+	until(t, "the newest ledger", func() bool { return c.Head() == w.hub.Head() })
+	until(t, "a session to stay with the hub that has it", func() bool {
+		for _, p := range b.links.Peers() {
+			if p.Device == w.hub.self && p.Connected && time.Since(p.Since) > 4*time.Second {
+				return true
+			}
+		}
+		return false
+	})
+	w.save(c, record.LaneClinical, 2)
+	until(t, "records at the hub that orders", func() bool { return len(w.hub.allPending()) == 3 })
+}
