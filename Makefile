@@ -9,8 +9,10 @@ GO      ?= go
 # One seed for every seeded test; unset, each test picks and prints its own.
 SEED    ?=
 FUZZTIME ?= 10s
-# How many new regions to simulate; 0 is as many as fit in half a minute.
+# How many new regions of each scenario to simulate, with at least CARDS old and
+# copied cards; 0 is what `make test` runs.
 SEEDS   ?= 0
+CARDS   ?= 500
 # The release's own tag; between releases the program names itself.
 VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
 
@@ -68,7 +70,7 @@ arm: setup ## the same ledger on amd64 and arm64, and the pure packages' own tes
 
 sim: ## whole regions in virtual time: make sim SEEDS=200, make sim SEED=7
 	$(GO) test -count=1 -v ./raftlog ./sync
-	$(GO) test -count=1 -v -timeout 4h ./test/sim -args -sim.seeds=$(SEEDS)
+	$(GO) test -count=1 -v -timeout 4h ./test/sim -args -sim.seeds=$(SEEDS) $(if $(filter-out 0,$(SEEDS)),-sim.hubs=$(SEEDS) -sim.twice=$(SEEDS) -sim.cards=$(CARDS))
 
 bench: ## every benchmark, one line each
 	$(GO) test -run='^$$' -bench=. -benchmem $(PKGS)

@@ -100,6 +100,11 @@ func (b *box) start() error {
 	if err := b.adopt(); err != nil {
 		return err
 	}
+	if head := st.Head(); w.o.Hooks.SignOld && b.rolledBack && head.Size > st.Signed().Size {
+		if err := w.sign(b, head, nil); err != nil {
+			return err
+		}
+	}
 	return w.check(b)
 }
 

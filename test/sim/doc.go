@@ -15,6 +15,10 @@
 //	                      after a restart, from an earlier index again. Elections, terms and snapshots of
 //	                      the real log are package raftlog's own tests; it cannot repeat bit for bit
 //	cosigning             modelled after package node, over the store's PutSigned and PutFinal
+//	evidence, receipts    made, verified and carried by packages record and sync; what a box keeps of them and
+//	                      does about them is modelled after package node
+//	hubs that lie         modelled: a ledger in memory that takes any entries, under real signatures, behind the
+//	                      shipped Session
 //	keys                  every box can read every compartment; wraps are package node's own tests
 //
 // # One seed
@@ -23,6 +27,17 @@
 // choice comes from the same generator in the order of one event heap. Nothing
 // reads a clock or a map's order, and every write of a store has ended before
 // the next event, so a seed repeats to the same hash over its trace.
+//
+// # Scenarios
+//
+//	Region   everything a little; peers whose bytes are changed on the way
+//	Cards    cards copied, put back and put into other boards, of clinics and of hubs; nobody lies, so nobody may be blamed
+//	Hubs     one, two or three of three hubs lie: two views, an omission, an old view for some, and at single contacts
+//	         entries left out, reordered, repeated, forged, dated back, roots, histories, other ledgers, false evidence
+//	Twice    a clinic that signs two records for one place, and runs behind them
+//
+// Hubs goes in turns of hours, with exchanges that run to their end at once; the
+// others go by events.
 //
 // # Phases
 //

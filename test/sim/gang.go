@@ -23,6 +23,7 @@ type gang struct {
 	victim *box // whose records are never ordered
 	// ordered is when the gang last made entries.
 	ordered int64
+	made    [][]byte // false evidence
 }
 
 // lie is what the gang is up to for all of a run.
@@ -256,6 +257,7 @@ func (g *gang) party(h, peer *box, k *book) party {
 	o := peersync.Options{Region: w.region, Device: h.author.Device, Role: record.RoleHub, Software: "sim", Window: 64 << 10, Hub: w.isHub, Hubs: w.hubIDs,
 		PushPending: func(record.DeviceID) bool { return false }, LocalFault: func(error) bool { return false }}
 	o.Contradiction = func(record.DeviceID, []byte) []byte { return nil }
+	o.Evidence = func() [][]byte { return g.falsehoods() }
 	o.Receipt = func(heads []record.ReceiptHead) (record.Receipt, bool) { return w.receipt(h, heads), true }
 	if peer.hub() {
 		o.Note = func() []byte { return k.note }
@@ -303,5 +305,51 @@ func (g *gang) split() error {
 		g.victim = w.clinics[w.rng.IntN(w.plan.Clinics)]
 	}
 	w.tracef("from here on: %s, %d boxes see another book", g.what, len(g.shown))
+	return nil
+}
+
+// falsehoods is what a liar offers as evidence: now and then pieces that it made
+// from its own two signatures, so many that they could crowd out others, and some
+// of them with bits changed.
+func (g *gang) falsehoods() [][]byte {
+	w := g.w
+	if w.plan.Flood && (g.made == nil || w.chance(8)) {
+		if err := g.flood(); err != nil {
+			w.late = err
+		}
+	}
+	if !w.plan.Flood {
+		return nil
+	}
+	return g.made
+}
+
+// floodPieces fit into one offer.
+const floodPieces = 8
+
+func (g *gang) flood() error {
+	w := g.w
+	g.made = nil
+	l, k := w.region.Ledger(1), g.liars[0].author.Key
+	for i := range floodPieces {
+		a, b := record.TreeHead{Size: 3, Root: record.Hash(w.bytes(32))}, record.TreeHead{Size: 3, Root: record.Hash(w.bytes(32))}
+		na, err := record.Cosign(l, a, k, g.seconds())
+		if err != nil {
+			return err
+		}
+		nb, err := record.Cosign(l, b, k, g.seconds())
+		if err != nil {
+			return err
+		}
+		e, err := record.NewSplitView(l, na, nb, b.Root, nil, w.hubIDs())
+		if err != nil {
+			return err
+		}
+		piece := e.Encode()
+		if i%2 == 1 {
+			piece[len(piece)-1-w.rng.IntN(len(piece)/2)] ^= 1 << w.rng.IntN(8)
+		}
+		g.made = append(g.made, piece)
+	}
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/healthpost/healthpost/test/sim"
 )
 
-var hubs = flag.Int("sim.hubs", 8, "how many regions with hubs that lie to run")
+var hubs = flag.Int("sim.hubs", 4, "how many regions with hubs that lie to run")
 
 // TestLyingHubs plays regions in which hubs lie: what can be forged, hidden or
 // shown twice is refused, or proven by whoever could know.

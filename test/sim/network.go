@@ -16,6 +16,7 @@ type link struct {
 	ends  [2]*end
 	liar  *box // what this box sends is changed on the way; nil for an honest link
 	ended bool // both ends know, or will when what is under way arrived
+	sent  int  // frames
 }
 
 // end is one box's side of a link.
@@ -122,8 +123,14 @@ func (e *end) pump() error {
 	return e.w.touch(e.b)
 }
 
+// framesMax is more than any session here has reason to send.
+const framesMax = 10_000
+
 func (e *end) send(f peersync.Frame, last bool) {
 	w := e.w
+	if e.l.sent++; e.l.sent == framesMax && e.l.liar == nil {
+		w.late = w.violated(SyncTerminates, "link %d of %s and %s has sent %d frames", e.l.name, e.b, e.peer.b, e.l.sent)
+	}
 	b := peersync.AppendFrame(nil, f)
 	w.res.Bytes += uint64(len(b))
 	w.capture(b)

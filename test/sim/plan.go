@@ -50,6 +50,7 @@ type plan struct {
 	TrickIn    int  // of contacts with a liar, one with a lie of its own
 	ShakeIn    int  // of contacts with a liar, one whose bytes are changed
 	WrongTimes bool // liars sign at any time
+	Flood      bool // liars offer evidence of their own making
 }
 
 func drawPlan(r *rand.Rand) plan {

@@ -80,6 +80,7 @@ type Hooks struct {
 	HideOwn       bool // nobody hands a box its own records
 	VoteAnyway    bool // a hub with an old card votes by what that card holds
 	KeepQuiet     bool // boxes make and pass on no evidence
+	NewestTime    bool // a checkpoint is of the latest time that any of its hubs claims
 	ForgetBranch  bool // boxes do not keep what they refused
 	NoFreeze      bool // boxes go on confirming after a majority lied
 	NewestPromise bool // boxes forget a promise when they get the next one
@@ -264,6 +265,9 @@ func (w *world) run(until int64, done func() (bool, error)) error {
 		w.res.Events++
 		if err := e.what(); err != nil {
 			return err
+		}
+		if w.late != nil {
+			return w.late
 		}
 		if done != nil && w.res.Events%64 == 0 {
 			if ok, err := done(); ok || err != nil {

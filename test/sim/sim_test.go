@@ -16,7 +16,7 @@ import (
 
 var (
 	seeds = flag.Int("sim.seeds", 0, "how many new seeds to run; 0 is as many as fit -sim.time")
-	span  = flag.Duration("sim.time", 12*time.Second, "how long to start new seeds")
+	span  = flag.Duration("sim.time", 5*time.Second, "how long to start new seeds")
 )
 
 // folder is in memory where there is such a file system: the index is real files,
@@ -127,10 +127,13 @@ func TestKeptSeeds(t *testing.T) {
 
 // TestSameSeedSameTrace is what makes a failed seed worth keeping.
 func TestSameSeedSameTrace(t *testing.T) {
-	for _, seed := range []uint64{8, 16, 23} {
-		first, second := hold(t, seed), hold(t, seed)
+	for _, x := range []struct {
+		scenario sim.Scenario
+		seed     uint64
+	}{{sim.Region, 8}, {sim.Cards, 2}, {sim.Hubs, 2}, {sim.Twice, 2}} {
+		first, second := holdIn(t, x.scenario, x.seed), holdIn(t, x.scenario, x.seed)
 		if first != second {
-			t.Errorf("seed %d: %s, and then %s", seed, first, second)
+			t.Errorf("%s seed %d: %s, and then %s", x.scenario, x.seed, first, second)
 		}
 	}
 }

@@ -148,7 +148,7 @@ func (w *world) expose(b *box) error {
 		if err != nil {
 			return w.violated(TwiceExposed, "%s holds two records for one place and can prove nothing: %v", b, err)
 		}
-		if err := w.takeEvidence(b, e.Encode()); err != nil {
+		if err := w.takeEvidence(b, e.Encode(), true); err != nil {
 			return err
 		}
 	}
@@ -245,6 +245,9 @@ func (w *world) checkTwice(b *box) error {
 			if err != nil {
 				return err
 			}
+			if _, refused := kept[rid]; refused && w.o.Hooks.ForgetBranch {
+				ok, kept[rid] = false, nil
+			}
 			if want := w.authored[rid].r.Body; !(ok && bytes.Equal(r.Body, want)) && !bytes.Equal(kept[rid], want) {
 				return w.violated(BranchesKept, "%s took lane %d n %d, record %s, and holds it no more", b, pos.Lane, pos.N, rid.Short())
 			}
@@ -256,10 +259,8 @@ func (w *world) checkTwice(b *box) error {
 func (w *world) keptBodies(b *box) (map[record.RID][]byte, error) {
 	list, err := b.st.Refused()
 	kept := map[record.RID][]byte{}
-	if !w.o.Hooks.ForgetBranch {
-		for _, x := range list {
-			kept[x.RID] = x.Record.Body
-		}
+	for _, x := range list {
+		kept[x.RID] = x.Record.Body
 	}
 	return kept, err
 }

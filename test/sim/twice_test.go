@@ -8,7 +8,7 @@ import (
 	"github.com/healthpost/healthpost/test/sim"
 )
 
-var twice = flag.Int("sim.twice", 3, "how many regions with a clinic that signs two records for a place to run")
+var twice = flag.Int("sim.twice", 2, "how many regions with a clinic that signs two records for a place to run")
 
 // TestContradictions plays regions in which a clinic signs two records for one
 // place and runs behind them: the feed freezes everywhere, no body is lost.

@@ -19,6 +19,7 @@ type witness struct {
 	known    map[record.Hash]bool
 	looked   map[record.RID]bool // refusals
 	frozen   bool
+	lied     bool            // evidence says so: frozen, unless a hook prevents it
 	frozenAt record.TreeHead // what was final then
 	stale    bool            // staff are told as of when the regional view is
 	blamed   map[record.DeviceID]int
@@ -35,7 +36,10 @@ func newWitness() *witness {
 	return &witness{known: map[record.Hash]bool{}, looked: map[record.RID]bool{}, blamed: map[record.DeviceID]int{}}
 }
 
-const shelfMax = 64
+// perCulprit bounds what a box takes from others about one device: whoever lies
+// can make any number of pieces against itself. What the box found out itself and
+// what freezes it is kept whatever there is.
+const perCulprit = 16
 
 // passedOn is what a box passes on: first that a majority lied, then what is
 // newest; nothing about feeds that the ledger has frozen.
@@ -61,7 +65,7 @@ func (w *world) passedOn(b *box) [][]byte {
 // watch adds a witness's part to a box's session.
 func (w *world) watch(b *box, o *peersync.Options) {
 	o.Evidence = func() [][]byte { return w.passedOn(b) }
-	o.TakeEvidence = func(_ record.DeviceID, piece []byte) error { return w.takeEvidence(b, piece) }
+	o.TakeEvidence = func(_ record.DeviceID, piece []byte) error { return w.takeEvidence(b, piece, false) }
 	o.Contradiction = func(_ record.DeviceID, note []byte) []byte { return w.contradicted(b, note) }
 	if w.gang != nil {
 		o.TakeReceipt = func(_ record.DeviceID, r record.Receipt) error {
@@ -79,7 +83,7 @@ func (w *world) watch(b *box, o *peersync.Options) {
 }
 
 // takeEvidence verifies a piece and keeps it.
-func (w *world) takeEvidence(b *box, piece []byte) error {
+func (w *world) takeEvidence(b *box, piece []byte, own bool) error {
 	e, err := record.DecodeEvidence(piece)
 	if err != nil {
 		return err
@@ -96,7 +100,20 @@ func (w *world) takeEvidence(b *box, piece []byte) error {
 			return errors.Join(err, errStranger)
 		}
 	}
+	if !own && !(f.Kind == record.EvidenceSplitView && f.Final) && b.against(f) >= perCulprit {
+		return nil
+	}
 	return w.keepEvidence(b, e, f)
+}
+
+// against counts the pieces about the first culprit of a finding.
+func (b *box) against(f record.Finding) (n int) {
+	for _, x := range b.wit.finds {
+		if len(f.Culprits) > 0 && slices.Contains(x.Culprits, f.Culprits[0]) {
+			n++
+		}
+	}
+	return n
 }
 
 var errStranger = errors.New("evidence about a device that is no member")
@@ -117,15 +134,13 @@ func (w *world) keepEvidence(b *box, e record.Evidence, f record.Finding) error 
 	wit.known[e.ID()] = true
 	wit.shelf = slices.Insert(wit.shelf, 0, e.Encode())
 	wit.finds = slices.Insert(wit.finds, 0, f)
-	if len(wit.shelf) > shelfMax {
-		wit.shelf, wit.finds = wit.shelf[:shelfMax], wit.finds[:shelfMax]
-	}
 	w.res.Evidence++
 	w.tracef("%s keeps evidence: %s by %d, final %v", b, f.Kind, len(f.Culprits), f.Final)
 	if f.Kind == record.EvidenceSplitView && f.Final && !wit.frozen && !w.o.Hooks.NoFreeze {
 		wit.frozen = true
 	}
-	if f.Kind == record.EvidenceSplitView && f.Final && wit.frozenAt.Size == 0 {
+	if f.Kind == record.EvidenceSplitView && f.Final && !wit.lied {
+		wit.lied = true
 		_, wit.frozenAt, _ = b.st.Final()
 	}
 	w.wake(b)
@@ -188,7 +203,7 @@ func (w *world) checkPromises(b *box) error {
 		if err != nil {
 			return fmt.Errorf("%s proves a broken promise: %w", b, err)
 		}
-		if err := w.takeEvidence(b, e.Encode()); err != nil {
+		if err := w.takeEvidence(b, e.Encode(), true); err != nil {
 			return err
 		}
 		w.res.Promises++
@@ -252,7 +267,7 @@ func (w *world) contradicted(b *box, note []byte) []byte {
 		return nil
 	}
 	piece := e.Encode()
-	if err := w.takeEvidence(b, piece); err != nil {
+	if err := w.takeEvidence(b, piece, true); err != nil {
 		w.late = errors.Join(w.late, err)
 		return nil
 	}
@@ -277,7 +292,7 @@ func (w *world) hubContradicted(h *box, cp record.Checkpoint) error {
 	own, head, ok := h.st.Final()
 	if ok && cp.Head.Size <= head.Size {
 		if e, err := w.splitView(h, cp.Note, cp.Head, own, head); err == nil {
-			if err := w.takeEvidence(h, e.Encode()); err != nil {
+			if err := w.takeEvidence(h, e.Encode(), true); err != nil {
 				return err
 			}
 		}
@@ -311,7 +326,7 @@ func (w *world) checkShelf(b *box) error {
 			return w.violated(EvidencePortable, "%s keeps %d bytes to say that a device signed twice", b, len(piece))
 		}
 	}
-	if b.wit.frozen {
+	if b.wit.lied {
 		if _, final, _ := b.st.Final(); final != b.wit.frozenAt {
 			return w.violated(FrozenStays, "%s went on from size %d to %d after a majority of the hubs lied to it", b, b.wit.frozenAt.Size, final.Size)
 		}
