@@ -19,7 +19,6 @@ import (
 // good.
 type ResetRequest struct {
 	Sheets []Sheet
-	Hubs   []string // other hubs that are still there and go on, by name or device
 	// Collect is how long other boxes are asked for what they hold and this one
 	// does not; 0 is CollectDefault.
 	Collect time.Duration
@@ -63,7 +62,11 @@ var resetPlanKey = []byte("reset/plan")
 //  1. what other boxes hold of the ledger, and this one does not, is fetched
 //  2. raft is reset: this box votes alone
 //  3. the box's opening record and the reset, signed by the sheets, are ordered  <- the commit point
-//  4. the new hubs' checkpoint, when this box alone can make it final
+//  4. the first checkpoint of the generation, which is final by this hub alone
+//
+// It is the only hub then: the others cannot verify what a generation begins with
+// before a majority of its hubs signed that, so no two can begin one together. A
+// hub that is still there joins anew, in an empty folder.
 //
 // A box that was no hub is one afterwards. Cut short anywhere, the same command
 // goes on. say is told each step in words.
@@ -332,7 +335,7 @@ func (n *Node) reset(ctx context.Context, q ResetRequest, generation uint64, say
 }
 
 // orderReset writes the reset at the end of the ledger and waits until the
-// generation has begun and, when this box can do it alone, is confirmed.
+// generation has begun and is confirmed.
 func (n *Node) orderReset(ctx context.Context, order *ordering, q ResetRequest, generation uint64, say func(string)) error {
 	for !order.raft.IsLeader() || n.store.Head().Size == 0 {
 		select {
@@ -347,10 +350,6 @@ func (n *Node) orderReset(ctx context.Context, order *ordering, q ResetRequest, 
 		}
 	}
 	say(fmt.Sprintf("Generation %d of the ledger has begun, at %d entries.", generation, n.store.Head().Size))
-	if len(n.store.Hubs()) > 1 {
-		say("Start the other hubs: its first checkpoint needs more than half of them.")
-		return nil
-	}
 	for changed := n.store.Subscribe(ctx); ; {
 		if note, head, ok := n.store.Final(); ok && head == n.store.Head() {
 			if _, err := record.VerifyFinal(n.ledgerID(), note, n.store.Hubs()); err == nil {
@@ -422,18 +421,6 @@ func (n *Node) resetBody(q ResetRequest, generation uint64) ([]byte, error) {
 		self.Role = m.Role
 	}
 	reset := record.Reset{Generation: generation, Members: []record.MemberAdd{self}}
-	for _, text := range q.Hubs {
-		m, err := n.findMember(text)
-		if err != nil {
-			return nil, err
-		}
-		if !m.Active() || !m.Role.Orders() {
-			return nil, fmt.Errorf("%q is no hub of this region", m.Name)
-		}
-		if m.Device != n.author.Device && !slices.ContainsFunc(reset.Members, func(x record.MemberAdd) bool { return string(x.Device) == string(m.Device[:]) }) {
-			reset.Members = append(reset.Members, record.MemberAdd{Device: m.Device[:], Encryption: m.Encryption[:], Role: m.Role, Name: m.Name, Addresses: orEmpty(m.Addresses)})
-		}
-	}
 	head := n.store.Head()
 	reset.Size, reset.Root = head.Size, head.Root[:]
 	keys, _, err := record.RecoveryOf(n.store.State())

@@ -139,7 +139,7 @@ func regionReset(g *global) *cobra.Command {
 	var collect time.Duration
 	c := &cobra.Command{
 		Use: "reset --sheet FILE...", Short: "Go on with this box when most hubs are lost for good", Args: cobra.NoArgs,
-		Long: "Go on with this stopped box when more than half of the hubs are lost for good. First it fetches what the other boxes that run\nhold of the ledger; then, with enough recovery sheets, it begins a new generation of the ledger with this box as the hub, and\nwith those that --hub names. Every other hub is expelled. Records that waited anywhere are ordered as boxes meet this one.\nRun it on one box only. Cut short, the same command goes on.",
+		Long: "Go on with this stopped box when more than half of the hubs are lost for good. First it fetches what the other boxes that run\nhold of the ledger; then, with enough recovery sheets, it begins a new generation of the ledger with this box as the\nonly hub. Every other one is expelled; one that is still there joins anew with a new folder. Records that\nwaited anywhere are ordered as boxes meet this one. Run it on one box only. Cut short, the same command goes on.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			if len(sheets) == 0 {
 				return usagef("region reset: --sheet FILE is missing, once for each recovery sheet")
@@ -184,7 +184,6 @@ func regionReset(g *global) *cobra.Command {
 	}
 	f := c.Flags()
 	f.StringArrayVar(&sheets, "sheet", nil, "file with a recovery sheet; once for each")
-	f.StringArrayVar(&q.Hubs, "hub", nil, "another hub that is still there and goes on, by name or device; once for each")
 	f.DurationVar(&collect, "collect", node.CollectDefault, "how long to ask other boxes for what they hold")
 	f.BoolVar(&q.Force, "force", false, "reset although hubs answer that could go on without it")
 	return c
