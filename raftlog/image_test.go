@@ -328,6 +328,39 @@ func TestImageInARegionOfTwo(t *testing.T) {
 	}
 }
 
+// TestImageOfALoneHub puts the only hub back in time. What was ordered since
+// comes back from a clinic before raft runs, and ordering goes on after it.
+func TestImageOfALoneHub(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 1)
+		c.found()
+		h := c.hubs[0]
+		for range 5 {
+			c.order(c.clinics[0].visit(100))
+		}
+		i := h.image()
+		for range 5 {
+			c.order(c.clinics[0].visit(100))
+		}
+		whole := h.ledger
+		check(t, "ending", h.shut())
+		h.restore(i)
+		check(t, "extending", h.ledger.extend(whole, uint64(whole.size())))
+		h.start()
+		for range 5 {
+			c.order(c.clinics[0].visit(100))
+		}
+		if n := h.ledger.size(); n != whole.size()+5 {
+			t.Errorf("size %d, want %d", n, whole.size()+5)
+		}
+		check(t, "ending", h.shut())
+		h.start()
+		c.order(c.clinics[0].visit(100))
+		c.agree(whole.size() + 6)
+		c.end()
+	})
+}
+
 // TestWitnessIsDead restores a follower while the leader it acknowledged to is
 // dead: the third hub was told, so the two do not order what contradicts.
 func TestWitnessIsDead(t *testing.T) {

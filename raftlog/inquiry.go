@@ -188,15 +188,28 @@ func (q *inquiry) weigh(ctx context.Context, from record.DeviceID, t testimony) 
 }
 
 // orphan: the only voter on this disk orders everything itself, so a ledger with
-// more in it than its log accounts for, and other hubs, went on without it.
+// more in it than its log accounts for went on without this disk. Its entries
+// came from other boxes. With other hubs in it, they go on; else this hub does,
+// from the ledger as it is.
 func (q *inquiry) orphan(ctx context.Context) (lost bool, err error) {
 	others, voters := q.others()
-	if len(others) == 0 || len(voters) != 1 || voters[0].ID != q.n.serverName() {
+	if len(voters) != 1 || voters[0].ID != q.n.serverName() {
 		return false, nil
 	}
+	ref, _, err := q.n.snaps.newest()
+	if err != nil {
+		return false, fmt.Errorf("reading the newest snapshot: %w", err)
+	}
 	index, _, size := q.n.o.Ledger.Applied()
-	if index == 0 || q.n.o.Ledger.Head().Size <= size {
+	if index == 0 || q.n.o.Ledger.Head().Size <= max(size, ref.Size) {
 		return false, nil
+	}
+	if len(others) == 0 {
+		err := q.n.renew(ctx, renewal{Generation: q.n.generation.Load(), Alone: true, Term: q.disk.term + 1, Index: max(q.disk.last, index) + 1})
+		if err == nil {
+			err = errRolledBack
+		}
+		return false, err
 	}
 	return true, q.n.giveUp(ctx, RolledBack{By: others[0], Server: string(q.n.serverName()), HadTerm: q.disk.term, HadIndex: q.disk.last})
 }
