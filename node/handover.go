@@ -358,7 +358,7 @@ func (n *Node) takeReset(from record.DeviceID, b []byte) error {
 		return err
 	}
 	if err := n.store.PutRows(context.Background(), []store.Row{row, {Key: frozenKey}}); err != nil {
-		return err
+		return fmt.Errorf("accepting a reset: %v", err) // not told apart: a full box goes on in the generation that it knows
 	}
 	n.handover.seed.Store(&seed)
 	n.evidence.frozen.Store(false)

@@ -81,7 +81,7 @@ func (n *Node) takeReceipt(hub record.DeviceID, r record.Receipt) error {
 		return nil
 	}
 	n.promises.count += len(rows)
-	return n.store.PutRowsSoon(context.Background(), rows) // a hub promises again what a crash forgot
+	return unlessFull(n.store.PutRowsSoon(context.Background(), rows)) // a hub promises again what a crash forgot
 }
 
 func (n *Node) receiptRow(key []byte) (record.Receipt, bool, error) {
