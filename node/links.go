@@ -55,8 +55,10 @@ func (l *links) run(ctx context.Context) error {
 func (l *links) sessionOptions(region record.RegionID) peersync.Options {
 	n := l.n
 	o := peersync.Options{Region: region, Device: n.author.Device, Role: n.box.Role, Software: Version, Hub: n.isHub,
-		WantOrdered: func() bool { return n.collecting || !n.box.Role.Orders() && !n.frozen() },
-		Evidence:    n.knownEvidence, TakeEvidence: n.takeEvidence, Contradiction: n.contradiction, Handover: n.handOver, TakeReset: n.takeReset, TakeReceipt: n.takeReceipt, Ledger: n.ledgerID, Hubs: n.hubs, HubsSize: n.hubsSize,
+		WantOrdered: func() bool {
+			return n.collecting || l.order != nil && l.order.looking.Load() || !n.box.Role.Orders() && !n.frozen()
+		},
+		Evidence: n.knownEvidence, TakeEvidence: n.takeEvidence, Contradiction: n.contradiction, Handover: n.handOver, TakeReset: n.takeReset, TakeReceipt: n.takeReceipt, Ledger: n.ledgerID, Hubs: n.hubs, HubsSize: n.hubsSize,
 		Final: func(note []byte) (record.Checkpoint, error) {
 			return record.VerifyFinal(n.ledgerID(), note, n.hubs())
 		},

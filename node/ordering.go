@@ -20,6 +20,8 @@ type ordering struct {
 	cosigner *cosigner
 	links    *links
 
+	profile        raftlog.Profile
+	looking        atomic.Bool // other boxes are looked to for what this disk lacks
 	lastGeneration atomic.Uint64
 }
 
@@ -28,7 +30,7 @@ func (n *Node) newOrdering(l *links) (*ordering, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &ordering{n: n, links: l}
+	o := &ordering{n: n, links: l, profile: profile}
 	_, founded := n.box.RegionID()
 	o.raft, err = raftlog.Open(raftlog.Options{
 		Device: n.author.Device, Host: l.host.Libp2p(), AllowHub: n.isHub, Hubs: n.store.Hubs, Region: n.box.RegionID,
@@ -93,6 +95,7 @@ func (n *Node) mayBootstrap(founded bool) bool {
 func (o *ordering) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
+		o.lookAround(ctx, o.profile.RestoreWait)
 		err := o.raft.Run(ctx)
 		if errors.Is(err, raftlog.ErrStalled) {
 			o.n.o.Stalled(err) // a write that hangs would hold up the end of everything else
