@@ -16,4 +16,14 @@
 // control socket. Each is a goroutine that Run waits for; the first one that
 // ends with an error ends the box. A fault of the disk is such an error: the
 // box says so and stops, because it could only guess from there on.
+//
+// # What others signed
+//
+// A box believes nobody's word about the ledger. Sessions bring evidence
+// (evidence.go), receipts (receipts.go), refusals (doubts.go) and the statements that
+// lead over changes of the hubs (handover.go); the ledger brings attestations
+// (attest.go) and the process starts of every box (restored.go). The watch (watch.go)
+// holds them against what this box has, writes again what lost its place
+// (epochs.go), and tells staff (notices.go). What it decides is on disk before anything
+// follows from it.
 package node
