@@ -2,6 +2,7 @@ package peersync
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/healthpost/healthpost/record"
@@ -20,6 +21,7 @@ const (
 	lookAroundDefault = 6 * time.Hour
 	lookAroundFirst   = 20 * time.Second
 	glanceMin         = 3 * time.Second // that a look at another hub lasts
+	looksMax          = 3               // attempts at it
 	doubtfulMin       = 2 * goodSession // a doubted hub's session stays so long at least
 )
 
@@ -164,32 +166,37 @@ func (l *Links) judgeHubs(now, progressAt time.Time, size uint64) {
 	}
 }
 
-// lookAround has one hub more met for a moment.
+// lookAround has one hub more met for a moment: one of three that can be reached.
 func (l *Links) lookAround() {
 	l.mu.Lock()
-	l.glance = l.o.HubsWanted > 0
+	if l.o.HubsWanted > 0 {
+		l.looks = looksMax
+	}
 	l.mu.Unlock()
 	l.look()
 }
 
-// glanceLocked picks the hub that was not met for longest.
+// glanceLocked picks the hub that was not met for longest and may be dialled.
 func (l *Links) glanceLocked(hubs []Address, list *[]target) {
-	if !l.glance {
+	if l.looks == 0 || slices.ContainsFunc(hubs, func(h Address) bool { c := l.contacts[h.Device]; return c != nil && c.glance }) {
 		return
 	}
-	best, met := -1, time.Now()
-	for i, h := range hubs {
-		c := l.contacts[h.Device]
-		switch {
-		case h.Device == l.host.device || c != nil && (c.live != nil || c.dialling || c.doubted()):
-		case c == nil:
-			best, met = i, time.Time{}
-		case c.status.LastContact.Before(met):
-			best, met = i, c.status.LastContact
+	met := func(h Address) time.Time {
+		if c := l.contacts[h.Device]; c != nil {
+			return c.status.LastContact
 		}
+		return time.Time{}
 	}
-	if best >= 0 && l.dueLocked(hubs[best], false, list) {
-		l.contacts[hubs[best].Device].glance, l.glance = true, false
+	others := slices.SortedStableFunc(slices.Values(hubs), func(a, b Address) int { return met(a).Compare(met(b)) })
+	for _, h := range others {
+		if c := l.contacts[h.Device]; c != nil && c.doubted() {
+			continue
+		}
+		if l.dueLocked(h, false, list) {
+			l.contacts[h.Device].glance = true
+			l.looks--
+			return
+		}
 	}
 }
 

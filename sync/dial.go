@@ -278,6 +278,9 @@ func (l *Links) leave(d record.DeviceID, v *live, err error) {
 	c.totals.BytesIn, c.totals.BytesOut = c.totals.BytesIn+n.BytesIn, c.totals.BytesOut+n.BytesOut
 	c.totals.Sent, c.totals.Received = c.totals.Sent+n.Sent, c.totals.Received+n.Received
 	if c.live == v {
+		if c.glance && n.BytesIn > 0 {
+			l.looks = 0
+		}
 		c.live, c.deferred, c.glance, c.status.Connected, c.status.Settled = nil, false, false, false, false
 		c.status.Size, c.status.Target = n.Size, n.Target
 		if time.Since(v.began) > goodSession && !errors.Is(err, ErrMisbehaved) {

@@ -84,7 +84,7 @@ type Links struct {
 	contacts map[record.DeviceID]*contact
 	bell     chan struct{} // closed and replaced at every change
 	work     sync.WaitGroup
-	glance   bool // one hub more is to be met for a moment
+	looks    int // attempts left to meet one hub more for a moment
 }
 
 // contact is one other box, known as long as this process runs.
