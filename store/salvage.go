@@ -115,7 +115,7 @@ func salvageTable(to, from string) (kept bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if verifyTable(b) == nil {
+	if verifyTable(b) == nil && soundBlocks(b) {
 		if os.Link(from, to) == nil {
 			return true, nil
 		}
@@ -158,6 +158,17 @@ func mendTable(b []byte) (made []byte) {
 		return nil
 	}
 	return t.Finish()
+}
+
+// soundBlocks says whether every block can be taken apart: a table that another
+// program wrote may be compressed, which none of this store is.
+func soundBlocks(b []byte) bool {
+	for _, block := range tableBlocks(b) {
+		if data, _, err := cutChecksum(block); err != nil || !soundBlock(data) {
+			return false
+		}
+	}
+	return true
 }
 
 // tableBlocks gives the blocks of a table by its index. Where that cannot be read,
