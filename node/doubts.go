@@ -41,6 +41,9 @@ func (n *Node) heardRefusal(out record.Outcome, by record.DeviceID) error {
 		out.Verdict = own
 		return n.store.PutRefused(out, by)
 	}
+	if r, ok, err := n.store.ByRID(out.RID); err != nil || !ok || !n.wroteHere(&r) {
+		return err // its author will judge
+	}
 	n.doubts.mu.Lock()
 	defer n.doubts.mu.Unlock()
 	if n.doubts.open == nil {
