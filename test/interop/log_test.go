@@ -102,7 +102,7 @@ func (h *hub) grow(size uint64) {
 		switch {
 		case s.Confirmed >= size && s.Confirmed == s.Size && s.Pending == 0:
 			return
-		case s.Size < size && s.Pending == 0:
+		case s.Size+uint64(s.Pending+s.Shared) < size:
 			raw, err := sample.Bundle(7, h.given)
 			if err != nil {
 				h.t.Fatal(err)
