@@ -6,10 +6,11 @@ import (
 	"fmt"
 
 	"github.com/hashicorp/raft"
+	"github.com/healthpost/healthpost/record"
 )
 
-// errWidowed: the other voter of two gave up its name, so no leader can be
-// elected by it and this hub together.
+// errWidowed: the other voter of two gave up its name, or is no hub any more, so no
+// leader can be elected by it and this hub together.
 var errWidowed = errors.New("the other voter of two is gone")
 
 // partner is the other voter when there are two, one of them this hub.
@@ -34,12 +35,35 @@ func (n *Node) gone(other raft.Server, t testimony) bool {
 	return t.Ready && t.Generation == n.generation.Load() && t.Name != string(other.ID) && t.ConfigAt == 0
 }
 
+// expelled reports whether the ledger took the other voter of two out, so that this
+// hub is the only one. The other may never let itself be taken out of raft: no hub
+// takes its streams any more. The ledger has to be as far as the configuration, or it
+// may not know yet that the other came in.
+func (n *Node) expelled(config uint64) bool {
+	hubs := n.o.Hubs()
+	if len(hubs) != 1 || hubs[0] != n.o.Device {
+		return false
+	}
+	applied, _, _ := n.o.Ledger.Applied()
+	first, _ := n.logs.bounds()
+	for i := config; i > applied && i >= first && i > 0; i-- {
+		var l raft.Log
+		if err := n.logs.GetLog(i, &l); err != nil || l.Type == raft.LogCommand {
+			return false
+		}
+	}
+	return true
+}
+
 // widowed reports whether the other voter of two is gone for good. Everything
 // that was ever ordered by the two stands in the log of this one.
 func (q *inquiry) widowed() bool {
 	other, ok := q.n.partner(q.disk.config.Configuration)
 	if !ok {
 		return false
+	}
+	if q.n.expelled(q.disk.config.at) {
+		return true
 	}
 	d, err := deviceAt(other.Address)
 	t, said := q.said[d]
@@ -59,7 +83,7 @@ func (q *inquiry) goAlone() error {
 	if err := n.logs.StoreLog(item); err != nil {
 		return fmt.Errorf("going on alone: %w", err)
 	}
-	n.log.Warn().Msg("the other voter of two gave up its name, this hub votes alone until the other is taken in")
+	n.log.Warn().Msg("the other voter of two is gone, this hub votes alone until another is taken in")
 	return errReopen
 }
 
@@ -74,7 +98,27 @@ func (n *Node) mourn(ctx context.Context, r *running, fail func(error)) {
 	if !ok || err != nil {
 		return
 	}
+	if n.expelled(f.Index()) {
+		fail(errWidowed)
+		return
+	}
 	if t, err := n.askOne(ctx, r.link, d); err == nil && n.gone(other, t) {
 		fail(errWidowed)
 	}
+}
+
+// allows reports whether a device may speak raft with this hub. Of two voters one
+// that is no hub any more still may: without it the other can neither lead nor
+// take it out.
+func (n *Node) allows(d record.DeviceID) bool {
+	if n.o.AllowHub(d) {
+		return true
+	}
+	c := n.servers.Load()
+	if c == nil {
+		return false
+	}
+	other, ok := n.partner(c.Configuration)
+	at, err := deviceAt(other.Address)
+	return ok && err == nil && at == d
 }
