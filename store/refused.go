@@ -284,3 +284,10 @@ func (s *Store) Refused() ([]Refusal, error) {
 	}
 	return out, nil
 }
+
+// RefusedMark changes whenever a refusal comes or goes: as long as it is the same,
+// so is what Refused lists.
+func (s *Store) RefusedMark() uint64 {
+	c := s.shown.Load().state.counts.kinds[countRefused]
+	return c.xor + c.n
+}

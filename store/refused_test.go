@@ -66,8 +66,13 @@ func TestBothBranchesAreKept(t *testing.T) {
 		t.Fatalf("kept what the author did not sign: %+v, %v", list, err)
 	}
 	want := []record.Verdict{record.Equivocation, record.Equivocation, record.Equivocation, record.BadPrev, record.BadPrev, record.BadPrev}
-	for range 2 {
+	mark := hub.s.RefusedMark()
+	for round := range 2 {
 		got := hub.verdicts(second)
+		if now := hub.s.RefusedMark(); (now == mark) != (round == 1) {
+			t.Errorf("round %d: mark %x, before %x", round, now, mark)
+		}
+		mark = hub.s.RefusedMark()
 		for i := range want {
 			if len(got) != len(want) || got[i] != want[i] {
 				t.Fatalf("second branch: %v, want %v", got, want)

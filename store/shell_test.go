@@ -150,19 +150,23 @@ func TestShellEdits(t *testing.T) {
 		}
 		for _, what := range []string{"spoil", "change", "delete", "insert", "swap"} {
 			at := r.IntN(len(rows))
+			if saysNothing(rows, at, what) {
+				continue
+			}
 			t.Run(fmt.Sprintf("%c/%s/%d", prefix, what, at), func(t *testing.T) { shellEdit(t, golden, rows, at, what) })
 		}
 	}
 }
 
+// saysNothing is an edit that would change nothing that counts.
+func saysNothing(rows []store.Row, at int, what string) bool {
+	this, other := rows[at], rows[(at+1)%len(rows)]
+	same := bytes.Equal(other.Value[:len(other.Value)-8], this.Value[:len(this.Value)-8])
+	return excused(this.Key, what) || what == "swap" && same
+}
+
 func shellEdit(t *testing.T, golden *box, rows []store.Row, at int, what string) {
 	key := rows[at].Key
-	if excused(key, what) {
-		t.Skip("a row that says nothing that counts")
-	}
-	if other := rows[(at+1)%len(rows)]; what == "swap" && (len(rows) == 1 || bytes.Equal(other.Value[:len(other.Value)-8], rows[at].Value[:len(rows[at].Value)-8])) {
-		t.Skip("both rows say the same")
-	}
 	b := *golden
 	b.t, b.dir = t, t.TempDir()
 	copyStore(t, b.dir, golden.dir)
