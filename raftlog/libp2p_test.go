@@ -3,6 +3,7 @@ package raftlog_test
 import (
 	"context"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -197,5 +198,29 @@ func TestRevokedStreamsEnd(t *testing.T) {
 		c.order(c.clinics[0].visit(100))
 		return same
 	})
+	c.end()
+}
+
+// TestRevokedLeaderOfTwo expels the leader of two hubs, slowly: by the time that it
+// would hand over, the other one knows that it is no hub any more.
+func TestRevokedLeaderOfTwo(t *testing.T) {
+	c := newCluster(t, 2, 1)
+	c.profile = quick()
+	c.profile.Reconcile = 6 * time.Second
+	onHosts(t, c)
+	adjust := c.adjust
+	c.adjust = func(h *hub, o *raftlog.Options) {
+		adjust(h, o)
+		o.AllowHub = func(d record.DeviceID) bool { return len(h.ledger.hubs()) == 0 || slices.Contains(h.ledger.hubs(), d) }
+	}
+	c.found()
+	gone := c.leader()
+	other := c.hubs[0]
+	if other == gone {
+		other = c.hubs[1]
+	}
+	c.order(gone.box.revokes(gone.box), other.box.revokes(gone.box))
+	c.until("the other one votes alone", func() bool { return other.node.IsLeader() && len(other.node.Status().Hubs) == 1 })
+	c.order(c.clinics[0].visit(100))
 	c.end()
 }

@@ -338,7 +338,7 @@ func (n *Node) connect(r *running) (err error) {
 		if err != nil || id != n.o.Host.ID() {
 			return fmt.Errorf("starting raft: the host is not this device")
 		}
-		s := newStreams(n.o.Host, self, n.o.AllowHub, n.o.Profile.Call)
+		s := newStreams(n.o.Host, self, n.allows, n.o.Profile.Call)
 		r.link = newNetLink(s, n.o.Profile, newHCLogger(n.log))
 	}
 	if err == nil && (n.o.link != nil || n.o.Host != nil) {
