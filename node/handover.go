@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/store"
@@ -30,6 +31,7 @@ type handover struct {
 	noticed uint64     // ledger size when the hubs were seen to differ; guarded by mu
 	hubs    atomic.Pointer[handoverHubs]
 	seed    atomic.Pointer[resetSeed]
+	waits   atomic.Pointer[time.Time] // since when a checkpoint waits for the hubs before, by the monotonic clock
 }
 
 type handoverHubs struct {
@@ -172,19 +174,33 @@ func sameHubs(a, b []record.DeviceID) bool {
 	return len(a) == len(b) && !slices.ContainsFunc(a, func(d record.DeviceID) bool { return !slices.Contains(b, d) })
 }
 
+// handoverGrace is how long a checkpoint that the hubs of now made final waits for
+// the word of those before.
+const handoverGrace = 10 * time.Minute
+
 // finalForAll reports whether a note is final for boxes that know the hubs of now
-// and for those that know the ones before.
+// and for those that know the ones before. Where too few of the ones before are hubs
+// still, or do not sign for a while, the region goes on without: a box that was away
+// then joins again.
 func (n *Node) finalForAll(note []byte) bool {
-	l := n.ledgerID()
-	if _, err := record.VerifyFinal(l, note, n.hubs()); err != nil {
+	l, now := n.ledgerID(), n.hubs()
+	if _, err := record.VerifyFinal(l, note, now); err != nil {
 		return false
 	}
 	before := n.handsOver()
-	if before == nil {
+	stayed := slices.DeleteFunc(slices.Clone(before), func(d record.DeviceID) bool { return !slices.Contains(now, d) })
+	if len(stayed) <= len(before)/2 { // nobody listens to the others any more
 		return true
 	}
-	_, err := record.VerifyFinal(l, note, before)
-	return err == nil
+	if _, err := record.VerifyFinal(l, note, before); err == nil {
+		n.handover.waits.Store(nil)
+		return true
+	}
+	began := time.Now()
+	if !n.handover.waits.CompareAndSwap(nil, &began) {
+		began = *n.handover.waits.Load()
+	}
+	return time.Since(began) >= handoverGrace
 }
 
 // keepFinal keeps a final checkpoint that was verified, and what hands over to it.

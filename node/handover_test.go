@@ -97,6 +97,43 @@ func TestClinicFollowsTheHubsThatChangedWhileItWasAway(t *testing.T) {
 	}
 }
 
+// A clinic that knows none of the hubs there are, and nobody who does, joins again: it
+// keeps what it holds and what waits.
+func TestClinicJoinsAgainWhenEveryHubIsAnother(t *testing.T) {
+	one := newHub(t)
+	two := joinHub(t, "Hub two", one)
+	c := newMember(t, one, "Clinic")
+	c.register("form-1", "Nakato")
+	everywhere(one, two, c)
+	c.confirmed()
+	c.stop()
+	if v, err := one.n.Expel(t.Context(), "Hub", "worn out"); err != nil || v.Passed {
+		t.Fatalf("the first vote to expel: %+v, %v", v, err)
+	}
+	two.until("the proposal", func(node.Status) bool {
+		set, err := two.n.HubSet()
+		return err == nil && len(set.Proposals) == 1
+	})
+	if v, err := two.n.Approve(t.Context(), "Hub"); err != nil || !v.Passed {
+		t.Fatalf("the second vote to expel: %+v, %v", v, err)
+	}
+	two.until("raft to go on without the first hub", func(s node.Status) bool { return s.Voters == 1 })
+	everywhere(two)
+	one.stop()
+	text := two.invite(record.RoleClinic)
+	if _, err := node.Join(t.Context(), c.o, text, nil); err != nil {
+		t.Fatalf("joining again: %v", err)
+	}
+	c.start()
+	c.signIn()
+	c.register("form-2", "Babirye")
+	everywhere(two, c)
+	c.confirmed()
+	if got := c.faults(); got != "" {
+		t.Errorf("faults: %s", got)
+	}
+}
+
 // A box that confirmed what a reset did not know of says so and stops confirming.
 func TestResetThatTakesBackWhatWasConfirmedIsNotFollowed(t *testing.T) {
 	hub := newHub(t)

@@ -353,7 +353,8 @@ func (n *Node) readingKeys(current seal.Key) []seal.Key {
 // it knocks at the hub, proves the secret, and keeps the hub set and keys it is
 // given. A box that is to be a hub may have to wait for other hubs to approve:
 // waiting, which may be nil, is told how many, whenever that changes, and Join asks again until they
-// did or ctx ends. The same invitation goes on later.
+// did or ctx ends. The same invitation goes on later. A box that orders nothing may join
+// its region again, to learn of hubs that it never met; it keeps all that it holds.
 func Join(ctx context.Context, o Options, text string, waiting func(missing int)) (regionName string, err error) {
 	inv, err := parseInvitation(text)
 	if err != nil {
@@ -364,7 +365,7 @@ func Join(ctx context.Context, o Options, text string, waiting func(missing int)
 		return "", err
 	}
 	defer func() { err = errors.Join(err, n.Close()) }()
-	if id, ok := n.box.RegionID(); ok {
+	if id, ok := n.box.RegionID(); ok && (id != record.RegionID(inv.Region) || n.box.Role.Orders()) {
 		return "", fmt.Errorf("joining: this box belongs to region %s already", id)
 	}
 	if n.box.Role != inv.Role {
