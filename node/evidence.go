@@ -392,40 +392,50 @@ func (n *Node) expose(context.Context) error {
 		if x.Verdict != record.Equivocation || x.Position.N == 0 || n.exposed(x.RID) {
 			continue
 		}
-		if err := n.exposeOne(x); err != nil {
+		done, err := n.exposeOne(x)
+		if err != nil {
 			return err
+		}
+		if done {
+			n.setExposed(x.RID)
 		}
 	}
 	return nil
 }
 
-// exposed reports whether a refusal was looked at, and notes that it was.
+// exposed reports whether a refusal was made evidence of, or never can be.
 func (n *Node) exposed(rid record.RID) bool {
 	n.evidence.mu.Lock()
 	defer n.evidence.mu.Unlock()
-	was := n.evidence.seen[rid]
-	n.evidence.seen[rid] = true
-	return was
+	return n.evidence.seen[rid]
 }
 
-func (n *Node) exposeOne(x *store.Refusal) error {
+func (n *Node) setExposed(rid record.RID) {
+	n.evidence.mu.Lock()
+	defer n.evidence.mu.Unlock()
+	n.evidence.seen[rid] = true
+}
+
+// exposeOne is done once both records are held here. Before, the refusal may be a
+// hub's word about the only one, and the other may come yet.
+func (n *Node) exposeOne(x *store.Refusal) (done bool, err error) {
 	other, ok, err := n.store.Held(x.Position)
 	if err != nil || !ok || other.RID() == x.RID || x.Record.RID() != x.RID {
-		return err
+		return false, err
 	}
 	opening, ok, err := n.store.Held(record.Position{Epoch: x.Position.Epoch})
 	if err != nil || !ok {
-		return err
+		return false, err
 	}
 	e, err := record.NewEquivocation(opening, other, x.Record)
 	if err != nil {
-		return nil // a hub's word alone, or a signature that does not hold
+		return true, nil // a signature that does not hold
 	}
 	err = n.keepEvidence(n.author.Device, e)
 	if errors.Is(err, record.ErrNotProven) || errors.Is(err, record.ErrMalformed) {
-		return nil
+		err = nil
 	}
-	return err
+	return err == nil, err
 }
 
 // publishAfter is how long the hub that leads has, before any hub puts evidence

@@ -132,14 +132,14 @@ func (w *world) expose(b *box) error {
 		if x.Verdict != record.Equivocation || x.Position.N == 0 || b.wit.looked[x.RID] {
 			continue
 		}
-		b.wit.looked[x.RID] = true
 		other, ok, err := b.st.Held(x.Position)
 		if err != nil || !ok || other.RID() == x.RID || x.Record.RID() != x.RID {
 			if err != nil {
 				return b.failed("reading", err)
 			}
-			continue
+			continue // a hub's word about the only one; the other may come yet
 		}
+		b.wit.looked[x.RID] = true
 		opening, ok, err := b.st.Held(record.Position{Epoch: x.Position.Epoch})
 		if err != nil || !ok {
 			return b.failed("reading", err)
