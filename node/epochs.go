@@ -391,12 +391,12 @@ func (n *Node) sessionAt(r *record.Record) (record.SessionOpen, bool, error) {
 	return open, err == nil, err
 }
 
-// refusedCache keeps refused records by compartment, as of an arrival.
+// refusedCache keeps refused records by compartment, as of a mark of the store.
 type refusedCache struct {
-	mu      sync.Mutex
-	arrived uint64                                  // guarded by mu
-	known   bool                                    // guarded by mu
-	of      map[record.CompartmentID][]store.Placed // guarded by mu
+	mu    sync.Mutex
+	mark  uint64                                  // guarded by mu
+	known bool                                    // guarded by mu
+	of    map[record.CompartmentID][]store.Placed // guarded by mu
 }
 
 // withRefused adds the records of a compartment that lost their place: they are
@@ -404,7 +404,7 @@ type refusedCache struct {
 func (n *Node) withRefused(c record.CompartmentID, recs []store.Placed) ([]store.Placed, error) {
 	n.refusedOf.mu.Lock()
 	defer n.refusedOf.mu.Unlock()
-	if at := n.store.Arrived(); !n.refusedOf.known || at != n.refusedOf.arrived {
+	if at := n.store.RefusedMark(); !n.refusedOf.known || at != n.refusedOf.mark {
 		list, err := n.store.Refused()
 		if err != nil {
 			return nil, err
@@ -415,7 +415,7 @@ func (n *Node) withRefused(c record.CompartmentID, recs []store.Placed) ([]store
 				n.refusedOf.of[id] = append(n.refusedOf.of[id], store.Placed{Record: x.Record})
 			}
 		}
-		n.refusedOf.arrived, n.refusedOf.known = at, true
+		n.refusedOf.mark, n.refusedOf.known = at, true
 	}
 	lost := n.refusedOf.of[c]
 	if len(lost) == 0 {
