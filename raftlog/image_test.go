@@ -469,7 +469,8 @@ func (l *life) run() {
 	l.w.work.Wait()
 }
 
-func (l *life) wait(millis int) { time.Sleep(time.Duration(l.rng.IntN(millis)) * time.Millisecond) }
+// wait lets the bubble's time pass.
+func (l *life) wait(millis int) { <-time.After(time.Duration(l.rng.IntN(millis)) * time.Millisecond) }
 
 // start starts a hub that was killed, on an image of its disk if there is one.
 func (l *life) start(h *hub, old bool) {
@@ -491,7 +492,7 @@ func (l *life) event() {
 		l.wait(8000)
 		l.start(one, true)
 	case 1: // another one is dead meanwhile
-		l.w.pause(l.c)
+		l.pause()
 		two.kill(l.rng)
 		l.wait(5000)
 		one.kill(l.rng)
@@ -499,7 +500,7 @@ func (l *life) event() {
 		l.wait(40000)
 		l.start(two, false)
 	case 2: // all start again, one of them back in time
-		l.w.pause(l.c)
+		l.pause()
 		for _, h := range hubs {
 			h.kill(l.rng)
 		}
@@ -522,8 +523,8 @@ func (l *life) event() {
 
 // pause gives the hubs time to tell each other what was pledged, which is what
 // they need when the next one that dies is who it was pledged to.
-func (w *writers) pause(c *cluster) {
-	time.Sleep(2*c.profile.Share + time.Second)
+func (l *life) pause() {
+	<-time.After(2*l.c.profile.Share + time.Second)
 }
 
 // TestImageAgainstMajority puts one of the two hubs that hold a record back in
