@@ -1,8 +1,6 @@
 package node
 
 import (
-	"fmt"
-	"os"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -44,8 +42,8 @@ type Options struct {
 	// ScrubEvery is how often a running box reads everything it holds; 0 never.
 	ScrubEvery time.Duration
 
-	// Stalled ends the process: the disk does not answer a write any more, so that
-	// nothing that waits for it would ever end.
+	// Stalled has to end the process: the disk does not answer a write any more, so
+	// that nothing that waits for it would ever end. nil leaves it to Run's error.
 	Stalled func(error)
 
 	Store store.Options
@@ -61,14 +59,8 @@ func NewOptions(data string) Options {
 		LAN:    true, Profile: "wan", Language: []string{"en", "fr"},
 		SessionIdle: 10 * time.Minute, PIN: seal.DefaultPINParams(), ScrubEvery: 7 * 24 * time.Hour,
 		CosignEvery: time.Hour, PromiseAfter: 24 * time.Hour, DoubtAfter: time.Minute,
-		Stalled: endProcess,
-		Store:   store.NewOptions(), Log: zerolog.Nop(), Now: time.Now,
+		Store: store.NewOptions(), Log: zerolog.Nop(), Now: time.Now,
 	}
-}
-
-func endProcess(err error) {
-	fmt.Fprintf(os.Stderr, "healthpost: the disk does not answer: %v. The box ends here so that another hub can lead; what was saved is safe. Look at the disk, then start the box again.\n", err)
-	os.Exit(1)
 }
 
 // Timers, each with the reason for its length.

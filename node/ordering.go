@@ -97,7 +97,7 @@ func (o *ordering) run(ctx context.Context) error {
 	g.Go(func() error {
 		o.lookAround(ctx, o.profile.RestoreWait)
 		err := o.raft.Run(ctx)
-		if errors.Is(err, raftlog.ErrStalled) {
+		if errors.Is(err, raftlog.ErrStalled) && o.n.o.Stalled != nil {
 			o.n.o.Stalled(err) // a write that hangs would hold up the end of everything else
 		}
 		return err

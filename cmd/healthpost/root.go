@@ -92,6 +92,7 @@ func (g *global) options() (node.Options, error) {
 		return node.Options{}, err
 	}
 	o := node.NewOptions(dir)
+	o.Stalled = endProcess
 	if err := loadConfig(&o, g.config, os.Getenv); err != nil {
 		return o, err
 	}
@@ -140,4 +141,10 @@ func hint(dir string, err error) error {
 		return fmt.Errorf("%w: make one with 'healthpost init --data %s', or choose another folder with --data", err, dir)
 	}
 	return err
+}
+
+// endProcess ends a process whose disk hangs: nothing in it can end in order.
+func endProcess(err error) {
+	fmt.Fprintf(os.Stderr, "healthpost: the disk does not answer: %v. The box ends here so that another hub can lead; what was saved is safe. Look at the disk, then start the box again.\n", err)
+	os.Exit(1)
 }
