@@ -39,7 +39,7 @@ const (
 	toldMax    = 4096
 	heardMax   = 4096
 	// restartsMax bounds how many runs of a peer may fit no signature.
-	restartsMax = 64
+	restartsMax = 32
 )
 
 // epoch finds or makes the note on an epoch; nil when too many are tracked.
@@ -372,6 +372,9 @@ func (s *Session) answer(first record.Position, opening bool, count uint64, recs
 		if err := s.answerRefused(first, recs, out); err != nil {
 			return err
 		}
+		if out.Verdict == record.BadSignature {
+			return nil // the gap that it leaves has its answer
+		}
 	}
 	if len(in.Refused) != 0 {
 		return nil
@@ -426,19 +429,24 @@ func (s *Session) answerRefused(first record.Position, recs []record.Record, out
 	return s.answerGap(first.Feed()) // says how far the feed did get
 }
 
-// otherBranch: a run leaves out the hash of the record before it. Where that one
-// is not ordered, an author who signed two for its place makes every signature
-// behind look wrong, and the peer may hold its branch in good faith. It is asked
-// to begin where both agree; what it sent before it hears that looks wrong too.
+// otherBranch: a run leaves out the hash of the record before it. An author who
+// signed two for that place makes every signature behind look wrong to who holds
+// the other one, and the peer may hold its branch in good faith. It is asked to
+// begin where both agree, or further back; what it sent before it hears that looks
+// wrong too. Before the first record of a feed there is only its opening record.
 func (s *Session) otherBranch(first record.Position) (bool, error) {
 	head, _, err := s.r.Holder().Head(first.Feed())
 	if err != nil {
 		return false, local("reading feed head", err)
 	}
-	if s.push.restarts++; first.N <= head.N+1 || s.push.restarts > restartsMax {
+	if s.push.restarts++; first.N < 2 || s.push.restarts > restartsMax {
 		return false, nil
 	}
-	s.acks.put(first.Feed(), ackHead{Lane: uint64(first.Lane), N: head.N, State: ackGap, restart: true})
+	n := head.N
+	if first.N <= head.N+1 { // the ledger here has another one than the peer
+		n = first.N - 2
+	}
+	s.acks.put(first.Feed(), ackHead{Lane: uint64(first.Lane), N: n, State: ackGap, restart: true})
 	return true, nil
 }
 
