@@ -75,11 +75,7 @@ func ParseSheet(text []byte) (Sheet, error) {
 	if len(text) > SheetBytesMax {
 		return Sheet{}, fmt.Errorf("reading the sheet: more than %d bytes", SheetBytesMax)
 	}
-	s := string(text)
-	if _, rest, ok := strings.Cut(s, "\n"+sheetBegin+"\n"); ok {
-		s, _, _ = strings.Cut(rest, "\n"+sheetEnd)
-	}
-	words := strings.FieldsFunc(s, func(r rune) bool { return !unicode.IsLetter(r) })
+	words := strings.FieldsFunc(betweenMarks(string(text)), func(r rune) bool { return !unicode.IsLetter(r) })
 	if len(words) != 24 {
 		return Sheet{}, fmt.Errorf("reading the sheet: %d words, want 24: type the words alone, without the text around them", len(words))
 	}
@@ -88,6 +84,25 @@ func ParseSheet(text []byte) (Sheet, error) {
 		return Sheet{}, fmt.Errorf("reading the sheet: %w", err)
 	}
 	return Sheet{printed.Words(seed), ed25519.NewKeyFromSeed(seed[:])}, nil
+}
+
+// betweenMarks is what stands between the lines of a printed sheet that say where
+// its words begin and end, whatever an editor made of line ends and blanks; a text
+// without them is words alone.
+func betweenMarks(text string) string {
+	lines := strings.FieldsFunc(strings.TrimPrefix(text, "\ufeff"), func(r rune) bool { return r == '\n' || r == '\r' })
+	mark := func(word string) int {
+		return slices.IndexFunc(lines, func(l string) bool { return strings.TrimSpace(l) == word })
+	}
+	begin := mark(sheetBegin)
+	if begin < 0 {
+		return text
+	}
+	lines = lines[begin+1:]
+	if end := mark(sheetEnd); end >= 0 {
+		lines = lines[:end]
+	}
+	return strings.Join(lines, "\n")
 }
 
 // RecoveryInfo is who may reset the region.

@@ -21,9 +21,12 @@ func TestSheetIsReadAsPrintedAndAsTyped(t *testing.T) {
 		}
 	}
 	for name, typed := range map[string]string{
-		"as printed":  text,
-		"words alone": strings.Join(sheet.Words, " "),
-		"capitals":    strings.ToUpper(strings.Join(sheet.Words, "\n")),
+		"as printed":      text,
+		"words alone":     strings.Join(sheet.Words, " "),
+		"capitals":        strings.ToUpper(strings.Join(sheet.Words, "\n")),
+		"other line ends": strings.ReplaceAll(text, "\n", "\r\n"),
+		"with blanks":     strings.ReplaceAll(text, "\n", " \n"),
+		"from its words":  "WORDS\n" + strings.SplitN(text, "\nWORDS\n", 2)[1],
 		"numbered": func() (s string) {
 			for i, w := range sheet.Words {
 				s += fmt.Sprintf("%d. %s,\r\n", i+1, w)

@@ -25,7 +25,7 @@ func rootCommand(g *global) *cobra.Command {
 				return err
 			}
 			defer cl.Close()
-			if check != "" {
+			if c.Flags().Changed("check") {
 				return checkRoot(g, c, cl, check)
 			}
 			r, err := cl.Root(c.Context())
