@@ -28,6 +28,7 @@ type cosigner struct {
 	newest []byte                     // the largest note that this hub signed; guarded by mu
 
 	signedAt time.Time                               // when this process signed last; guarded by mu
+	floor    uint64                                  // largest size that others show this hub signed, which its disk may have forgotten; guarded by mu
 	lies     map[record.DeviceID][]record.Checkpoint // of other trees than this hub's, until they are proven; guarded by mu
 }
 
@@ -175,6 +176,9 @@ func (c *cosigner) takeLocked(note []byte) error {
 	if err != nil {
 		return err
 	}
+	if slices.Contains(cp.Signers, c.n.author.Device) {
+		c.floor = max(c.floor, cp.Head.Size)
+	}
 	if _, final, ok := c.n.store.Final(); ok && cp.Head.Size <= final.Size && !(cp.Head == final && c.againLocked(cp)) {
 		delete(c.open, cp.Head)
 		return c.checkOldLocked(cp)
@@ -284,6 +288,12 @@ func (c *cosigner) dropSmallestLocked(next record.TreeHead) {
 func (c *cosigner) signLocked(head record.TreeHead, note []byte) error {
 	if head.Size == 0 {
 		return nil
+	}
+	if head.Size < c.floor { // an older disk: nothing smaller is signed than before
+		if note == nil {
+			return nil
+		}
+		return c.mergeLocked(head, note)
 	}
 	if err := c.n.store.PutSigned(head); err != nil {
 		return err

@@ -136,3 +136,29 @@ func TestALieAboutALaterSizeHoldsNothingUp(t *testing.T) {
 		t.Errorf("final %+v, want %+v", final, head)
 	}
 }
+
+// A hub whose disk forgot what it signed hears its own signature from others: until its
+// ledger is as far again it signs nothing.
+func TestAHubOnAnOlderDiskSignsNothingSmaller(t *testing.T) {
+	n, region, second := twoHubs(t)
+	own, _, err := seal.LoadKeyring(filepath.Join(n.Store().Dir(), "..", "keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := n.Store().Head()
+	c := n.NewCosigner(true)
+	later := record.TreeHead{Size: head.Size + 5, Root: record.Hash{7}}
+	if err := c.Offered(second.DeviceID(), cosign(t, region, later, own)); err != nil {
+		t.Fatal(err)
+	}
+	before := n.Store().Signed()
+	if err := c.Step(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Offered(second.DeviceID(), cosign(t, region, head, second)); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.Store().Signed(); got != before {
+		t.Errorf("signed %+v after %+v was heard of", got, later)
+	}
+}
