@@ -48,6 +48,9 @@ func OpenToRun(ctx context.Context, o Options, say func(string)) (*Node, error) 
 	n, err := Open(o)
 	if !errors.Is(err, store.ErrDamaged) {
 		if err == nil {
+			err = n.notEmptied()
+		}
+		if err == nil {
 			err = n.refill(ctx, say)
 		}
 		return n.orClose(err)

@@ -81,6 +81,12 @@ func (n *Node) Status(context.Context) (Status, error) {
 	if err := n.store.Err(); err != nil {
 		s.Faults = append(s.Faults, "disk fault: "+err.Error())
 	}
+	if err := n.notEmptied(); err != nil {
+		s.Faults = append(s.Faults, err.Error())
+	}
+	if m, ok, err := n.store.Member(n.author.Device); err == nil && ok && !m.Active() {
+		s.Faults = append(s.Faults, "this box was taken out of the region: nobody exchanges with it any more; 'healthpost export' gives what its staff wrote, a box made anew can join")
+	}
 	if s.Refused > 0 {
 		s.Faults = append(s.Faults, "records of this box were refused: 'Sending' on the page lists them")
 	}

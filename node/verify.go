@@ -111,6 +111,11 @@ func (n *Node) verify(ctx context.Context, full bool, o store.VerifyOptions, pro
 	if err := n.verifyFinal(); err != nil {
 		rep.Damage = append(rep.Damage, store.DamageError{Key: "final checkpoint", What: err.Error()})
 	}
+	if gone, err := n.emptied(); err != nil {
+		return rep, lastFull, err
+	} else if gone {
+		rep.Damage = append(rep.Damage, store.DamageError{Key: "db", What: "it is gone or empty, although this box belongs to a region"})
+	}
 	next := verifiedRow{Size: rep.Head.Size, State: rep.State, At: now.Unix(), Full: last.Full}
 	if rep.From == 0 {
 		next.Full = now.Unix()
@@ -230,6 +235,9 @@ func (n *Node) describeDamage(d *store.DamageError) Damage {
 func (n *Node) advice(found []store.DamageError) []string {
 	if len(found) == 0 {
 		return nil
+	}
+	if slices.ContainsFunc(found, func(d store.DamageError) bool { return d.Key == "db" }) {
+		return []string{"Bring the folder db back from where it went or from a copy. Without one, make a new box in an empty folder and join with that."}
 	}
 	ordered, own, table := false, false, false
 	for i := range found {
