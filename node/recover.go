@@ -237,6 +237,9 @@ func (n *Node) collect(ctx context.Context, q ResetRequest, rep *ResetReport, sa
 // too, but this box is connected to nobody by then.
 func (n *Node) mustReset(met map[record.DeviceID]bool) error {
 	hubs, here := n.store.Hubs(), 0
+	if len(hubs) == 1 && hubs[0] == n.author.Device {
+		return fmt.Errorf("resetting: %w: this box is the only hub already, of generation %d: start it with 'healthpost run'", raftlog.ErrMajorityAnswers, n.ledgerID().Generation)
+	}
 	for _, d := range hubs {
 		if met[d] || d == n.author.Device {
 			here++

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,6 +50,13 @@ func recoveryCreate(g *global) *cobra.Command {
 				return err
 			}
 			defer cl.Close()
+			set, err := cl.HubSet(c.Context())
+			if err != nil {
+				return err
+			}
+			if !slices.ContainsFunc(set.Hubs, func(h node.HubInfo) bool { return h.Self }) {
+				return errors.New("naming recovery keys: only a hub can; run this on a hub")
+			}
 			keys, err := cl.Keys(c.Context())
 			if err != nil {
 				return err
