@@ -98,7 +98,7 @@ func TestClonedCard(t *testing.T) {
 	a.eventually(convergeMax, "words about two machines", func() string { return faultLike(a, "two boards") })
 	twin.Start()
 	twin.eventually(convergeMax, "words about two machines", func() string { return faultLike(twin, "two boards") })
-	if out := r.hubs[0].must("region", "members"); !strings.Contains(out, "in two boards at once") {
+	if out := r.hubs[0].must("region", "members"); !strings.Contains(out, "in two boards") {
 		t.Errorf("the list of members does not tell of the copy:\n%s", out)
 	}
 	r.noEvidence(append([]*Box{a}, r.hubs...)...)
