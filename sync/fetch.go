@@ -24,6 +24,7 @@ type fetch struct {
 
 	wanted   bool // what Options said of entries last
 	asked    bool // this box asked for entries in this session
+	follows  bool // the peer was asked to go on as checkpoints come; it may have become a hub since
 	dry      bool // the peer sends none, until a new checkpoint comes
 	handover handover
 
@@ -122,7 +123,7 @@ func (s *Session) nextPull() (Frame, bool, error) {
 	}
 	if m.Flags == 0 {
 		f.active, f.asking, f.ask, f.asked = true, true, false, true
-		if s.hub && !f.only {
+		if f.follows = s.hub && !f.only; f.follows {
 			m.Flags |= pullFollow
 		}
 		if f.full {
@@ -279,7 +280,7 @@ func (s *Session) reached() error {
 		return err
 	}
 	f.note = nil
-	if s.hub {
+	if f.follows {
 		s.o.Turn.rest(s)
 		return nil
 	}

@@ -71,7 +71,7 @@ func (s *Session) question(m *pull) (ok bool) {
 			return false
 		}
 		m.Flags = pullHandover
-		if s.hub {
+		if f.follows = s.hub; f.follows {
 			m.Flags |= pullFollow
 		}
 	}

@@ -343,7 +343,7 @@ func (s *Session) hello() (Frame, error) {
 	}
 	s.fetch.wanted = s.o.WantOrdered()
 	want := s.fetch.wanted && (s.hub || s.o.Turn == nil) && s.o.Turn.take(s, false)
-	s.fetch.active, s.fetch.asked = want, want
+	s.fetch.active, s.fetch.asked, s.fetch.follows = want, want, want
 	s.helloSent, s.notes.sent, s.notes.head = true, note, final
 	return encode(TypeHello, hello{Min: protocolMin, Max: protocolMax, Region: s.o.Region[:], Device: s.o.Device[:], Role: string(s.o.Role),
 		Software: clip(s.o.Software, nameBytesMax), Window: uint64(s.o.Window), Size: head.Size, Root: head.Root[:], Note: s.short(note), Want: want,
