@@ -8,7 +8,7 @@ SHELL       := /bin/bash
 GO      ?= go
 # One seed for every seeded test; unset, each test picks and prints its own.
 SEED    ?=
-FUZZTIME ?= 10s
+FUZZTIME ?= 7s
 # How many new regions of each scenario to simulate, with at least CARDS old and
 # copied cards; 0 is what `make test` runs.
 SEEDS   ?= 0

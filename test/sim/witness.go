@@ -239,11 +239,14 @@ func (w *world) checkOverdue(b *box) error {
 	return nil
 }
 
-// missing reports whether a finding is about a record, and the record is not in
-// the ledger up to its size.
+// missing reports whether a finding is about a record, or about a later one of its
+// feed, for which a promise holds for all before it, and that one is not in the
+// ledger up to its size. A box keeps the oldest and the furthest promise of a feed.
 func missing(f record.Finding, m *model, head record.ReceiptHead) bool {
-	seq, ok := m.rids[head.RID]
-	return slices.Contains(f.Missing, head) && (!ok || seq >= f.Size)
+	return slices.ContainsFunc(f.Missing, func(x record.ReceiptHead) bool {
+		seq, ok := m.rids[x.RID]
+		return x.Feed() == head.Feed() && x.N >= head.N && (!ok || seq >= f.Size)
+	})
 }
 
 // given is a promise as the simulator saw it arrive.
