@@ -23,7 +23,7 @@ type Options struct {
 	LAN      bool     // find neighbours on the local network by mDNS
 	Profile  string   // "lan" or "wan": timers of ordering
 	// LogAddress is where a hub serves the ledger for witnesses and auditors,
-	// host:port; empty for nowhere.
+	// host:port; with an empty one it is not served.
 	LogAddress string
 	Language   []string // the box's languages, first choice first
 

@@ -393,11 +393,11 @@ func (l *Links) heard(d record.DeviceID, addresses []ma.Multiaddr) {
 func (l *Links) accept(s network.Stream) {
 	d, err := DeviceOf(s.Conn().RemotePeer())
 	if err != nil || !l.o.Allow(d) {
-		_ = s.Reset()
+		_ = s.Reset() // nobody is owed an answer here; a stream that is gone already is as good
 		return
 	}
 	if err := l.session(d, &stream{Stream: s}, false); errors.Is(err, errRefused) {
-		_ = s.Reset()
+		_ = s.Reset() // as above
 	}
 }
 
@@ -410,13 +410,13 @@ func (l *Links) acceptFetch(s network.Stream) {
 		defer done()
 	}
 	if err != nil || done == nil || !l.o.Allow(d) {
-		_ = s.Reset()
+		_ = s.Reset() // as in accept
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if !l.serving(d, cancel) {
-		_ = s.Reset()
+		_ = s.Reset() // as in accept
 		return
 	}
 	o := l.o.Session.bare()

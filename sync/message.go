@@ -15,8 +15,8 @@ const (
 	protocolEvidence = 2 // from which on a peer reads short notes, handovers, receipts and evidence
 )
 
-// Flags of a CHECKPOINT: it answers a handover, empty when there is none; no
-// entries come for now, and it is empty.
+// Flags of a CHECKPOINT: it answers a handover, empty when there is none; it
+// is empty and says that no entries come until a checkpoint without this flag does.
 const (
 	flagAnswer  = 2
 	flagRefusal = 4

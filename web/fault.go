@@ -159,7 +159,7 @@ func (q *request) banners(path string) banners {
 		if kind == faultLine || card.Code == "disk_full" || card.Code == "disk_fault" || !q.signedIn && kind != faultGrave {
 			continue
 		}
-		_, _ = io.WriteString(tag, card.What+card.Means)
+		_, _ = io.WriteString(tag, card.What+card.Means) // a hash takes everything (hash.Hash)
 		if path == faultsPath {
 			continue
 		}

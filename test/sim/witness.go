@@ -141,7 +141,7 @@ func (w *world) keepEvidence(b *box, e record.Evidence, f record.Finding) error 
 	}
 	if f.Kind == record.EvidenceSplitView && f.Final && !wit.lied {
 		wit.lied = true
-		_, wit.frozenAt, _ = b.st.Final()
+		_, wit.frozenAt, _ = b.st.Final() // zero where nothing is final: nothing may become so
 	}
 	w.wake(b)
 	return nil
