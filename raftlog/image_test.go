@@ -14,6 +14,9 @@ import (
 	"github.com/healthpost/healthpost/raftlog"
 )
 
+// Every pause in this file lies in a synctest bubble: it is exact, it costs nothing, and
+// what it stands for is time that passes between hubs, not a wait for an event.
+
 // image is a copy of a hub's disk.
 type image struct {
 	kv     *memKV
