@@ -157,3 +157,31 @@ func TestDamagedBoxAloneDoesNotStart(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A check that begins behind what an earlier one read says when that was, also when it
+// finds damage.
+func TestCheckOfADamagedBoxSaysWhatItPassedOver(t *testing.T) {
+	c := newClinic(t)
+	c.register("form-1", "Nakato")
+	c.confirmed()
+	before := time.Now().Add(-time.Second)
+	if rep, err := c.n.Verify(t.Context(), node.VerifyRequest{}, func(node.Progress) {}); err != nil || len(rep.Damage) > 0 {
+		t.Fatalf("the sound box: %+v, %v", rep, err)
+	}
+	c.stop()
+	damage(t, c)
+	o := c.o
+	o.Store.Salvage = true
+	n, err := node.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	rep, err := n.Verify(t.Context(), node.VerifyRequest{}, func(node.Progress) {})
+	if err != nil || len(rep.Damage) == 0 {
+		t.Fatalf("the damaged box: %+v, %v", rep, err)
+	}
+	if rep.LastFull.Before(before) {
+		t.Errorf("what was passed over was read at %s", rep.LastFull)
+	}
+}

@@ -97,7 +97,7 @@ func (n *Node) Verify(ctx context.Context, q VerifyRequest, progress func(Progre
 	return out, nil
 }
 
-// verify runs the check and keeps how far it came. lastFull is zero when that is unknown.
+// verify runs the check and keeps how far it came. lastFull is when everything was read last.
 func (n *Node) verify(ctx context.Context, full bool, o store.VerifyOptions, progress func(Progress)) (rep store.Report, lastFull time.Time, err error) {
 	now := n.o.Now()
 	last := n.lastVerified()
@@ -120,12 +120,9 @@ func (n *Node) verify(ctx context.Context, full bool, o store.VerifyOptions, pro
 	if rep.From == 0 {
 		next.Full = now.Unix()
 	}
+	lastFull = time.Unix(next.Full, 0).UTC() // what was passed over now was read then, whatever is found now
 	if len(rep.Damage) > 0 {
 		next = verifiedRow{State: []byte{}} // the next one reads everything
-	}
-	lastFull = time.Unix(next.Full, 0).UTC()
-	if next.Full == 0 {
-		lastFull = time.Time{}
 	}
 	if n.o.Store.Salvage || n.store.Err() != nil || len(rep.Damage) == 0 && rep.State == nil {
 		return rep, lastFull, nil
