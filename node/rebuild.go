@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/store"
@@ -45,7 +46,7 @@ func OpenToRun(ctx context.Context, o Options, say func(string)) (*Node, error) 
 	if err := finishSwap(o.Data); err != nil {
 		return nil, fmt.Errorf("replacing the damaged replica: %w", err)
 	}
-	n, err := Open(o)
+	n, err := openWhenFree(ctx, o)
 	if !errors.Is(err, store.ErrDamaged) {
 		if err == nil {
 			err = n.notEmptied()
@@ -75,6 +76,29 @@ func OpenToRun(ctx context.Context, o Options, say func(string)) (*Node, error) 
 		return n.orClose(err)
 	}
 	return n.orClose(n.refill(ctx, say))
+}
+
+// Commands that look at a stopped box (status, prove) hold it for a moment, and a
+// box that starts then must not fail for that.
+const (
+	lockPatience = 5 * time.Second
+	lockLook     = 100 * time.Millisecond
+)
+
+func openWhenFree(ctx context.Context, o Options) (*Node, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	for {
+		n, err := Open(o)
+		if !errors.Is(err, ErrLocked) {
+			return n, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(lockLook):
+		}
+	}
 }
 
 // orClose gives the box back, or closes it when it cannot be used.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/node"
+	"github.com/healthpost/healthpost/record"
 )
 
 // spoil turns one bit over in the largest table of a box.
@@ -183,5 +184,31 @@ func TestCheckOfADamagedBoxSaysWhatItPassedOver(t *testing.T) {
 	}
 	if rep.LastFull.Before(before) {
 		t.Errorf("what was passed over was read at %s", rep.LastFull)
+	}
+}
+
+func TestBoxWaitsForACommandThatLooksAtIt(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := node.Init(dir, record.RoleStandalone, "Test box"); err != nil {
+		t.Fatal(err)
+	}
+	o := options(dir)
+	looking, err := node.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := make(chan error, 1)
+	go func() {
+		n, err := node.OpenToRun(t.Context(), o, func(string) {})
+		if err == nil {
+			err = n.Close()
+		}
+		opened <- err
+	}()
+	if err := looking.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-opened; err != nil {
+		t.Errorf("starting while a command looked at the box: %v", err)
 	}
 }

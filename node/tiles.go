@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"golang.org/x/time/rate"
 
 	"github.com/healthpost/healthpost/record"
@@ -52,6 +54,7 @@ const (
 	logRequestsPerSecond = 50
 	logRequestsBurst     = 200
 	logReadersMax        = 1000 // sources told apart; more share one allowance
+	logConnectionsMax    = 256  // at a time; who comes next waits
 )
 
 var errNoTile = errors.New("no such tile")
@@ -197,7 +200,7 @@ func limitRequests(next http.Handler, now func() time.Time) http.Handler {
 		if err != nil {
 			host = r.RemoteAddr
 		}
-		if !l.of(host).AllowN(now(), 1) {
+		if t := now(); !l.of(host, t).AllowN(t, 1) {
 			w.Header().Set("Retry-After", "1")
 			http.Error(w, "too many requests: slow down", http.StatusTooManyRequests)
 			return
@@ -209,16 +212,23 @@ func limitRequests(next http.Handler, now func() time.Time) http.Handler {
 type readers struct {
 	mu     sync.Mutex
 	known  map[string]*rate.Limiter // guarded by mu
+	swept  time.Time                // guarded by mu
 	others *rate.Limiter
 }
 
 func newReader() *rate.Limiter { return rate.NewLimiter(logRequestsPerSecond, logRequestsBurst) }
 
-func (l *readers) of(host string) *rate.Limiter {
+// of is the allowance of a source. Sources whose allowance is whole again are
+// forgotten when there are too many.
+func (l *readers) of(host string, now time.Time) *rate.Limiter {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if have, ok := l.known[host]; ok {
 		return have
+	}
+	if len(l.known) >= logReadersMax && now.Sub(l.swept) > time.Second {
+		l.swept = now
+		maps.DeleteFunc(l.known, func(_ string, r *rate.Limiter) bool { return r.TokensAt(now) >= logRequestsBurst })
 	}
 	if len(l.known) >= logReadersMax {
 		return l.others
@@ -239,7 +249,7 @@ func (n *Node) listenLog() (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("serving the ledger on %s: %w: choose another address with --log", n.o.LogAddress, err)
 	}
-	return l, nil
+	return netutil.LimitListener(l, logConnectionsMax), nil
 }
 
 // logServer has limits for readers from anywhere.

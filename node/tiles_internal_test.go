@@ -177,10 +177,14 @@ func TestLogSlowsReadersDown(t *testing.T) {
 	}
 	l := &readers{known: map[string]*rate.Limiter{}, others: newReader()}
 	for i := range 3 * logReadersMax {
-		l.of(fmt.Sprint(i))
+		l.of(fmt.Sprint(i), now).AllowN(now, 1)
 	}
 	if len(l.known) != logReadersMax {
 		t.Errorf("readers told apart: got %d, want %d", len(l.known), logReadersMax)
+	}
+	now = now.Add(2 * time.Second)
+	if l.of("a new one", now) == l.others || len(l.known) != 1 {
+		t.Errorf("%d readers told apart after they were idle, want the new one alone", len(l.known))
 	}
 }
 
