@@ -96,6 +96,7 @@ const (
 	KindEvidence     Kind = 8  // Evidence that somebody contradicted himself
 	KindRecovery     Kind = 9  // the keys that may reset the region
 	KindReset        Kind = 10 // begins a new generation of the ledger
+	KindAssign       Kind = 11 // what a device's replica holds
 
 	KindSealed       Kind = 32 // first kind with a sealed body
 	KindClinical     Kind = 32

@@ -106,6 +106,8 @@ type Orderer struct {
 	state State
 	size  uint64
 	time  int64
+	// sparse: entries before this one are not all known.
+	sparse bool
 
 	verified func(RID, [64]byte) bool
 
@@ -236,12 +238,8 @@ func (o *Orderer) judge(r *Record) (Outcome, DeviceID, error) {
 		if err != nil {
 			return out, device, err
 		}
-		if pos.N != head.N+1 {
-			out.Verdict, out.Want = Gap, head.N+1
-			return out, device, nil
-		}
-		if r.Core.Prev != head.RID {
-			out.Verdict = BadPrev
+		if v, want := o.continues(r, head); v != Ordered {
+			out.Verdict, out.Want = v, want
 			return out, device, nil
 		}
 	}

@@ -42,6 +42,8 @@ const (
 	registryRecovery   = 'r' // body of the recovery record in force
 	registryProposal   = 'v' // ‖ hash: a proposal with its votes
 	registryOpen       = 'o' // keys of the open proposals: [[key, ...]]
+	registryProfile    = 'p' // ‖ device(32): mode of its replica, "full" or "partial"
+	registryAssigned   = 'c' // ‖ device(32) ‖ compartment(16): assigned to the device
 	registryFrozen     = 'z' // ‖ epoch(16) ‖ lane(1): a frozen feed; id of the evidence
 )
 

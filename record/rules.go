@@ -35,6 +35,8 @@ func (c *change) allowed(r *Record, author DeviceID) (Verdict, error) {
 		err = c.setRecovery(r, author)
 	case KindReset:
 		err = c.reset(r)
+	case KindAssign:
+		err = c.assign(r, author)
 	}
 	if errors.Is(err, ErrState) {
 		return 0, err
@@ -190,7 +192,7 @@ func (c *change) freeze(r *Record) error {
 	if err != nil {
 		return err
 	}
-	if !ok || epoch.Device != f.Culprits[0] {
+	if !ok && !c.o.sparse || ok && epoch.Device != f.Culprits[0] {
 		return errNotAllowed
 	}
 	key := frozenKey(f.Feed)
