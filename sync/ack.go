@@ -13,13 +13,21 @@ type acks struct {
 	waiting  map[record.Feed]bool // of which the peer waits for this ledger to grow
 	gaps     bool                 // an answer of heads says that something is missing
 	gapSize  uint64               // of the ledger when the first of them was found
+	urgent   bool                 // an answer that somebody waits for
+	paced    bool                 // the shell says when the moment has come
+	due      bool
 }
+
+// ackBytes is how much bulk on a slow link is answered at once; less waits for a
+// moment, so that one answer does for several frames.
+const ackBytes = 2 << 10
 
 func (a *acks) put(f record.Feed, h ackHead) {
 	if h.Lane == laneOpening {
 		a.openings = append(a.openings, f.Epoch)
 		return
 	}
+	a.urgent = a.urgent || h.State != ackDurable || f.Lane == record.LaneControl
 	if h.State == ackDurable {
 		delete(a.waiting, f)
 	} else if len(a.waiting) < ackHeadsMax {
@@ -36,7 +44,8 @@ func (s *Session) nextAck() (Frame, bool, error) {
 	size := s.r.Head().Size
 	s.stats.target.Store(max(size, s.fetch.target.Size))
 	owed := s.credit.received - s.credit.receivedIn
-	if owed == 0 && len(a.order) == 0 && len(a.openings) == 0 && !(len(a.waiting) > 0 && size > a.size) {
+	grown := len(a.waiting) > 0 && size > a.size
+	if owed == 0 && len(a.order) == 0 && len(a.openings) == 0 && !grown || s.owesAck() && !grown {
 		return Frame{}, false, nil
 	}
 	m := ack{Credit: s.credit.received, Size: size, Heads: make([]ackHead, 0, len(a.order)+len(a.openings))}
@@ -56,10 +65,19 @@ func (s *Session) nextAck() (Frame, bool, error) {
 		m.Heads = append(m.Heads, h)
 	}
 	a.heads, a.order, a.openings, a.size, a.gaps = map[record.Feed]ackHead{}, nil, nil, size, false
+	a.urgent, a.due = false, false
 	s.credit.receivedIn = s.credit.received
 	f, err := encode(TypeAck, m)
 	return f, err == nil, err
 }
+
+// owesAck reports whether an answer waits for its moment, which releaseAck brings.
+func (s *Session) owesAck() bool {
+	a, owed := &s.acks, s.credit.received-s.credit.receivedIn
+	return a.paced && !a.due && !a.urgent && owed > 0 && owed < ackBytes
+}
+
+func (s *Session) releaseAck() { s.acks.due = true }
 
 func (s *Session) handleAck(p []byte) error {
 	m, err := decodeAck(p)

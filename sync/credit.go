@@ -4,8 +4,9 @@ import "time"
 
 // credit is the window of bulk bytes. Between WindowSlow and the smaller of both
 // ends' windows it follows the link: it grows while answers come about as fast
-// as the fastest one did, and shrinks when bytes queue for longer than
-// queueDelayMax, so that an urgent record never waits long behind bulk.
+// as the fastest one did, up to twice what the link carries in that time, and
+// shrinks when bytes queue for longer than queueDelayMax, so that an urgent record
+// never waits long behind bulk.
 type credit struct {
 	window uint64 // for what is sent
 	most   uint64
@@ -20,6 +21,7 @@ type credit struct {
 	least    time.Duration    // fastest answer
 	shrunkAt uint64           // bytes sent when the window shrank last
 	limited  bool             // more could have been sent
+	pace     pace
 }
 
 type mark struct {
@@ -29,8 +31,12 @@ type mark struct {
 
 const (
 	queueDelayMax = 2 * time.Second
-	windowStart   = 16 << 10
+	windowStart   = WindowSlow
 	marksMax      = 256
+	// slowAnswer is the fastest answer from which on a link counts as slow.
+	slowAnswer     = 100 * time.Millisecond
+	frameBytesMin  = 1 << 10
+	frameBytesSlow = 16 << 10
 )
 
 // open sets the window once both ends are known.
@@ -54,10 +60,16 @@ func (c *credit) send(n int) {
 	if n == 0 {
 		return
 	}
-	c.sent += uint64(n)
-	if c.now != nil && len(c.marks) < marksMax {
-		c.marks = append(c.marks, mark{c.sent, c.now()})
+	if c.now != nil {
+		now := c.now()
+		if c.sent == c.acked {
+			c.pace.begin(now, c.acked)
+		}
+		if len(c.marks) < marksMax {
+			c.marks = append(c.marks, mark{c.sent + uint64(n), now})
+		}
 	}
+	c.sent += uint64(n)
 }
 
 // take moves the window by an answer up to acked.
@@ -71,17 +83,86 @@ func (c *credit) take(acked uint64) {
 	if last.sent == 0 {
 		return
 	}
-	took := c.now().Sub(last.at)
+	now := c.now()
+	took := now.Sub(last.at)
 	if c.least == 0 || took < c.least {
 		c.least = took
 	}
+	c.pace.answer(now, acked, c.least, c.limited)
+	goal := c.goal()
 	switch {
 	case took-c.least > queueDelayMax:
 		if last.sent > c.shrunkAt {
 			c.window, c.shrunkAt = max(c.window*3/4, min(WindowSlow, c.most)), c.sent
 		}
+	case c.window > goal:
+		c.window = max(goal, c.window-gained/4)
 	case took-c.least < queueDelayMax/2 && c.limited:
-		c.window = min(c.window+gained, c.most)
+		c.window = min(c.window+gained, goal)
 	}
 	c.limited = false
+}
+
+// slow reports that answers take so long that what is under way matters.
+func (c *credit) slow() bool { return c.least >= slowAnswer }
+
+// goal is twice what the link carries until the fastest answer, where that is
+// known and the link slow.
+func (c *credit) goal() uint64 {
+	rate := c.pace.rate()
+	if rate == 0 || !c.slow() {
+		return c.most
+	}
+	return min(max(uint64(2*float64(rate)*c.least.Seconds()), WindowSlow), c.most)
+}
+
+// frameBytes is how large a bulk frame should be: a quarter of the window, and on
+// a slow link no more than goes over it in a second.
+func (c *credit) frameBytes() int {
+	n := min(max(c.window/4, frameBytesMin), controlBytesMax)
+	if c.now == nil || !c.slow() {
+		return int(n)
+	}
+	if rate := c.pace.rate(); rate != 0 {
+		n = min(n, max(rate, frameBytesMin))
+	}
+	return int(min(n, frameBytesSlow))
+}
+
+// pace measures how many bytes a second a link carries: the most of the last few
+// spans, each of at least a second and two answers.
+type pace struct {
+	at    time.Time
+	acked uint64
+	busy  bool      // all the span more could have been sent
+	spans [4]uint64 // bytes a second
+	next  int
+}
+
+const paceSpan = time.Second
+
+// begin starts a span when nothing is under way.
+func (p *pace) begin(now time.Time, acked uint64) { p.at, p.acked, p.busy = now, acked, true }
+
+func (p *pace) answer(now time.Time, acked uint64, least time.Duration, limited bool) {
+	p.busy = p.busy && limited
+	took := now.Sub(p.at)
+	if took < max(paceSpan, 2*least) {
+		return
+	}
+	rate := uint64(float64(acked-p.acked) / took.Seconds())
+	if p.busy || rate > p.rate() { // else it tells how much there was to send
+		p.spans[p.next] = rate
+		p.next = (p.next + 1) % len(p.spans)
+	}
+	p.begin(now, acked)
+}
+
+// rate is 0 as long as it is not known.
+func (p *pace) rate() uint64 {
+	most := uint64(0)
+	for _, r := range p.spans {
+		most = max(most, r)
+	}
+	return most
 }

@@ -32,6 +32,7 @@ type peerEpoch struct {
 	from        [record.LaneCount]uint64 // nothing goes until the ledger there is of this size
 	rewinds     int
 	rewoundAt   [record.LaneCount]uint64 // bulk bytes sent when the lane was taken back
+	first       [record.LaneCount]first  // what goes next
 }
 
 const (
@@ -82,11 +83,19 @@ func (s *Session) early() (Frame, bool, error) {
 		if err := s.beginPush(); err != nil {
 			return Frame{}, false, err
 		}
-		s.push.allowed = s.o.PushPending(s.peer)
+		s.push.allowed, s.lanes.allows = s.o.PushPending(s.peer), s.o.Allowance()
 	}
-	f, ok, err := s.nextPending(record.LaneControl, record.LaneBulk)
-	s.credit.send(len(f.Payload))
-	return f, ok, err
+	last := record.LaneBulk
+	if s.o.Resumed {
+		last = record.LaneControl // the rest may be there already
+	}
+	for lane := record.LaneControl; lane <= last; lane++ {
+		if f, ok, err := s.nextPending(lane); err != nil || ok {
+			s.credit.send(len(f.Payload))
+			return f, ok, err
+		}
+	}
+	return Frame{}, false, nil
 }
 
 // beginPush starts from what the peer acknowledged before.
@@ -175,6 +184,7 @@ func (s *Session) refresh() error {
 		return local("reading pending feeds", err)
 	}
 	s.push.feeds, s.push.allowed, s.hub = feeds, s.o.PushPending(s.peer), s.o.Hub(s.peer)
+	s.lanes.allows = s.o.Allowance()
 	if size := s.r.Head().Size; size >= s.theirs.Size {
 		// What the peer had ordered before is ordered here too: what is still
 		// pending it must have named, or it does not hold it.
@@ -253,23 +263,6 @@ func (s *Session) handleReject(p []byte) error {
 	return nil
 }
 
-// nextPending gives the next run of a lane between first and last, opening
-// records before anything else of their epoch.
-func (s *Session) nextPending(first, last record.Lane) (Frame, bool, error) {
-	for lane := first; lane <= last; lane++ {
-		for i := range s.push.feeds {
-			f := &s.push.feeds[i]
-			if f.Lane != lane || !s.mayPush(f) {
-				continue
-			}
-			if f, ok, err := s.pushFeed(f); err != nil || ok {
-				return f, ok, err
-			}
-		}
-	}
-	return Frame{}, false, nil
-}
-
 // mayPush: before the hello only this box's own records go, for others may have
 // come from the peer itself; after it, what Options allow and the peer's own.
 func (s *Session) mayPush(f *PendingFeed) bool {
@@ -279,17 +272,30 @@ func (s *Session) mayPush(f *PendingFeed) bool {
 	return s.push.allowed || f.Author == s.peer
 }
 
-func (s *Session) pushFeed(f *PendingFeed) (Frame, bool, error) {
+// nextN is the record of a feed that the peer is to get next.
+func (s *Session) nextN(f *PendingFeed, e *peerEpoch) uint64 {
+	return max(e.held[f.Lane], e.sent[f.Lane], f.OrderedN) + 1
+}
+
+func (e *peerEpoch) wantsOpening(f *PendingFeed) bool {
+	return f.Opening && !e.opening && !e.openingSent
+}
+
+// due gives the note on a feed of which something is to go to the peer now.
+func (s *Session) due(f *PendingFeed) (*peerEpoch, bool) {
 	e := s.epoch(f.Epoch)
 	if e == nil || s.theirSize < e.from[f.Lane] || e.stuck[f.Lane] || s.credit.acked < e.rewoundAt[f.Lane] {
+		return nil, false
+	}
+	return e, e.wantsOpening(f) || s.nextN(f, e) <= f.HeldN
+}
+
+func (s *Session) pushFeed(f *PendingFeed) (Frame, bool, error) {
+	e, ok := s.due(f)
+	if !ok {
 		return Frame{}, false, nil
 	}
-	n := max(e.held[f.Lane], e.sent[f.Lane], f.OrderedN) + 1
-	opening := f.Opening && !e.opening && !e.openingSent
-	if !opening && n > f.HeldN {
-		return Frame{}, false, nil
-	}
-	feed := f.Feed
+	n, opening, feed := s.nextN(f, e), e.wantsOpening(f), f.Feed
 	if opening {
 		feed.Lane, n = 0, 0
 	}
@@ -314,10 +320,7 @@ func (s *Session) pushFeed(f *PendingFeed) (Frame, bool, error) {
 	return Frame{Type: TypePending, Payload: record.AppendRun(nil, recs)}, true, nil
 }
 
-// frameBytes is how large a bulk frame should be: a quarter of the window.
-func (s *Session) frameBytes() int {
-	return int(min(max(s.credit.window/4, windowMin), controlBytesMax))
-}
+func (s *Session) frameBytes() int { return s.credit.frameBytes() }
 
 const recordWireBytes = record.WireBytesMax + 32
 

@@ -19,6 +19,8 @@ const (
 
 	receiptPauseMin = time.Second
 	receiptPauseMax = 32 * time.Second
+
+	ackPauseMax = time.Second
 )
 
 // RunOptions tune Run. The zero value is for a stream alone.
@@ -51,9 +53,9 @@ func Run(ctx context.Context, rw io.ReadWriteCloser, s *Session, o RunOptions) e
 	if o.Stall == 0 {
 		o.Stall = stallMax
 	}
-	s.credit.now, s.receipts.paced = time.Now, true
+	s.credit.now, s.receipts.paced, s.acks.paced = time.Now, true, true
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx for the goodbye
-	l := &link{rw: rw, s: s, o: o, in: make(chan Frame), out: make(chan Frame, 1), idle: make(chan struct{}, 1), broken: make(chan error, 2)}
+	l := &link{rw: rw, s: s, o: o, in: make(chan arrived), out: make(chan Frame, 1), idle: make(chan struct{}, 1), broken: make(chan error, 2)}
 	var wg sync.WaitGroup
 	wg.Go(func() { l.read(inner) })
 	wg.Go(func() { l.write(inner) })
@@ -69,6 +71,12 @@ func Run(ctx context.Context, rw io.ReadWriteCloser, s *Session, o RunOptions) e
 	return err
 }
 
+// arrived is a frame and how long it took from its first byte to its last.
+type arrived struct {
+	Frame
+	took time.Duration
+}
+
 // link is the shell's state. loop owns the session; read and write own one end
 // of the stream each.
 type link struct {
@@ -76,7 +84,7 @@ type link struct {
 	s  *Session
 	o  RunOptions
 
-	in     chan Frame
+	in     chan arrived
 	out    chan Frame    // to the writer, which is idle when loop sends
 	idle   chan struct{} // the writer wants a frame
 	broken chan error    // from read and write
@@ -84,6 +92,9 @@ type link struct {
 	looked uint64
 
 	turn, again, moment <-chan time.Time // loop's timers: of waitsForTurn, of a change held back, of a receipt
+	ackMoment           <-chan time.Time // of an answer
+	ackPause            time.Duration    // 0 where the link is fast
+	lastAck             time.Time
 	lastLook            time.Time
 	lastReceipt         time.Time
 	receiptWait         time.Duration
@@ -92,15 +103,21 @@ type link struct {
 }
 
 func (l *link) read(ctx context.Context) {
-	r := NewFrameReader(bufio.NewReaderSize(&counted{l.rw, &l.bytesIn}, 4<<10))
+	b := bufio.NewReaderSize(&counted{l.rw, &l.bytesIn}, 4<<10)
+	r := NewFrameReader(b)
 	for {
-		f, err := r.Read()
+		_, err := b.Peek(1)
+		began := time.Now()
+		var f Frame
+		if err == nil {
+			f, err = r.Read()
+		}
 		if err != nil {
 			l.broken <- err
 			return
 		}
 		select {
-		case l.in <- f:
+		case l.in <- arrived{f, time.Since(began)}:
 		case <-ctx.Done():
 			return
 		}
@@ -158,7 +175,9 @@ func (l *link) loop(ctx context.Context, changed <-chan struct{}) error {
 				return err
 			}
 			if ok {
-				l.ready = false
+				if l.ready = false; f.Type == TypeAck {
+					l.lastAck, l.ackMoment = time.Now(), nil
+				}
 				l.out <- f
 			}
 		}
@@ -182,9 +201,10 @@ func (l *link) loop(ctx context.Context, changed <-chan struct{}) error {
 		case err := <-l.broken:
 			return linkError(err)
 		case f := <-in:
-			if err := l.s.Handle(ctx, f); err != nil {
+			if err := l.s.Handle(ctx, f.Frame); err != nil {
 				return err
 			}
+			l.paceAck(f)
 		case <-l.idle:
 			l.ready = true
 		case <-changed:
@@ -198,6 +218,9 @@ func (l *link) loop(ctx context.Context, changed <-chan struct{}) error {
 		case <-l.moment:
 			l.moment, l.lastReceipt = nil, time.Now()
 			l.s.releaseReceipt()
+		case <-l.ackMoment:
+			l.ackMoment = nil
+			l.s.releaseAck()
 		case <-l.o.Wake:
 			l.looked++
 			l.s.Changed()
@@ -210,6 +233,22 @@ func (l *link) loop(ctx context.Context, changed <-chan struct{}) error {
 			stall.Reset(l.o.Stall)
 		}
 	}
+}
+
+// paceAck lets one answer do for what arrives within a second, where a frame
+// takes its time to arrive. The first answer after a pause goes at once.
+func (l *link) paceAck(f arrived) {
+	if f.Type.bulk() {
+		l.ackPause = min(2*f.took, ackPauseMax)
+	}
+	if !l.s.owesAck() || l.ackMoment != nil {
+		return
+	}
+	if wait := l.ackPause - time.Since(l.lastAck); wait > 0 {
+		l.ackMoment = time.After(wait)
+		return
+	}
+	l.s.releaseAck()
 }
 
 // change has the session look at the replica, which on a busy hub changes more

@@ -80,24 +80,10 @@ func (s *Session) aimAt(size uint64) (bool, error) {
 	return true, nil
 }
 
-// nextBulk gives the next bulk frame, strictly by urgency: control and urgent
-// records, clinical ones, entries, then the rest.
-func (s *Session) nextBulk() (Frame, bool, error) {
-	if !s.credit.room() {
+func (s *Session) nextSegment() (Frame, bool, error) {
+	if !s.lanes.allows.Entries {
 		return Frame{}, false, nil
 	}
-	f, ok, err := s.nextPending(record.LaneControl, record.LaneClinical)
-	if err == nil && !ok {
-		f, ok, err = s.nextSegment()
-	}
-	if err == nil && !ok {
-		f, ok, err = s.nextPending(record.LaneAudit, record.LaneBulk)
-	}
-	s.credit.send(len(f.Payload))
-	return f, ok, err
-}
-
-func (s *Session) nextSegment() (Frame, bool, error) {
 	ok, err := s.aim()
 	if err != nil || !ok {
 		return Frame{}, false, err

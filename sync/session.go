@@ -40,6 +40,15 @@ type Options struct {
 	// PushPending reports whether pending records go to this peer now; asked again
 	// after every change. nil: always. A peer's own records always go.
 	PushPending func(peer record.DeviceID) bool
+	// Allowance is what may go over this link now; asked again after every change.
+	// nil: everything.
+	Allowance func() Allowance
+	// Aged reports whether a pending record has waited so long that it goes with the
+	// lane before its own. What clocks say decides nothing else. nil: none has.
+	Aged func(*record.Record) bool
+	// Resumed says that the session before was cut while something was under way: the
+	// peer's HELLO tells how much of it arrived, so that nothing goes twice.
+	Resumed bool
 	// Final verifies a checkpoint note against the hub set this box trusts
 	// (record.VerifyFinal). An error that wraps record.ErrMalformed blames the
 	// peer; any other means "not yet".
@@ -108,6 +117,7 @@ type Session struct {
 	unknown                    int  // frames skipped
 
 	credit   credit
+	lanes    lanes
 	acks     acks
 	push     push
 	serve    serve
@@ -164,10 +174,16 @@ func NewSession(r Replica, peer record.DeviceID, o Options) *Session {
 	if o.Hubs == nil {
 		o.Hubs = func() []record.DeviceID { return nil }
 	}
+	if o.Allowance == nil {
+		o.Allowance = func() Allowance { return Everything }
+	}
+	if o.Aged == nil {
+		o.Aged = func(*record.Record) bool { return false }
+	}
 	if o.LocalFault == nil {
 		o.LocalFault = func(error) bool { return false }
 	}
-	s := &Session{o: o, r: r, peer: peer, hub: o.Hub(peer), dirty: true}
+	s := &Session{o: o, r: r, peer: peer, hub: o.Hub(peer), dirty: true, lanes: newLanes()}
 	s.push.epochs = map[record.EpochID]*peerEpoch{}
 	s.acks.heads, s.acks.waiting = map[record.Feed]ackHead{}, map[record.Feed]bool{}
 	s.push.told = map[record.RID]bool{}
