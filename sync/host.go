@@ -19,6 +19,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
@@ -79,7 +80,7 @@ func NewHost(o HostOptions) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	limits, err := resources(o.Hub)
+	limits, err := resources(o)
 	if err != nil {
 		return nil, fmt.Errorf("setting limits: %w", err)
 	}
@@ -111,17 +112,28 @@ func muxer(metered bool) libp2p.Option {
 }
 
 // resources raises what libp2p would allow one address and one peer; a hub
-// serves many clinics behind one address of a mobile network.
-func resources(hub bool) (network.ResourceManager, error) {
+// serves many clinics behind one address of a mobile network. On a metered link,
+// and from hubs, which do not know whose link is metered, the exchange of addresses
+// that libp2p begins on every connection gets no stream: everything in it is known
+// from the ledger.
+func resources(o HostOptions) (network.ResourceManager, error) {
 	lim := rcmgr.DefaultLimits
 	libp2p.SetDefaultServiceLimits(&lim)
 	mem, fd, perAddress := int64(48<<20), 256, 64
-	if hub {
+	if o.Hub {
 		mem, fd, perAddress = 256<<20, 2048, 512
 		lim.SystemBaseLimit.Conns, lim.SystemBaseLimit.ConnsInbound, lim.SystemBaseLimit.ConnsOutbound = 1024, 1024, 1024
 		lim.TransientBaseLimit.Conns, lim.TransientBaseLimit.ConnsInbound = 256, 256
 	}
-	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(lim.Scale(mem, fd)), rcmgr.WithMetricsDisabled(),
+	limits := lim.Scale(mem, fd)
+	if o.Hub || o.Metered {
+		none := rcmgr.ResourceLimits{StreamsOutbound: rcmgr.BlockAllLimit}
+		if o.Metered {
+			none = rcmgr.ResourceLimits{Streams: rcmgr.BlockAllLimit, StreamsInbound: rcmgr.BlockAllLimit, StreamsOutbound: rcmgr.BlockAllLimit}
+		}
+		limits = rcmgr.PartialLimitConfig{Protocol: map[protocol.ID]rcmgr.ResourceLimits{identify.ID: none, identify.IDPush: none}}.Build(limits)
+	}
+	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits), rcmgr.WithMetricsDisabled(),
 		rcmgr.WithLimitPerSubnet([]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: perAddress}}, []rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: perAddress}}),
 		rcmgr.WithConnRateLimiters(&rate.Limiter{GlobalLimit: rate.Limit{RPS: 20, Burst: 200}}))
 }
