@@ -144,3 +144,28 @@ func (c *Core) Blobs() []Blob {
 	}
 	return out
 }
+
+// Parts is how many pieces of an attachment are kept and sent: its list of leaf
+// hashes as part 0, then the chunks. The list of a single chunk says nothing that
+// the root does not, and is never sent.
+func (b Blob) Parts() int { return b.Chunks() + 1 }
+
+// PartLen is the length of a part.
+func (b Blob) PartLen(part int) int {
+	if part == 0 {
+		return 32 * b.Chunks()
+	}
+	return b.ChunkLen(part - 1)
+}
+
+// Leaves reads part 0, verified.
+func (b Blob) Leaves(part []byte) ([]Hash, error) {
+	if len(part) != b.PartLen(0) {
+		return nil, fmt.Errorf("reading the hashes of an attachment: %w: %d bytes", ErrMalformed, len(part))
+	}
+	leaves := make([]Hash, 0, b.Chunks())
+	for p := part; len(p) > 0; p = p[32:] {
+		leaves = append(leaves, Hash(p[:32]))
+	}
+	return leaves, b.VerifyLeaves(leaves)
+}

@@ -57,6 +57,8 @@
 //	m name                     journal frame, ledger end, clock, region, checkpoints, last own epoch, counts, floor
 //	x key                      projection row
 //	k name 0 key               raft row
+//	c id part                  part of an attachment (blob.go)
+//	C kind ...                 state and lists of attachments (blob.go)
 //
 // Rows of the kinds k, x, y, z and some of m follow from no record. The row of
 // counts holds their number and the exclusive or of their hashes, and moves in the

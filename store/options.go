@@ -31,6 +31,9 @@ type Options struct {
 	// VerifyBytes is how much of the index Open reads and verifies before it
 	// returns; what is beyond is verified in the background.
 	VerifyBytes int64
+	// BlobBytesPerAuthor is the most that is kept of attachments that one other
+	// device announced.
+	BlobBytesPerAuthor int64
 	// Salvage opens a damaged store for reading: what can be read is read, Verify
 	// names the rest, nothing is written and nothing compacts.
 	Salvage bool
@@ -41,7 +44,7 @@ type Options struct {
 // NewOptions gives the defaults of a box.
 func NewOptions() Options {
 	return Options{Log: zerolog.Nop(), Now: time.Now, FreeBytesMin: 64 << 20, BallastBytes: 64 << 20,
-		SegmentBytes: 16 << 20, ChunkBytes: 1 << 20, VerifyBytes: 512 << 20, LazyMax: 200 * time.Millisecond}
+		SegmentBytes: 16 << 20, ChunkBytes: 1 << 20, VerifyBytes: 512 << 20, BlobBytesPerAuthor: 4 << 30, LazyMax: 200 * time.Millisecond}
 }
 
 // withDefaults fills in what must not be zero.
@@ -55,6 +58,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.ChunkBytes <= 0 {
 		o.ChunkBytes = d.ChunkBytes
+	}
+	if o.BlobBytesPerAuthor <= 0 {
+		o.BlobBytesPerAuthor = d.BlobBytesPerAuthor
 	}
 	if o.LazyMax <= 0 {
 		o.LazyMax = d.LazyMax

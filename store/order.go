@@ -176,7 +176,7 @@ func (t *tx) indexEntry(e *record.Entry) error {
 		t.put(keyPosition(pPosition, pos), binary.BigEndian.AppendUint64(nil, e.Seq))
 	}
 	t.arrive(rid, false, e.Seq)
-	return nil
+	return t.announced(r)
 }
 
 // settle moves a feed's ordered head to a record and takes what was pending at

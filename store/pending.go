@@ -51,7 +51,7 @@ func (t *tx) addPending(r *record.Record, device record.DeviceID) error {
 	if c := r.Core.Compartment; !c.IsZero() {
 		t.put(keyScopePending(c, pos), nil)
 	}
-	return nil
+	return t.announced(r)
 }
 
 // clearStale makes room at a position where a branch that lost still has its

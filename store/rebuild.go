@@ -120,7 +120,7 @@ func (b *rebuild) run(ctx context.Context, limit uint64, sound *uint64) error {
 	if *sound, err = b.proven(); err != nil || *sound < b.rep.Entries {
 		return err
 	}
-	for _, step := range []func(context.Context) error{b.entriesBehind, b.pending, b.refusals, b.acks, b.others, b.heads, b.lastNumber} {
+	for _, step := range []func(context.Context) error{b.entriesBehind, b.pending, b.refusals, b.acks, b.blobs, b.others, b.heads, b.lastNumber} {
 		if err := errors.Join(step(ctx), ctx.Err()); err != nil {
 			return err
 		}

@@ -81,6 +81,8 @@ type verifier struct {
 	seeds [2]maphash.Seed
 	want  indexSums
 	whole uint64 // entries before are in want
+
+	blob blobCheck
 }
 
 // Verify reads everything: each entry's bytes, hashes, signature, place in its
@@ -110,7 +112,7 @@ func newVerifier(s *Store, o VerifyOptions, progress func(done, total uint64)) *
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
 	return &verifier{s: s, o: o, progress: progress, rep: Report{Damage: []DamageError{}}, noted: map[DamageError]bool{}, mem: newReplayState(),
-		opened: map[record.EpochID]record.DeviceID{}, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
+		opened: map[record.EpochID]record.DeviceID{}, blob: blobCheck{announced: map[record.BlobID]announcement{}}, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
 }
 
 func (v *verifier) run(ctx context.Context) error {
@@ -148,7 +150,10 @@ func (v *verifier) immutable(ctx context.Context) error {
 	if v.rep.From > 0 {
 		return nil
 	}
-	return v.indexes(ctx)
+	if err := v.indexes(ctx); err != nil {
+		return err
+	}
+	return v.blobs(ctx)
 }
 
 // note keeps damage; any other error ends the verification.

@@ -254,6 +254,7 @@ func (v *verifier) checkChunk(c *chunk) {
 		v.checkEntry(c.from+uint64(i), &c.rows[i], m, opened)
 		if m.read {
 			c.sums.addEntry(v.seeds, &m.entry)
+			v.announces(m)
 		}
 	}
 	c.rows = nil

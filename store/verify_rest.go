@@ -431,7 +431,7 @@ func (v *verifier) otherRows(l lookup) error {
 		switch byte(prefix) {
 		case pRow, pKV:
 			f = func([]byte, []byte) error { return nil }
-		case pEntry, pBody, pPosition, pRID, pPending, pFeed, pWork, pEpoch, pMember, pRegistry, pScope, pScopeOpen, pScopeLast, pTile, pAck, pRefused, pArrival, pMeta:
+		case pEntry, pBody, pPosition, pRID, pPending, pFeed, pWork, pEpoch, pMember, pRegistry, pScope, pScopeOpen, pScopeLast, pTile, pAck, pRefused, pArrival, pMeta, pBlob, pBlobPart:
 			continue
 		}
 		if err := v.scan(l, byte(prefix), f); err != nil {
