@@ -1,0 +1,141 @@
+package link_test
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/healthpost/healthpost/fhir"
+	"github.com/healthpost/healthpost/fhir/sample"
+)
+
+const (
+	staffName = "Grace Mbeki"
+	staffPIN  = "314159"
+)
+
+// page is a browser at a box, signed in.
+type page struct {
+	tb     testing.TB
+	base   string
+	client *http.Client
+}
+
+// signIn makes the first staff member of a box, which signs in.
+func (b *box) signIn() *page {
+	b.tb.Helper()
+	jar, err := cookiejar.New(nil)
+	check(b.tb, "opening a browser", err)
+	inside := &http.Transport{DialContext: func(_ context.Context, _, address string) (net.Conn, error) { return b.in.Dial(address) }}
+	b.tb.Cleanup(inside.CloseIdleConnections)
+	b.browser = &page{tb: b.tb, base: "http://" + b.page, client: &http.Client{Jar: jar, Timeout: 2 * time.Minute, Transport: inside,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	b.browser.post("/first", url.Values{"name": {staffName + " at " + b.name}, "pin": {staffPIN}, "pin_again": {staffPIN}})
+	return b.browser
+}
+
+func (p *page) get(path string) string {
+	p.tb.Helper()
+	resp, err := p.client.Get(p.base + path)
+	check(p.tb, "loading "+path, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	check(p.tb, "loading "+path, err)
+	if resp.StatusCode != http.StatusOK {
+		p.tb.Fatalf("loading %s: %s", path, resp.Status)
+	}
+	return string(body)
+}
+
+// post sends a form and gives where the answer leads.
+func (p *page) post(path string, v url.Values) string {
+	p.tb.Helper()
+	resp, err := p.client.PostForm(p.base+path, v)
+	check(p.tb, "posting "+path, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	check(p.tb, "posting "+path, err)
+	if resp.StatusCode != http.StatusSeeOther {
+		p.tb.Fatalf("posting %s: %s\n%.2000s", path, resp.Status, body)
+	}
+	return resp.Header.Get("Location")
+}
+
+var formID = regexp.MustCompile(`name="form" value="([^"]*)"`)
+
+// register makes a patient and gives the path of the chart.
+func (p *page) register(r fhir.Registration) string {
+	p.tb.Helper()
+	form := formID.FindStringSubmatch(p.get("/register"))
+	if form == nil {
+		p.tb.Fatal("the page that registers has no form")
+	}
+	v := url.Values{"form": {form[1]}, "given": {r.Given}, "family": {r.Family}, "sex": {r.Sex}, "village": {r.Village},
+		"mother": {r.Mother}, "phone": {r.Phone}, "step": {"another"}, "ageYears": {"30"}}
+	path, done, ok := strings.Cut(p.post("/register", v), "?done=")
+	if !ok || done != "registered" {
+		p.tb.Fatalf("registering led to %s", path)
+	}
+	return path
+}
+
+// visitForm is what the form of a visit sends.
+func visitForm(rnd *rand.Rand, v fhir.Visit) url.Values {
+	id := make([]byte, 16)
+	for i := range id {
+		id[i] = byte(rnd.Uint32())
+	}
+	form := url.Values{"form": {hex.EncodeToString(id)}, "at": {time.Now().UTC().Format(time.RFC3339)}, "dangerSigns": v.DangerSigns}
+	for name, value := range map[string]string{"temperature": v.Temperature, "breaths": v.Breaths, "weight": v.Weight, "muac": v.MUAC, "height": v.Height,
+		"systolic": v.Systolic, "diastolic": v.Diastolic, "pulse": v.Pulse, "spo2": v.SpO2, "rdt": v.RDT, "problem": v.Problem, "problemOther": v.ProblemOther,
+		"treatment": v.Treatment, "note": v.Note, "advice": v.Advice, "returnIn": v.ReturnIn, "allergy": v.Allergy} {
+		if value != "" {
+			form.Set(name, value)
+		}
+	}
+	if v.Urgent {
+		form.Set("urgent", "1")
+	}
+	return form
+}
+
+// save posts a visit and gives the record's id.
+func (p *page) save(rnd *rand.Rand, patient string, v fhir.Visit) string {
+	p.tb.Helper()
+	_, rid, ok := strings.Cut(p.post(patient+"/visit", visitForm(rnd, v)), "?saved=")
+	if !ok || rid == "" {
+		p.tb.Fatal("a visit was not saved")
+	}
+	return rid
+}
+
+// day saves visits on the page, of patients who are registered first, each with
+// about three visits, and gives the chart of the last one.
+func (p *page) day(rnd *rand.Rand, visits int) (patient string) {
+	p.tb.Helper()
+	for i, n := 0, 0; n < visits; i++ {
+		somebody := sample.One(uint64(rnd.Uint32()), i)
+		patient = p.register(somebody.Registration)
+		for _, v := range somebody.Visits[:min(len(somebody.Visits), visits-n)] {
+			v.Urgent = false
+			p.save(rnd, patient, v)
+			n++
+		}
+	}
+	return patient
+}
+
+var urgentVisit = fhir.Visit{Problem: "pneumonia", DangerSigns: []string{"lethargic"}, Temperature: "39.4", Breaths: "62", Weight: "9.1",
+	Treatment: "Amoxicillin 250 mg dispersible, first dose given; refer now", Note: "Chest indrawing, not able to drink.", Urgent: true}
+
+func (p *page) String() string { return fmt.Sprintf("page at %s", p.base) }
