@@ -1,10 +1,10 @@
 package link_test
 
 import (
-	"math/rand/v2"
 	"testing"
 	"time"
 
+	"github.com/healthpost/healthpost/node"
 	"github.com/healthpost/healthpost/test/link"
 )
 
@@ -17,20 +17,79 @@ func gprs() (up, down link.Path) {
 }
 
 // BenchmarkLinkDay: a clinic's day of 200 visits, saved on the page while there was
-// no network, goes up; half-way an urgent visit is saved.
+// no network, goes up; an urgent visit saved half-way overtakes it.
 func BenchmarkLinkDay(b *testing.B) {
 	for range b.N {
 		metric(b, load(b), "load/core")
 		r := newRig(b, 3)
-		rnd := rand.New(rand.NewPCG(r.seed, 1))
 		r.unplug()
-		patient := r.clinic.browser.day(rnd, 200)
-		s := r.clinic.status()
-		metric(b, float64(s.Pending), "records")
+		patient := r.clinic.browser.day(r.rnd, 200)
+		metric(b, float64(r.clinic.status().Pending), "records")
 		up, down := gprs()
-		_ = patient
-		t := r.exchange(up, down, 20*time.Minute)
+		t := r.exchangeWith(up, down, 20*time.Minute, patient)
 		t.report(b)
 		r.same(time.Minute)
 	}
+}
+
+// BenchmarkLinkVisits: 200 visits of Synthea patients, taken in while there was no
+// network, go up, and an urgent visit saved half-way overtakes them.
+func BenchmarkLinkVisits(b *testing.B) {
+	for range b.N {
+		metric(b, load(b), "load/core")
+		r := newRig(b, 3)
+		base, visits, size, resources := writeVisits(b, r.rnd, 200)
+		patient := r.clinic.browser.day(r.rnd, 1)
+		r.takeIn(base)
+		r.same(time.Minute)
+		r.unplug()
+		rep := r.takeIn(visits)
+		metric(b, float64(size), "json-B")
+		metric(b, float64(resources), "resources")
+		metric(b, float64(rep.Records), "records")
+		up, down := gprs()
+		r.exchangeWith(up, down, 20*time.Minute, patient).report(b)
+		r.same(time.Minute)
+	}
+}
+
+// BenchmarkLinkUrgent: one urgent visit, saved while there was no network.
+func BenchmarkLinkUrgent(b *testing.B) {
+	for range b.N {
+		metric(b, load(b), "load/core")
+		r := newRig(b, 3)
+		patient := r.clinic.browser.day(r.rnd, 1)
+		r.same(time.Minute)
+		r.unplug()
+		rid := r.clinic.browser.save(r.rnd, patient, urgentVisit)
+		metric(b, float64(r.clinic.status().Pending), "records")
+		up, down := gprs()
+		t := r.exchangeOf(up, down, 5*time.Minute, rid)
+		t.report(b)
+		t.timeline(b)
+		r.same(time.Minute)
+	}
+}
+
+// BenchmarkLinkNothing: a clinic that has nothing to say and misses nothing meets its hub.
+func BenchmarkLinkNothing(b *testing.B) {
+	for range b.N {
+		metric(b, load(b), "load/core")
+		r := newRig(b, 3)
+		r.unplug()
+		up, down := gprs()
+		t := r.exchange(up, down, 5*time.Minute)
+		t.rest(b, r, 10*time.Second)
+		t.report(b)
+		t.timeline(b)
+	}
+}
+
+func (r *rig) takeIn(dir string) node.ImportReport {
+	r.tb.Helper()
+	rep := r.clinic.importAll(dir)
+	if rep.RefusedCount > 0 || rep.Records == 0 {
+		r.tb.Fatalf("import: %d records, %d refused: %v", rep.Records, rep.RefusedCount, rep.Refused[:min(len(rep.Refused), 5)])
+	}
+	return rep
 }

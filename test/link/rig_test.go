@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -17,7 +18,7 @@ import (
 type rig struct {
 	tb testing.TB
 	*link.Link
-	seed   uint64
+	rnd    *rand.Rand
 	hubs   []*box
 	clinic *box
 }
@@ -25,8 +26,9 @@ type rig struct {
 // newRig makes a region whose boxes all run and hold the same, over an unshaped link.
 func newRig(tb testing.TB, hubs int) *rig {
 	tb.Helper()
-	r := &rig{tb: tb, seed: newSeed(tb)}
-	l, err := link.New(r.seed)
+	seed := newSeed(tb)
+	r := &rig{tb: tb, rnd: rand.New(rand.NewPCG(seed, 1))}
+	l, err := link.New(seed)
 	check(tb, "making the link", err)
 	tb.Cleanup(l.Close)
 	r.Link = l
@@ -136,99 +138,4 @@ func peerOf(s node.Status, name string) node.PeerStatus {
 // greeted tells whether some hub's session stands on this side.
 func greeted(s node.Status) bool {
 	return slices.ContainsFunc(s.Peers, func(p node.PeerStatus) bool { return p.Link == "up" })
-}
-
-// taken is what one exchange took.
-type taken struct {
-	begun                time.Time
-	greeted, copied, all time.Duration // session stands; nothing is on this box alone; everything final
-	before, hello, after counts        // at the start, when the session stood, when everything was final
-	application          counts
-}
-
-type counts struct{ up, down link.Count }
-
-func (r *rig) counts() (c counts) {
-	c.up, c.down = r.Counts()
-	return c
-}
-
-func (c counts) since(before counts) counts {
-	return counts{c.up.Since(before.up), c.down.Since(before.down)}
-}
-
-// exchange plugs the clinic in and follows it until everything that it saved is
-// final there.
-func (r *rig) exchange(up, down link.Path, limit time.Duration) *taken {
-	r.tb.Helper()
-	t := &taken{before: r.counts(), begun: time.Now()}
-	app := r.application()
-	r.plug(up, down)
-	r.follow(t, limit)
-	t.application = r.application().since(app)
-	return t
-}
-
-func (r *rig) follow(t *taken, limit time.Duration) {
-	r.tb.Helper()
-	eventually(r.tb, limit, "the clinic's records to be final", func() string {
-		s := r.clinic.status()
-		now := time.Since(t.begun)
-		if t.greeted == 0 && greeted(s) {
-			t.greeted, t.hello = now, r.counts()
-		}
-		if t.greeted == 0 {
-			return "no session"
-		}
-		if t.copied == 0 && s.Pending == 0 {
-			t.copied = now
-		}
-		if s.Pending+s.Shared != 0 || s.Confirmed != s.Size {
-			return fmt.Sprintf("%d pending, %d copied, %d of %d final", s.Pending, s.Shared, s.Confirmed, s.Size)
-		}
-		t.all = now
-		return ""
-	})
-	t.after = r.counts()
-}
-
-// application is what the clinic's sessions count themselves: bytes of frames.
-func (r *rig) application() (c counts) {
-	for _, p := range r.clinic.status().Peers {
-		c.up.Bytes += int64(p.BytesOut)
-		c.down.Bytes += int64(p.BytesIn)
-	}
-	return c
-}
-
-// metric reports one figure, in a benchmark as its metric, and logs it.
-func metric(tb testing.TB, value float64, unit string) {
-	tb.Helper()
-	if b, ok := tb.(*testing.B); ok {
-		b.ReportMetric(value, unit)
-	}
-	tb.Logf("%12.6g %s", value, unit)
-}
-
-// report gives the figures of an exchange.
-func (t *taken) report(tb testing.TB) {
-	tb.Helper()
-	hello, total := t.hello.since(t.before), t.after.since(t.before)
-	metric(tb, t.greeted.Seconds(), "greeted-s")
-	metric(tb, t.copied.Seconds(), "copied-s")
-	metric(tb, t.all.Seconds(), "final-s")
-	metric(tb, float64(total.up.Bytes), "up-B")
-	metric(tb, float64(total.down.Bytes), "down-B")
-	metric(tb, float64(total.up.Bytes+total.down.Bytes), "wire-B")
-	metric(tb, float64(hello.up.Bytes), "greeting-up-B")
-	metric(tb, float64(hello.down.Bytes), "greeting-down-B")
-	metric(tb, float64(t.application.up.Bytes), "frames-up-B")
-	metric(tb, float64(t.application.down.Bytes), "frames-down-B")
-	for _, w := range []struct {
-		name string
-		c    link.Count
-	}{{"up", total.up}, {"down", total.down}} {
-		tb.Logf("%s: %d packets, %d B = %d payload + %d again + %d headers + %d in %d empty packets; %d B lost, %d packets found the queue full",
-			w.name, w.c.Packets, w.c.Bytes, w.c.Payload, w.c.Again, w.c.Headers(), w.c.EmptyBytes, w.c.Empty, w.c.LostBytes, w.c.Overflow)
-	}
 }

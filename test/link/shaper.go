@@ -40,6 +40,31 @@ type Link struct {
 	gone  map[flow]bool   // guarded by mu: forgotten connections, both directions
 	cutAt int64           // guarded by mu: bytes both ways after which the link forgets, 0 for never
 	cut   func()          // guarded by mu: called then
+	trace func(Packet)    // guarded by mu
+}
+
+// Packet is one packet that was sent.
+type Packet struct {
+	At      time.Time
+	Up      bool // from Near to Far
+	Bytes   int
+	Payload int // of TCP
+	Lost    bool
+}
+
+// Trace has every packet told from now on, or none with nil.
+func (l *Link) Trace(f func(Packet)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.trace = f
+}
+
+func (l *Link) tell(p Packet) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.trace != nil {
+		l.trace(p)
+	}
 }
 
 // way is one direction.
@@ -165,19 +190,23 @@ func (w *way) read() {
 		if isTCP && w.l.forgotten(s, w) {
 			continue
 		}
-		if at, ok := w.enqueue(p, s, isTCP); ok {
+		at, sent, ok := w.enqueue(p, s, isTCP)
+		if sent {
+			w.l.tell(Packet{At: time.Now(), Up: w == w.l.up, Bytes: n, Payload: s.payload, Lost: !ok})
+		}
+		if ok {
 			w.toward <- arrival{at, p}
 		}
 	}
 }
 
-// enqueue decides when a packet arrives, if it does.
-func (w *way) enqueue(p []byte, s segment, isTCP bool) (at time.Time, ok bool) {
+// enqueue decides whether a packet is sent, and when it arrives, if it does.
+func (w *way) enqueue(p []byte, s segment, isTCP bool) (at time.Time, sent, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
 	if w.silent {
-		return at, false
+		return at, false, false
 	}
 	if w.free.Before(now) {
 		w.free = now
@@ -185,7 +214,7 @@ func (w *way) enqueue(p []byte, s segment, isTCP bool) (at time.Time, ok bool) {
 	if w.path.Rate > 0 {
 		if waiting := int(w.free.Sub(now).Seconds() * float64(w.path.Rate) / 8); waiting+len(p) > w.path.Queue {
 			w.count.Overflow++
-			return at, false
+			return at, false, false
 		}
 		w.free = w.free.Add(time.Duration(len(p)) * 8 * time.Second / time.Duration(w.path.Rate))
 	}
@@ -193,7 +222,7 @@ func (w *way) enqueue(p []byte, s segment, isTCP bool) (at time.Time, ok bool) {
 	if w.path.Loss > 0 && w.rnd.Float64() < w.path.Loss {
 		w.count.Lost++
 		w.count.LostBytes += int64(len(p))
-		return at, false
+		return at, true, false
 	}
 	at = w.free.Add(w.path.Delay)
 	if w.path.Jitter > 0 {
@@ -203,7 +232,7 @@ func (w *way) enqueue(p []byte, s segment, isTCP bool) (at time.Time, ok bool) {
 		at = w.last
 	}
 	w.last = at
-	return at, true
+	return at, true, true
 }
 
 func (w *way) countLocked(p []byte, s segment, isTCP bool) {
