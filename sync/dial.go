@@ -70,6 +70,9 @@ func (l *Links) due() ([]target, time.Duration) {
 		return nil, lookInterval
 	}
 	var list []target
+	if !l.mayCallLocked(time.Now()) {
+		hubs = nil
+	}
 	wanted := l.o.HubsWanted
 	if wanted == 0 {
 		wanted = len(hubs)
@@ -200,11 +203,15 @@ func (l *Links) session(d record.DeviceID, s *stream, dialled bool) error {
 	defer done()
 	ctx, cancel := context.WithCancel(run)
 	defer cancel()
-	v := &live{cancel: cancel, wake: make(chan struct{}, 1), dialled: dialled, began: time.Now()}
+	v := &live{cancel: cancel, wake: make(chan struct{}, 1), dialled: dialled, began: time.Now(), paid: l.host.pays(s.Conn())}
 	if !l.enter(d, v, s.Conn()) {
 		return errRefused
 	}
 	o := l.o.Session
+	o.Resumed = l.wasCut(d)
+	if v.paid {
+		o = l.paidOptions(o)
+	}
 	if !dialled || !l.isHub(d) {
 		o.Window = WindowLAN // the other side, when it is on a slow link, asks for less
 	}
@@ -213,6 +220,9 @@ func (l *Links) session(d record.DeviceID, s *stream, dialled bool) error {
 	}
 	err := Run(ctx, s, NewSession(l.r, d, o), RunOptions{Wake: v.wake, Progress: func(p Progress) { l.progress(d, v, p) }})
 	l.leave(d, v, err)
+	if l.hungUp(v) {
+		_ = s.Conn().Close() // an idle connection costs something too
+	}
 	return nil
 }
 
@@ -257,11 +267,17 @@ func (l *Links) progress(d record.DeviceID, v *live, p Progress) {
 		return
 	}
 	changed := v.now.Settled != p.Settled || v.looked != p.Looked
+	if !p.Settled {
+		v.quietAt = time.Time{}
+	} else if v.quietAt.IsZero() {
+		v.quietAt = time.Now()
+		defer l.look() // whether the call is over
+	}
 	if p.BytesIn != v.now.BytesIn {
 		c.status.LastContact = time.Now()
 	}
 	if !c.status.Connected && p.Greeted {
-		c.status.Connected, c.status.Since, c.status.Role, c.status.LastError, changed = true, time.Now(), p.Role, "", true
+		c.status.Connected, c.status.Since, c.status.Role, c.status.LastError, c.lastErr, changed = true, time.Now(), p.Role, "", nil, true
 		l.o.Log.Info().Stringer("peer", d).Str("role", p.Role).Msg("session began")
 	}
 	v.now, v.looked = p, p.Looked
@@ -283,11 +299,12 @@ func (l *Links) leave(d record.DeviceID, v *live, err error) {
 		}
 		c.live, c.deferred, c.glance, c.status.Connected, c.status.Settled = nil, false, false, false, false
 		c.status.Size, c.status.Target = n.Size, n.Target
+		c.cut = n.Greeted && !n.Settled
 		if time.Since(v.began) > goodSession && !errors.Is(err, ErrMisbehaved) {
 			c.failures = 0
 		}
 		if err != nil && !errors.Is(err, ErrStopped) {
-			c.status.LastError = err.Error()
+			c.status.LastError, c.lastErr = err.Error(), err
 			l.failLocked(c, err)
 		}
 	}

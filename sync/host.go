@@ -53,13 +53,16 @@ type HostOptions struct {
 	Listen []string // multiaddrs; none for a box that only dials
 	// Hub raises the limits for many boxes, also behind one address.
 	Hub bool
-	// Metered leaves out keep-alives, so that an idle connection costs nothing.
-	Metered bool
+	// Meter counts what this box pays for; nil for a link that costs nothing. With
+	// one hubs are dialled over TCP alone, and nothing keeps idle connections alive.
+	Meter *Meter
 	// Allow admits members. AllowStrangers, while it answers true, lets others in
 	// for the join protocol alone, for two minutes each.
 	Allow          func(record.DeviceID) bool
 	AllowStrangers func() bool
 }
+
+func (o HostOptions) metered() bool { return o.Meter != nil }
 
 // Host is this box on the network: libp2p with TCP and QUIC, Noise and a
 // multiplexer that survives slow links; nothing else of libp2p runs.
@@ -67,6 +70,8 @@ type Host struct {
 	h      host.Host
 	gate   *gater
 	device record.DeviceID
+	meter  *Meter // nil: nothing is paid for
+	free   *freeAddresses
 
 	mu     sync.Mutex
 	timers map[network.Conn]*time.Timer // strangers' lifetimes
@@ -84,10 +89,14 @@ func NewHost(o HostOptions) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("setting limits: %w", err)
 	}
-	g := newGater(o.Allow, o.AllowStrangers)
+	g, free := newGater(o.Allow, o.AllowStrangers), &freeAddresses{list: map[string]bool{}}
+	overTCP := libp2p.Transport(tcp.NewTCPTransport, tcp.WithConnectionTimeout(tcpTimeout), tcp.DisableReuseport())
+	if o.metered() {
+		overTCP = libp2p.Transport(newPaidTCP(o.Meter, free))
+	}
 	h, err := libp2p.New(libp2p.Identity(key), libp2p.ListenAddrStrings(o.Listen...),
-		libp2p.Transport(tcp.NewTCPTransport, tcp.WithConnectionTimeout(tcpTimeout), tcp.DisableReuseport()), libp2p.Transport(quic.NewTransport),
-		libp2p.Security(noise.ID, noise.New), muxer(o.Metered), libp2p.ConnectionGater(g), libp2p.ResourceManager(limits),
+		overTCP, libp2p.Transport(quic.NewTransport),
+		libp2p.Security(noise.ID, noise.New), muxer(o.metered()), libp2p.ConnectionGater(g), libp2p.ResourceManager(limits),
 		libp2p.ConnectionManager(connmgr.NullConnMgr{}), libp2p.WithDialTimeout(dialTimeout), libp2p.UserAgent("healthpost"),
 		libp2p.AddrsFactory(func([]ma.Multiaddr) []ma.Multiaddr { return nil }),
 		libp2p.DisableRelay(), libp2p.ForceReachabilityPrivate(), libp2p.DisableIdentifyAddressDiscovery(), libp2p.Ping(false), libp2p.DisableMetrics())
@@ -95,7 +104,7 @@ func NewHost(o HostOptions) (*Host, error) {
 		limits.Close()
 		return nil, fmt.Errorf("starting the network: %w", err)
 	}
-	b := &Host{h: h, gate: g, device: record.DeviceID(o.Key.Public().(ed25519.PublicKey)), timers: map[network.Conn]*time.Timer{}}
+	b := &Host{h: h, gate: g, device: record.DeviceID(o.Key.Public().(ed25519.PublicKey)), meter: o.Meter, free: free, timers: map[network.Conn]*time.Timer{}}
 	h.Network().Notify(&network.NotifyBundle{
 		ConnectedF:    func(_ network.Network, c network.Conn) { b.connected(c) },
 		DisconnectedF: func(_ network.Network, c network.Conn) { b.disconnected(c) },
@@ -126,9 +135,9 @@ func resources(o HostOptions) (network.ResourceManager, error) {
 		lim.TransientBaseLimit.Conns, lim.TransientBaseLimit.ConnsInbound = 256, 256
 	}
 	limits := lim.Scale(mem, fd)
-	if o.Hub || o.Metered {
+	if o.Hub || o.metered() {
 		none := rcmgr.ResourceLimits{StreamsOutbound: rcmgr.BlockAllLimit}
-		if o.Metered {
+		if o.metered() {
 			none = rcmgr.ResourceLimits{Streams: rcmgr.BlockAllLimit, StreamsInbound: rcmgr.BlockAllLimit, StreamsOutbound: rcmgr.BlockAllLimit}
 		}
 		limits = rcmgr.PartialLimitConfig{Protocol: map[protocol.ID]rcmgr.ResourceLimits{identify.ID: none, identify.IDPush: none}}.Build(limits)
@@ -204,7 +213,7 @@ func (b *Host) setLink(on bool) {
 
 // connect dials a device: TCP first on links to hubs, QUIC first on the LAN. A
 // nil error does not mean that the other side admits this one.
-func (b *Host) connect(ctx context.Context, d record.DeviceID, addresses []ma.Multiaddr, quicFirst bool) (peer.ID, error) {
+func (b *Host) connect(ctx context.Context, d record.DeviceID, addresses []ma.Multiaddr, lan bool) (peer.ID, error) {
 	id, err := PeerID(d)
 	if err != nil {
 		return "", err
@@ -221,8 +230,12 @@ func (b *Host) connect(ctx context.Context, d record.DeviceID, addresses []ma.Mu
 		}
 	}
 	groups := [][]ma.Multiaddr{stream, quics}
-	if quicFirst {
+	switch {
+	case lan:
+		b.free.add(stream)
 		slices.Reverse(groups)
+	case b.meter != nil && len(stream) > 0:
+		groups = groups[:1] // QUIC is not counted, and costs more
 	}
 	err = ErrNoPeer
 	for _, g := range groups {
@@ -239,6 +252,12 @@ func (b *Host) connect(ctx context.Context, d record.DeviceID, addresses []ma.Mu
 		err = fmt.Errorf("dialling %s: %w", d.Short(), err)
 	}
 	return id, err
+}
+
+// pays reports whether this box pays for a connection: it dialled it, and not to a
+// neighbour on the LAN.
+func (b *Host) pays(c network.Conn) bool {
+	return b.meter != nil && c.Stat().Direction == network.DirOutbound && !b.free.has(c.RemoteMultiaddr())
 }
 
 // stream opens a stream on a connection that stands, without waiting for

@@ -43,6 +43,10 @@ type LinksOptions struct {
 	Neighbours func() []Address
 	// LAN finds neighbours by mDNS.
 	LAN bool
+	// Schedule says when hubs are called over a link that the host's meter counts;
+	// the zero value keeps the connection. What is urgent, or asked for by SyncNow and
+	// Hurry, is not put off.
+	Schedule Schedule
 	// Allow admits members, as in HostOptions. Name is what staff call a box.
 	Allow func(record.DeviceID) bool
 	Name  func(record.DeviceID) string
@@ -85,6 +89,8 @@ type Links struct {
 	bell     chan struct{} // closed and replaced at every change
 	work     sync.WaitGroup
 	looks    int // attempts left to meet one hub more for a moment
+	calls    calls
+	waiting  bool // something that this box wrote waits to be ordered
 }
 
 // contact is one other box, known as long as this process runs.
@@ -103,6 +109,8 @@ type contact struct {
 	doubtedAt  time.Time
 	levelAt    time.Time          // when its ledger was as long as this one last
 	glance     bool               // met for a moment only
+	lastErr    error              // of the last session, nil when it ended well
+	cut        bool               // its last session ended while something was under way
 	served     context.CancelFunc // of the stream on which a range goes to it
 }
 
@@ -114,6 +122,9 @@ type live struct {
 	began   time.Time
 	now     Progress
 	looked  uint64
+	paid    bool      // over a connection that this box pays for
+	quietAt time.Time // since when nothing is left to exchange; zero while there is
+	hangUp  bool      // the call is over
 }
 
 // Backoff between attempts.
@@ -150,6 +161,10 @@ func NewLinks(h *Host, r Replica, o LinksOptions) *Links {
 	}
 	l := &Links{host: h, r: r, o: o, kick: make(chan struct{}, 1), contacts: map[record.DeviceID]*contact{}, bell: make(chan struct{})}
 	l.o.Session.Turn, l.o.Session.shorts = NewTurn(l.Wake), &shorts{}
+	if h.meter != nil {
+		l.calls.schedule = o.Schedule
+	}
+	l.calls.begin(time.Now())
 	return l
 }
 
@@ -168,8 +183,15 @@ func (l *Links) Run(ctx context.Context) error {
 		l.work.Go(func() { listenLAN(ctx, l.host.h, l.heard) })
 	}
 	l.work.Go(func() { l.watchProgress(ctx) })
+	if l.calls.active() {
+		l.work.Go(func() { l.watchUrgent(ctx) })
+	}
+	if l.host.meter != nil {
+		l.work.Go(func() { l.keepUsage(ctx) })
+	}
 	for ctx.Err() == nil {
-		next := time.NewTimer(l.dialDue())
+		wait := l.hangUp(time.Now())
+		next := time.NewTimer(min(wait, l.dialDue()))
 		select {
 		case <-ctx.Done():
 		case <-next.C:
@@ -222,6 +244,9 @@ func (l *Links) SetLink(on bool) {
 			c.live.cancel()
 		}
 		c.notBefore, c.failures = time.Time{}, 0
+	}
+	if on {
+		l.calls.begin(time.Now())
 	}
 	l.mu.Unlock()
 	l.host.setLink(on)
@@ -307,6 +332,7 @@ func (l *Links) hurry(peer record.DeviceID) {
 			c.notBefore, c.failures, c.deferred = time.Time{}, 0, true
 		}
 	}
+	l.calls.begin(time.Now())
 	l.mu.Unlock()
 	l.look()
 }

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	ma "github.com/multiformats/go-multiaddr"
-
 	"github.com/healthpost/healthpost/record"
 	peersync "github.com/healthpost/healthpost/sync"
 )
@@ -92,17 +90,8 @@ func TestWireBytes(t *testing.T) {
 	c := w.clinics[0]
 	w.save(c, record.LaneClinical, 1)
 	hub := w.start(t, w.hub, w.hubKey, peersync.LinksOptions{}, peersync.HostOptions{Hub: true})
-	_, at, err := peersync.SplitAddress(hub.address(t).Addresses[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	port, err := at.ValueForProtocol(ma.P_TCP)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := newMeter(t, "127.0.0.1:"+port)
-	through := peersync.Address{Device: w.hub.self, Addresses: []string{"/ip4/127.0.0.1/tcp/" + portOf(m.listener)}}
-	b := w.start(t, c.memory, c.key, peersync.LinksOptions{Hubs: fixed(through), HubsWanted: 1}, peersync.HostOptions{Listen: []string{}, Metered: true})
+	m, through := hub.through(t)
+	b := w.start(t, c.memory, c.key, peersync.LinksOptions{Hubs: fixed(through), HubsWanted: 1}, peersync.HostOptions{Listen: []string{}, Meter: counter(t, 0)})
 	ctx, cancel := context.WithTimeout(t.Context(), waitMax)
 	defer cancel()
 	if _, err := b.links.SyncNow(ctx, w.hub.self); err != nil {
