@@ -97,6 +97,7 @@ const (
 	KindRecovery     Kind = 9  // the keys that may reset the region
 	KindReset        Kind = 10 // begins a new generation of the ledger
 	KindAssign       Kind = 11 // what a device's replica holds
+	KindDictionary   Kind = 12 // a Dictionary that bodies may be packed with
 
 	KindSealed       Kind = 32 // first kind with a sealed body
 	KindClinical     Kind = 32

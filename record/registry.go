@@ -45,6 +45,7 @@ const (
 	registryProfile    = 'p' // ‖ device(32): mode of its replica, "full" or "partial"
 	registryAssigned   = 'c' // ‖ device(32) ‖ compartment(16): assigned to the device
 	registryFrozen     = 'z' // ‖ epoch(16) ‖ lane(1): a frozen feed; id of the evidence
+	registryDictionary = 'd' // dictionaries of the ledger: [[[name, seq], ...]]
 )
 
 func frozenKey(f Feed) []byte {

@@ -37,6 +37,8 @@ func (c *change) allowed(r *Record, author DeviceID) (Verdict, error) {
 		err = c.reset(r)
 	case KindAssign:
 		err = c.assign(r, author)
+	case KindDictionary:
+		err = c.addDictionary(r, author)
 	}
 	if errors.Is(err, ErrState) {
 		return 0, err

@@ -30,6 +30,12 @@ func Seal(rand io.Reader, key Key, gen uint64, pos record.Position, kind record.
 // Open gives back what Seal was given. keys looks a generation up among the
 // keys of the compartment. The errors wrap ErrNoKey, ErrDamaged or ErrNewer.
 func Open(keys func(gen uint64) (Key, bool), pos record.Position, kind record.Kind, comp record.CompartmentID, body []byte) ([]byte, error) {
+	return (*Dictionaries)(nil).Open(keys, pos, kind, comp, body)
+}
+
+// Open is the function Open for bodies that may be packed with a dictionary of the
+// ledger.
+func (d *Dictionaries) Open(keys func(gen uint64) (Key, bool), pos record.Position, kind record.Kind, comp record.CompartmentID, body []byte) ([]byte, error) {
 	gen, rest, err := splitGeneration(body)
 	if err != nil {
 		return nil, err
@@ -38,7 +44,7 @@ func Open(keys func(gen uint64) (Key, bool), pos record.Position, kind record.Ki
 	if !ok {
 		return nil, fmt.Errorf("opening a body: %w: generation %d", ErrNoKey, gen)
 	}
-	return OpenDisclosed(bodyKey(key, rest[:saltBytes], pos), pos, kind, comp, body)
+	return d.OpenDisclosed(bodyKey(key, rest[:saltBytes], pos), pos, kind, comp, body)
 }
 
 // Generation tells which of the compartment's keys a body needs.

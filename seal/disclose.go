@@ -11,6 +11,12 @@ import (
 // keys looks a generation up among the keys of the compartment. The errors wrap
 // ErrNoKey, ErrDamaged or ErrNewer; the body was opened with the key once.
 func Disclose(keys func(gen uint64) (Key, bool), pos record.Position, kind record.Kind, comp record.CompartmentID, body []byte) (Key, error) {
+	return (*Dictionaries)(nil).Disclose(keys, pos, kind, comp, body)
+}
+
+// Disclose is the function Disclose for bodies that may be packed with a
+// dictionary of the ledger.
+func (d *Dictionaries) Disclose(keys func(gen uint64) (Key, bool), pos record.Position, kind record.Kind, comp record.CompartmentID, body []byte) (Key, error) {
 	gen, rest, err := splitGeneration(body)
 	if err != nil {
 		return Key{}, err
@@ -20,7 +26,7 @@ func Disclose(keys func(gen uint64) (Key, bool), pos record.Position, kind recor
 		return Key{}, fmt.Errorf("disclosing a body: %w: generation %d", ErrNoKey, gen)
 	}
 	one := bodyKey(key, rest[:saltBytes], pos)
-	_, err = OpenDisclosed(one, pos, kind, comp, body)
+	_, err = d.OpenDisclosed(one, pos, kind, comp, body)
 	return one, err
 }
 
@@ -28,6 +34,12 @@ func Disclose(keys func(gen uint64) (Key, bool), pos record.Position, kind recor
 // record could have made one body that opens to two texts under two keys; a
 // reader who must exclude that opens it with the compartment's key on a box.
 func OpenDisclosed(one Key, pos record.Position, kind record.Kind, comp record.CompartmentID, body []byte) ([]byte, error) {
+	return (*Dictionaries)(nil).OpenDisclosed(one, pos, kind, comp, body)
+}
+
+// OpenDisclosed is the function OpenDisclosed for bodies that may be packed with a
+// dictionary of the ledger.
+func (d *Dictionaries) OpenDisclosed(one Key, pos record.Position, kind record.Kind, comp record.CompartmentID, body []byte) ([]byte, error) {
 	_, rest, err := splitGeneration(body)
 	if err != nil {
 		return nil, err
@@ -40,5 +52,5 @@ func OpenDisclosed(one Key, pos record.Position, kind record.Kind, comp record.C
 	if err != nil {
 		return nil, err
 	}
-	return packed.Unpack()
+	return d.Unpack(packed)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"testing"
 
+	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
 	"github.com/healthpost/healthpost/seal/dict"
 )
@@ -142,6 +143,33 @@ func FuzzOpenWith(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if _, err := seal.OpenWith(priv, []byte("another info"), b); err == nil {
 			t.Fatal("opened")
+		}
+	})
+}
+
+// Whoever may publish a dictionary may publish any bytes.
+func FuzzDictionaries(f *testing.F) {
+	small, err := dict.Train(strangePeople(8), dict.TrainOptions{HistoryBytesMax: 4 << 10})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(small, []byte("a visit"))
+	f.Fuzz(func(t *testing.T, b, plain []byte) {
+		if len(b) < 8 {
+			return
+		}
+		record.NumberDictionary(b)
+		x, err := record.DecodeDictionary(b)
+		var d seal.Dictionaries
+		if err != nil || d.Add(x) != nil {
+			return
+		}
+		p, err := d.Pack(plain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := d.Unpack(p); err != nil || !bytes.Equal(got, plain) {
+			t.Fatalf("got %x, %v, want %x", got, err, plain)
 		}
 	})
 }

@@ -19,6 +19,7 @@ const (
 	methodZstd   = 1
 	methodDict   = 2
 	methodUUIDs  = 3
+	methodLedger = 4
 
 	// Above this a body brings its own context, and the dictionary is not worth its time.
 	dictPlainBytesMax = 64 << 10
@@ -31,8 +32,8 @@ var zstdMagic = [4]byte{0x28, 0xb5, 0x2f, 0xfd}
 // no position, so it is done before a record gets one.
 type Packed []byte
 
-// Pack compresses plain, or stores it where that is shorter. It wraps
-// ErrTooLarge for more than PlainBytesMax bytes.
+// Pack compresses plain with what every program has, or stores it where that is
+// shorter. It wraps ErrTooLarge for more than PlainBytesMax bytes.
 func Pack(plain []byte) (Packed, error) {
 	if len(plain) > PlainBytesMax {
 		return nil, fmt.Errorf("packing a body of %d bytes: %w: at most %d", len(plain), ErrTooLarge, PlainBytesMax)
@@ -79,7 +80,9 @@ func appendFrame(head Packed, enc *zstd.Encoder, text []byte) Packed {
 
 // Unpack gives back what Pack was given. Its errors wrap ErrDamaged, or
 // ErrNewer for a method or dictionary this program does not have.
-func (p Packed) Unpack() ([]byte, error) {
+func (p Packed) Unpack() ([]byte, error) { return p.unpack(nil) }
+
+func (p Packed) unpack(ledger *Dictionaries) ([]byte, error) {
 	if len(p) == 0 {
 		return nil, fmt.Errorf("unpacking a body: %w: empty", ErrDamaged)
 	}
@@ -91,7 +94,9 @@ func (p Packed) Unpack() ([]byte, error) {
 		}
 		return append([]byte{}, rest...), nil
 	case methodZstd:
-		return unpackFrame(rest, 0)
+		return unpackFrame(rest, 0, decoder)
+	case methodLedger:
+		return unpackLedger(rest, ledger)
 	case methodDict, methodUUIDs:
 		id, n := binary.Uvarint(rest)
 		if n <= 0 || id == 0 || n != uvarintLen(id) {
@@ -103,34 +108,61 @@ func (p Packed) Unpack() ([]byte, error) {
 		if p[0] == methodUUIDs {
 			return unpackUUIDs(rest[n:], uint32(id))
 		}
-		return unpackFrame(rest[n:], uint32(id))
+		return unpackFrame(rest[n:], uint32(id), decoder)
 	}
 	return nil, fmt.Errorf("unpacking a body: %w: method %d", ErrNewer, p[0])
 }
 
 func unpackUUIDs(rest []byte, dictID uint32) ([]byte, error) {
-	if len(rest) == 0 || rest[0] == 0 || len(rest) < 1+int(rest[0])*dict.UUIDBytes {
-		return nil, fmt.Errorf("unpacking a body: %w: table of UUIDs", ErrDamaged)
-	}
-	end := 1 + int(rest[0])*dict.UUIDBytes
-	text, err := unpackFrame(rest[end:], dictID)
+	table, frame, err := splitTable(rest)
 	if err != nil {
 		return nil, err
 	}
-	plain, ok := dict.PutUUIDsBack(text, rest[1:end], PlainBytesMax)
+	if len(table) == 0 {
+		return nil, fmt.Errorf("unpacking a body: %w: table of UUIDs", ErrDamaged)
+	}
+	text, err := unpackFrame(frame, dictID, decoder)
+	if err != nil {
+		return nil, err
+	}
+	return putUUIDsBack(text, table)
+}
+
+// splitTable reads count || 16 bytes for each UUID, and gives what follows.
+func splitTable(rest []byte) (table, frame []byte, err error) {
+	if len(rest) == 0 || len(rest) < 1+int(rest[0])*dict.UUIDBytes {
+		return nil, nil, fmt.Errorf("unpacking a body: %w: table of UUIDs", ErrDamaged)
+	}
+	end := 1 + int(rest[0])*dict.UUIDBytes
+	return rest[1:end], rest[end:], nil
+}
+
+func putUUIDsBack(text, table []byte) ([]byte, error) {
+	plain, ok := dict.PutUUIDsBack(text, table, PlainBytesMax)
 	if !ok {
 		return nil, fmt.Errorf("unpacking a body: %w: UUIDs", ErrDamaged)
 	}
 	return plain, nil
 }
 
-func unpackFrame(frame []byte, dictID uint32) ([]byte, error) {
-	full := append(zstdMagic[:len(zstdMagic):len(zstdMagic)], frame...)
+func frameHeader(full []byte) (zstd.Header, error) {
 	var h zstd.Header
 	if err := h.Decode(full); err != nil {
-		return nil, fmt.Errorf("unpacking a body: %w: %v", ErrDamaged, err)
+		return h, fmt.Errorf("unpacking a body: %w: %v", ErrDamaged, err)
 	}
-	if h.Skippable || !h.HasFCS || h.FrameContentSize > PlainBytesMax || h.DictionaryID != dictID {
+	if h.Skippable || !h.HasFCS || h.FrameContentSize > PlainBytesMax {
+		return h, fmt.Errorf("unpacking a body: %w: frame header", ErrDamaged)
+	}
+	return h, nil
+}
+
+func unpackFrame(frame []byte, dictID uint32, decoder func() (*zstd.Decoder, error)) ([]byte, error) {
+	full := append(zstdMagic[:len(zstdMagic):len(zstdMagic)], frame...)
+	h, err := frameHeader(full)
+	if err != nil {
+		return nil, err
+	}
+	if h.DictionaryID != dictID {
 		return nil, fmt.Errorf("unpacking a body: %w: frame header", ErrDamaged)
 	}
 	dec, err := decoder()
@@ -154,7 +186,7 @@ var (
 	dictEncoder  = sync.OnceValues(func() (*zstd.Encoder, error) {
 		return newEncoder(zstd.SpeedBetterCompression, zstd.WithEncoderDict(dict.Current().Bytes))
 	})
-	decoder = sync.OnceValues(newDecoder)
+	decoder = sync.OnceValues(func() (*zstd.Decoder, error) { return newDecoder(dict.Contents()) })
 )
 
 func newEncoder(level zstd.EncoderLevel, more ...zstd.EOption) (*zstd.Encoder, error) {
@@ -166,10 +198,10 @@ func newEncoder(level zstd.EncoderLevel, more ...zstd.EOption) (*zstd.Encoder, e
 	}, more...)...)
 }
 
-func newDecoder() (*zstd.Decoder, error) {
+func newDecoder(dictionaries [][]byte) (*zstd.Decoder, error) {
 	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxMemory(PlainBytesMax), zstd.WithDecoderMaxWindow(PlainBytesMax),
-		zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderDicts(dict.Contents()...))
+		zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderDicts(dictionaries...))
 }
 
 // uvarintLen is the length of the one encoding of v we accept.

@@ -107,7 +107,7 @@ func TestUnpackIsBounded(t *testing.T) {
 		}
 	}
 	for name, p := range map[string]seal.Packed{
-		"method 4":      {4, 1, 2, 3},
+		"method 5":      {5, 1, 2, 3},
 		"dictionary 78": {uuidsZst, 78, 1},
 		"dictionary 77": append(seal.Packed{dictZst, 77}, frame(t, testVisit, single)...),
 	} {

@@ -19,7 +19,10 @@ var (
 	corpus = flag.Bool("corpus", false, "write the corpus again, for a dictionary that was not released yet")
 )
 
-const corpusPath = "v1.corpus.zst"
+const (
+	corpusPath     = "v1.corpus.zst"
+	v1HistoryBytes = 48 << 10
+)
 
 func TestTrainingGivesTheShippedDictionary(t *testing.T) {
 	if *corpus {
@@ -31,7 +34,7 @@ func TestTrainingGivesTheShippedDictionary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := train(1, texts(samples), historyBytesMax)
+	got, err := dict.Train([][][]byte{texts(samples)}, dict.TrainOptions{Number: 1, HistoryBytesMax: v1HistoryBytes})
 	if err != nil {
 		t.Fatal(err)
 	}
