@@ -307,3 +307,12 @@ func (c *Client) Staff(ctx context.Context) (t []StaffTile, err error) {
 func (c *Client) AddStaff(ctx context.Context, s NewStaff) error {
 	return c.call(ctx, http.MethodPost, "/staff", s, &struct{}{})
 }
+
+// Dictionaries and PublishDictionary are those of the ledger.
+func (c *Client) Dictionaries(ctx context.Context) (d []DictionaryInfo, err error) {
+	return d, c.call(ctx, http.MethodGet, "/dictionaries", nil, &d)
+}
+
+func (c *Client) PublishDictionary(ctx context.Context, b []byte) (d DictionaryInfo, err error) {
+	return d, c.call(ctx, http.MethodPost, "/dictionaries", b, &d)
+}

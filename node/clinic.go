@@ -115,7 +115,7 @@ func (n *Node) bodyDraft(lane record.Lane, kind record.Kind, c record.Compartmen
 	if err != nil {
 		return store.Draft{}, err
 	}
-	packed, err := seal.Pack(plain)
+	packed, err := n.vault.dictionaries.Pack(plain)
 	if err != nil {
 		return store.Draft{}, err
 	}

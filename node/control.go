@@ -50,6 +50,7 @@ func (n *Node) controlHandler() http.Handler {
 		return n.Invite(r.Context(), q)
 	})
 	n.hubRoutes(reply)
+	n.dictionaryRoutes(reply)
 	reply("POST /sync", func(r *http.Request) (any, error) { return n.SyncPeer(r.Context(), r.URL.Query().Get("peer")) })
 	reply("POST /link", func(r *http.Request) (any, error) {
 		return struct{}{}, n.SetLink(r.URL.Query().Get("up") == "true")

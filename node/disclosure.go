@@ -17,17 +17,27 @@ import (
 // record, and check that it says what was signed and ordered.
 //
 //	disclosure = "hpopen" ‖ version(1) ‖ uvarint proofLength ‖ proof ‖ sealed(1) ‖ key(32 when sealed) ‖ body…
+//
+// sealed is 0 for a readable body and 1 for a sealed one. It is 2 for one that was
+// packed with a dictionary of the ledger, which then stands as uvarint length ‖
+// bytes between key and body, so that the file can be read without the ledger.
 type Disclosure struct {
-	Proof []byte   // record.EncodeProof
-	Key   seal.Key // zero for a record with a readable body
-	Body  []byte   // as the record carries it
+	Proof      []byte   // record.EncodeProof
+	Key        seal.Key // zero for a record with a readable body
+	Dictionary []byte   // nil when none is needed
+	Body       []byte   // as the record carries it
 }
 
 const (
 	disclosureMagic   = "hpopen"
 	disclosureVersion = 1
+
+	disclosedReadable       = 0
+	disclosedSealed         = 1
+	disclosedWithDictionary = 2
+
 	// DisclosureBytesMax is the longest file that DecodeDisclosure reads.
-	DisclosureBytesMax = record.BodyBytesMax + record.ProofBytesMax + 64
+	DisclosureBytesMax = record.BodyBytesMax + record.ProofBytesMax + record.DictionaryBytesMax + 64
 )
 
 // Encode gives the file.
@@ -35,11 +45,15 @@ func (d *Disclosure) Encode() []byte {
 	b := append([]byte(disclosureMagic), disclosureVersion)
 	b = binary.AppendUvarint(b, uint64(len(d.Proof)))
 	b = append(b, d.Proof...)
-	if d.Key.IsZero() {
-		b = append(b, 0)
-	} else {
-		b = append(b, 1)
-		b = append(b, d.Key[:]...)
+	switch {
+	case d.Key.IsZero():
+		b = append(b, disclosedReadable)
+	case d.Dictionary == nil:
+		b = append(append(b, disclosedSealed), d.Key[:]...)
+	default:
+		b = append(append(b, disclosedWithDictionary), d.Key[:]...)
+		b = binary.AppendUvarint(b, uint64(len(d.Dictionary)))
+		b = append(b, d.Dictionary...)
 	}
 	return append(b, d.Body...)
 }
@@ -68,10 +82,17 @@ func DecodeDisclosure(b []byte) (Disclosure, error) {
 	rest = rest[1+n:]
 	d.Proof, rest = bytes.Clone(rest[:length]), rest[length:]
 	switch {
-	case len(rest) > 0 && rest[0] == 0:
+	case len(rest) > 0 && rest[0] == disclosedReadable:
 		rest = rest[1:]
-	case len(rest) > len(d.Key) && rest[0] == 1:
+	case len(rest) > len(d.Key) && rest[0] == disclosedSealed:
 		d.Key, rest = seal.Key(rest[1:1+len(d.Key)]), rest[1+len(d.Key):]
+	case len(rest) > len(d.Key) && rest[0] == disclosedWithDictionary:
+		d.Key, rest = seal.Key(rest[1:1+len(d.Key)]), rest[1+len(d.Key):]
+		length, n := binary.Uvarint(rest)
+		if n <= 0 || length == 0 || length > record.DictionaryBytesMax || uint64(len(rest)-n) < length {
+			return bad("cut short")
+		}
+		d.Dictionary, rest = bytes.Clone(rest[n:n+int(length)]), rest[n+int(length):]
 	default:
 		return bad("cut short")
 	}
@@ -98,7 +119,18 @@ func (d *Disclosure) Open(e record.Entry) (Disclosed, error) {
 		}
 		return Disclosed{Plain: d.Body}, nil
 	}
-	plain, err := seal.OpenDisclosed(d.Key, r.Position(), r.Core.Kind, r.Core.Compartment, d.Body)
+	var dictionaries seal.Dictionaries
+	if d.Dictionary != nil {
+		// The body's seal covers the ID that it was packed with, which is of its hash.
+		x, err := record.DecodeDictionary(d.Dictionary)
+		if err == nil {
+			err = dictionaries.Add(x)
+		}
+		if err != nil {
+			return Disclosed{}, fmt.Errorf("%w: %w", record.ErrNotProven, err)
+		}
+	}
+	plain, err := dictionaries.OpenDisclosed(d.Key, r.Position(), r.Core.Kind, r.Core.Compartment, d.Body)
 	if err != nil {
 		return Disclosed{}, fmt.Errorf("%w: %w", record.ErrNotProven, err)
 	}
@@ -152,6 +184,12 @@ func (n *Node) disclose(p Proved) (Disclosure, error) {
 		keyErr = err
 		return k, err == nil
 	}, r.Position(), r.Core.Kind, r.Core.Compartment, r.Body)
+	var unknown *seal.UnknownDictionary
+	if errors.As(err, &unknown) { // to who has the body alone
+		if b, ok := n.vault.dictionaries.Bytes(unknown.ID); ok {
+			d.Dictionary, err = b, nil
+		}
+	}
 	if err != nil {
 		return Disclosure{}, fmt.Errorf("disclosing record %s: %w", rid.Short(), errors.Join(err, keyErr))
 	}

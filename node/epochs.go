@@ -329,7 +329,7 @@ func (n *Node) draftAgain(x *strandedRecord) (store.Draft, bool, error) {
 	if err != nil {
 		return d, false, err
 	}
-	packed, err := seal.Pack(plain)
+	packed, err := n.vault.dictionaries.Pack(plain)
 	if err != nil {
 		return d, false, err
 	}

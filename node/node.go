@@ -100,7 +100,7 @@ func Open(o Options) (*Node, error) {
 	if err := n.loadSeed(); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	if err := errors.Join(n.loadOwn(), n.loadEvidence(), n.loadHandover()); err != nil && !so.Salvage {
+	if err := errors.Join(n.loadOwn(), n.loadEvidence(), n.loadHandover(), n.loadDictionaries()); err != nil && !so.Salvage {
 		return nil, errors.Join(err, st.Close())
 	}
 	if err := n.projectNow(); err != nil && !errors.Is(err, store.ErrFull) && !so.Salvage { // a full or damaged disk leaves them behind

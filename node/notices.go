@@ -43,6 +43,8 @@ const (
 	noticeStale       = "stale_view"
 	noticeReset       = "reset_conflict"
 	noticeForked      = "forked"
+
+	noticeDictionary = "dictionary_missing"
 )
 
 // noticesMax bounds what is read and shown at once.
@@ -195,7 +197,7 @@ func (n *Node) concerns(subject []byte) bool {
 func (x *notice) fault(code string) web.Fault {
 	f := web.Fault{Code: code, Args: slices.Clone(x.Args)}
 	switch code {
-	case noticeRestored, noticeRepublished:
+	case noticeRestored, noticeRepublished, noticeDictionary:
 		f.Args = append([]string{strconv.FormatUint(x.Count, 10)}, f.Args...)
 	}
 	return f
@@ -262,6 +264,8 @@ func faultWords(f web.Fault) string {
 		return fmt.Sprintf("%s damaged records on this disk were mended from %s", arg(0), arg(1))
 	case noticeDamaged:
 		return fmt.Sprintf("%s records or rows on this disk are damaged: 'healthpost verify' names them and says what to do", arg(0))
+	case noticeDictionary:
+		return fmt.Sprintf("%s charts have records that cannot be read until a dictionary of the ledger comes", arg(0))
 	case noticeForked:
 		return fmt.Sprintf("%s signed two records for one place: what else it writes there is not ordered, both are kept", arg(0))
 	}

@@ -25,6 +25,7 @@ import (
 //	res/ blind(name)                sealed: where a resource is and a hash of its JSON (resources.go)
 //	vis/ ^hlc rid                   sealed: one line of the list of this box's visits, newest first
 //	who/ staff key                  sealed: name and role of a staff key
+//	dim/ comp                       records of it wait for a dictionary (dictionaries.go)
 //
 // A name in a key is blinded with a key that never leaves the box.
 
@@ -111,7 +112,10 @@ func (n *Node) projectOnce(ctx context.Context) (done bool, err error) {
 	}
 	last := arrivals[len(arrivals)-1].N
 	p.put(store.Row{Key: cursorKey, Value: binary.BigEndian.AppendUint64(nil, last)})
-	return false, p.flush()
+	if err := p.flush(); err != nil {
+		return false, err
+	}
+	return false, p.tellWaiting()
 }
 
 // projection collects the rows of one batch of arrivals.
@@ -124,6 +128,8 @@ type projection struct {
 	rows  []store.Row
 	size  int
 	err   error
+
+	waiting bool // what waits for a dictionary changed
 }
 
 func (p *projection) put(rows ...store.Row) {
@@ -176,11 +182,18 @@ func (p *projection) arrived(a store.Arrival) error {
 		}
 		p.put(rows...)
 	}
-	if c := r.Core.Compartment; !c.IsZero() && !p.dirty[c] {
+	if c := r.Core.Compartment; !c.IsZero() {
+		p.touch(c)
+	}
+	return p.dictionaryCame(a, r)
+}
+
+// touch has a compartment's rows made again.
+func (p *projection) touch(c record.CompartmentID) {
+	if !p.dirty[c] {
 		p.dirty[c] = true
 		p.order = append(p.order, c)
 	}
-	return nil
 }
 
 // witness looks at what a record says of the box that wrote it and of the ledger.
@@ -214,7 +227,10 @@ func (n *Node) arrivedRecord(a store.Arrival) (*record.Record, error) {
 // compartment makes the rows of one compartment from all its records.
 func (p *projection) compartment(c record.CompartmentID) error {
 	region, _ := p.n.box.RegionID()
-	opened, err := p.n.openCompartment(c)
+	opened, waits, err := p.n.openWhole(c)
+	if err == nil {
+		err = p.waits(c, waits)
+	}
 	if err != nil {
 		return err
 	}
@@ -238,6 +254,12 @@ func (p *projection) compartment(c record.CompartmentID) error {
 // openCompartment opens what this box can of a compartment, without names and
 // states, which lists do not show.
 func (n *Node) openCompartment(c record.CompartmentID) ([]chart.Opened, error) {
+	opened, _, err := n.openWhole(c)
+	return opened, err
+}
+
+// openWhole also answers whether some record waits for a dictionary.
+func (n *Node) openWhole(c record.CompartmentID) (opened []chart.Opened, waits bool, err error) {
 	recs, err := n.store.Compartment(c)
 	if err == nil {
 		recs, err = n.withRefused(c, recs)
@@ -246,27 +268,28 @@ func (n *Node) openCompartment(c record.CompartmentID) ([]chart.Opened, error) {
 		recs, err = n.oneOfEach(recs)
 	}
 	if err != nil {
-		return nil, err
+		return nil, waits, err
 	}
-	var opened []chart.Opened
 	for _, x := range recs {
 		if k := x.Record.Core.Kind; k != record.KindClinical && k != record.KindRegistration && k != record.KindDirectory || x.Record.Body == nil {
 			continue
 		}
 		o, err := n.openRecord(x)
+		var unknown *seal.UnknownDictionary
+		waits = waits || errors.As(err, &unknown)
 		if errors.Is(err, seal.ErrNoKey) || errors.Is(err, seal.ErrNewer) {
-			continue // a key or an update may come
+			continue // a key, a dictionary or an update may come
 		}
 		if errors.Is(err, seal.ErrDamaged) || errors.Is(err, chart.ErrBody) {
 			n.log.Warn().Str("rid", x.Record.RID().Short()).Msg("body cannot be read")
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, waits, err
 		}
 		opened = append(opened, o)
 	}
-	return opened, nil
+	return opened, waits, nil
 }
 
 func (n *Node) openRecord(x store.Placed) (chart.Opened, error) {

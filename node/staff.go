@@ -238,7 +238,7 @@ func (n *Node) sealedDraft(lane record.Lane, kind record.Kind, c record.Compartm
 	if err != nil {
 		return store.Draft{}, err
 	}
-	packed, err := seal.Pack(plain)
+	packed, err := n.vault.dictionaries.Pack(plain)
 	if err != nil {
 		return store.Draft{}, err
 	}

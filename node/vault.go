@@ -23,6 +23,8 @@ type vault struct {
 	keys  *seal.Keyring
 	store *store.Store
 
+	dictionaries seal.Dictionaries // of the ledger, as far as they came
+
 	mu    sync.Mutex
 	known map[vaultID]seal.Key // guarded by mu
 }
@@ -108,7 +110,7 @@ func (v *vault) open(r *record.Record) ([]byte, error) {
 		return nil, fmt.Errorf("opening record %s: its body is not on this box", r.RID().Short())
 	}
 	var keyErr error
-	plain, err := seal.Open(func(gen uint64) (seal.Key, bool) {
+	plain, err := v.dictionaries.Open(func(gen uint64) (seal.Key, bool) {
 		k, err := v.key(r.Core.Compartment, gen)
 		if err != nil {
 			keyErr = err

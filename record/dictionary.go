@@ -3,72 +3,61 @@ package record
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 )
 
-// A dictionary is what the bodies of a region have in common, kept out of each of
-// them by a compressor. The body of a KindDictionary record is one dictionary as
-// RFC 8878 section 5 has it. Its name is the SHA-256 of its bytes. Bodies carry its
-// number, which stands in bytes 4 to 7, little endian, and follows from the rest:
-//
-//	number = 2^15 + (the first 4 bytes of SHA-256(bytes with the number zero), little endian) mod (2^31 - 2^15)
-//
-// so that the ledger can hold no two that bodies would take for each other: of two
-// with one number the first counts. None is ever taken back.
+// DictionaryID is how bodies name a dictionary of the ledger: the first 8 bytes of
+// the SHA-256 of its bytes.
+type DictionaryID [8]byte
+
+func (d DictionaryID) String() string { return hex.EncodeToString(d[:]) }
+
+// A Dictionary is what the bodies of a region have in common, kept out of each of
+// them by a compressor. It is the body of a KindDictionary record as it stands, in
+// the format of RFC 8878 section 5, and its number there is DictionaryNumber: the
+// name says which it is. Of two with one ID the first in the ledger counts. None is
+// ever taken back.
 type Dictionary struct {
-	Number uint32
-	Name   Hash // SHA-256 of Bytes
-	Bytes  []byte
+	ID    DictionaryID
+	Name  Hash // SHA-256 of Bytes
+	Bytes []byte
 }
 
 // Limits of dictionaries.
 const (
-	DictionaryBytesMax  = 160 << 10
-	DictionaryNumberMin = 1 << 15 // RFC 8878 section 5 keeps those below
-	DictionariesMax     = 64      // in one ledger; later ones have no effect
+	DictionaryBytesMax = 160 << 10
+	DictionariesMax    = 64 // in one ledger; later ones have no effect
 
-	dictionaryBytesMin  = 16
-	dictionaryNumberEnd = 1 << 31
+	// DictionaryNumber stands in bytes 4 to 7, little endian, of each of them: one of
+	// those that RFC 8878 leaves to private use, and in its longest form.
+	DictionaryNumber = 1 << 16
+
+	dictionaryBytesMin = 16
 )
 
-var dictionaryMagic = []byte{0x37, 0xa4, 0x30, 0xec}
-
-func dictionaryNumber(b []byte) uint32 {
-	h := sha256.New()
-	h.Write(b[:4])
-	h.Write(make([]byte, 4))
-	h.Write(b[8:])
-	return DictionaryNumberMin + binary.LittleEndian.Uint32(h.Sum(nil))%(dictionaryNumberEnd-DictionaryNumberMin)
-}
-
-// NumberDictionary writes the number that follows from its content into a
-// dictionary of at least 8 bytes.
-func NumberDictionary(b []byte) {
-	binary.LittleEndian.PutUint32(b[4:8], dictionaryNumber(b))
-}
+var dictionaryMagic = []byte{0x37, 0xa4, 0x30, 0xec, 0x00, 0x00, 0x01, 0x00} // with DictionaryNumber
 
 // DecodeDictionary reads the body of a dictionary record. Whether a compressor
 // takes it is not looked at. The error wraps ErrMalformed.
 func DecodeDictionary(body []byte) (Dictionary, error) {
-	if len(body) < dictionaryBytesMin || len(body) > DictionaryBytesMax || !bytes.Equal(body[:4], dictionaryMagic) {
+	if len(body) < dictionaryBytesMin || len(body) > DictionaryBytesMax || !bytes.HasPrefix(body, dictionaryMagic) {
 		return Dictionary{}, fmt.Errorf("reading a dictionary: %w: size or first bytes", ErrMalformed)
 	}
-	d := Dictionary{Number: binary.LittleEndian.Uint32(body[4:8]), Name: sha256.Sum256(body), Bytes: body}
-	if d.Number != dictionaryNumber(body) {
-		return Dictionary{}, fmt.Errorf("reading a dictionary: %w: its number is not that of its content", ErrMalformed)
-	}
-	return d, nil
+	name := Hash(sha256.Sum256(body))
+	return Dictionary{ID: DictionaryID(name[:8]), Name: name, Bytes: body}, nil
 }
 
 // OrderedDictionary is a dictionary that the ledger holds.
 type OrderedDictionary struct {
-	_      struct{} `cbor:",toarray"`
-	Number uint32
-	Name   []byte // 32
-	Seq    uint64 // of its record
+	_    struct{} `cbor:",toarray"`
+	Name []byte   // 32
+	Seq  uint64   // of its record
 }
+
+// ID is how bodies name it.
+func (d *OrderedDictionary) ID() DictionaryID { return DictionaryID(d.Name[:8]) }
 
 type dictionariesRow struct {
 	_    struct{} `cbor:",toarray"`
@@ -87,11 +76,16 @@ func DictionariesOf(s interface {
 	if err := Unmarshal(b, &row); err != nil {
 		return nil, fmt.Errorf("reading the list of dictionaries: %w", errors.Join(ErrState, err))
 	}
+	for i := range row.List {
+		if err := checkLen(row.List[i].Name, len(Hash{}), "name of a dictionary"); err != nil {
+			return nil, errors.Join(ErrState, err)
+		}
+	}
 	return row.List, nil
 }
 
 // addDictionary takes a dictionary up, by a hub. One that is there already, one
-// whose number is taken and one too many change nothing: refusing them would stop
+// whose ID is taken and one too many change nothing: refusing them would stop
 // the lane of a hub that was only slower.
 func (c *change) addDictionary(r *Record, author DeviceID) error {
 	d, err := DecodeDictionary(r.Body)
@@ -106,15 +100,20 @@ func (c *change) addDictionary(r *Record, author DeviceID) error {
 		return err
 	}
 	for _, x := range list {
-		if x.Number == d.Number {
+		if x.ID() == d.ID {
 			return nil
 		}
 	}
 	if len(list) >= DictionariesMax {
 		return nil
 	}
+<<<<<<< HEAD
 	list = append(list, OrderedDictionary{Number: d.Number, Name: d.Name[:], Seq: c.o.size})
 	c.put([]byte{registryDictionary}, mustMarshal(dictionariesRow{List: list}))
+=======
+	list = append(list, OrderedDictionary{Name: d.Name[:], Seq: c.o.size})
+	c.put([]byte{registryDictionary}, mustMarshal(dictionariesRow{List: list}))
+>>>>>>> 4310bc7 (node, seal: bodies name a dictionary by 8 bytes of its hash; charts that wait for one say so and heal)
 	return nil
 }
 

@@ -2,8 +2,8 @@ package record_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -14,9 +14,7 @@ import (
 
 // dictionaryBytes is what the ledger takes for a dictionary; no compressor would.
 func dictionaryBytes(content string) []byte {
-	b := append([]byte{0x37, 0xa4, 0x30, 0xec, 0, 0, 0, 0}, content...)
-	record.NumberDictionary(b)
-	return b
+	return append([]byte{0x37, 0xa4, 0x30, 0xec, 0, 0, 1, 0}, content...)
 }
 
 func (b *box) dictionary(body []byte) record.Record {
@@ -48,7 +46,7 @@ func TestDictionariesAreListedOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want = append(want, record.OrderedDictionary{Number: d.Number, Name: d.Name[:], Seq: []uint64{first, second}[i]})
+		want = append(want, record.OrderedDictionary{Name: d.Name[:], Seq: []uint64{first, second}[i]})
 	}
 	if diff := cmp.Diff(want, g.dictionaries(t), cmpopts.IgnoreUnexported(record.OrderedDictionary{})); diff != "" {
 		t.Error(diff)
@@ -76,18 +74,14 @@ func TestDictionaryOfOthersIsRefused(t *testing.T) {
 	}
 }
 
-func TestDictionaryNumber(t *testing.T) {
+func TestDictionaryID(t *testing.T) {
 	b := dictionaryBytes("what all visits say")
 	d, err := record.DecodeDictionary(b)
-	if err != nil || d.Number < record.DictionaryNumberMin || d.Number >= 1<<31 {
-		t.Fatalf("number %d, %v", d.Number, err)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for i := range b {
-		b[i] ^= 1
-		if _, err := record.DecodeDictionary(b); !errors.Is(err, record.ErrMalformed) {
-			t.Errorf("byte %d changed: %v, want ErrMalformed", i, err)
-		}
-		b[i] ^= 1
+	if want := sha256.Sum256(b); d.Name != want || !bytes.Equal(d.ID[:], want[:8]) {
+		t.Errorf("name %x, id %s, want %x", d.Name, d.ID, want)
 	}
 }
 
@@ -99,10 +93,8 @@ func FuzzDecodeDictionary(f *testing.F) {
 			wantMalformed(t, err)
 			return
 		}
-		again := bytes.Clone(d.Bytes)
-		record.NumberDictionary(again)
-		if !bytes.Equal(again, b) {
-			t.Error("another number was taken")
+		if !bytes.Equal(d.Bytes, b) || binary.LittleEndian.Uint32(b[4:8]) != record.DictionaryNumber {
+			t.Error("other bytes or another number")
 		}
 	})
 }

@@ -25,8 +25,9 @@
 //	2 || uvarint dictionary || frame    zstd with a dictionary
 //	3 || uvarint dictionary || count || 16 bytes for each UUID || frame
 //	                                    the same, of a text whose UUIDs were set aside (see dict.SetUUIDsAside)
-//	4 || count || 16 bytes for each UUID || frame
-//	                                    the same with a dictionary of the ledger (record.Dictionary), whose number the frame states
+//	4 || dictionary ID, 8 bytes || count || 16 bytes for each UUID || frame
+//	                                    the same with a dictionary of the ledger (record.Dictionary), whose number the frame leaves out;
+//	                                    count may be 0
 //
 // A frame is a zstd frame (RFC 8878) without its four magic bytes; it states
 // its content size, at most PlainBytesMax.

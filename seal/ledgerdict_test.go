@@ -44,6 +44,10 @@ func frameWith(t testing.TB, dictionary, text []byte) []byte {
 	return frame(t, text, zstd.WithSingleSegment(true), zstd.WithEncoderDict(dictionary))
 }
 
+func withoutNumber(frame []byte) []byte {
+	return append([]byte{frame[0] &^ 3}, frame[5:]...)
+}
+
 func ledgerDictionary(t testing.TB) record.Dictionary {
 	t.Helper()
 	b, err := dict.Train(strangePeople(40), dict.TrainOptions{PeopleMin: dict.PeopleMin})
@@ -83,8 +87,8 @@ func TestLedgerDictionaryMakesBodiesShorter(t *testing.T) {
 	}
 	_, err = without.Unpack(packed)
 	var unknown *seal.UnknownDictionary
-	if !errors.As(err, &unknown) || unknown.Number != d.Number || !errors.Is(err, seal.ErrNewer) {
-		t.Errorf("without the dictionary: %v, want that %d is unknown", err, d.Number)
+	if !errors.As(err, &unknown) || unknown.ID != d.ID || !errors.Is(err, seal.ErrNewer) {
+		t.Errorf("without the dictionary: %v, want that %s is unknown", err, d.ID)
 	}
 	if _, err := packed.Unpack(); !errors.Is(err, seal.ErrNewer) {
 		t.Errorf("without any ledger: %v, want ErrNewer", err)
@@ -154,7 +158,6 @@ func TestDictionariesRefuse(t *testing.T) {
 	for i := 8; i < 200; i++ {
 		junk[i] ^= 0xa5
 	}
-	record.NumberDictionary(junk)
 	bad, err := record.DecodeDictionary(junk)
 	if err != nil {
 		t.Fatal(err)
@@ -165,13 +168,15 @@ func TestDictionariesRefuse(t *testing.T) {
 	if err := d.Add(good); err != nil {
 		t.Fatal(err)
 	}
+	head := func(count byte) seal.Packed { return append(append(seal.Packed{ledgerZst}, good.ID[:]...), count) }
 	for name, p := range map[string]seal.Packed{
-		"no table":            {ledgerZst},
-		"table cut":           append(seal.Packed{ledgerZst, 1}, make([]byte, 15)...),
-		"no frame":            {ledgerZst, 0},
-		"no dictionary":       append(seal.Packed{ledgerZst, 0}, frame(t, testVisit)...),
-		"shipped dictionary":  append(seal.Packed{ledgerZst, 0}, dictFrame(t, testVisit)...),
-		"mark without a UUID": append(seal.Packed{ledgerZst, 0}, frameWith(t, good.Bytes, []byte("\xff\x00"))...),
+		"no dictionary":       {ledgerZst, 1, 2, 3},
+		"no table":            head(0)[:9],
+		"table cut":           append(head(1), make([]byte, 15)...),
+		"no frame":            head(0),
+		"its number stated":   append(head(0), frameWith(t, good.Bytes, testVisit)...),
+		"shipped dictionary":  append(head(0), dictFrame(t, testVisit)...),
+		"mark without a UUID": append(head(0), withoutNumber(frameWith(t, good.Bytes, []byte("\xff\x00")))...),
 	} {
 		if got, err := d.Unpack(p); !errors.Is(err, seal.ErrDamaged) {
 			t.Errorf("%s: %d bytes, %v, want ErrDamaged", name, len(got), err)

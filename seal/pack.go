@@ -145,24 +145,13 @@ func putUUIDsBack(text, table []byte) ([]byte, error) {
 	return plain, nil
 }
 
-func frameHeader(full []byte) (zstd.Header, error) {
-	var h zstd.Header
-	if err := h.Decode(full); err != nil {
-		return h, fmt.Errorf("unpacking a body: %w: %v", ErrDamaged, err)
-	}
-	if h.Skippable || !h.HasFCS || h.FrameContentSize > PlainBytesMax {
-		return h, fmt.Errorf("unpacking a body: %w: frame header", ErrDamaged)
-	}
-	return h, nil
-}
-
 func unpackFrame(frame []byte, dictID uint32, decoder func() (*zstd.Decoder, error)) ([]byte, error) {
 	full := append(zstdMagic[:len(zstdMagic):len(zstdMagic)], frame...)
-	h, err := frameHeader(full)
-	if err != nil {
-		return nil, err
+	var h zstd.Header
+	if err := h.Decode(full); err != nil {
+		return nil, fmt.Errorf("unpacking a body: %w: %v", ErrDamaged, err)
 	}
-	if h.DictionaryID != dictID {
+	if h.Skippable || !h.HasFCS || h.FrameContentSize > PlainBytesMax || h.DictionaryID != dictID {
 		return nil, fmt.Errorf("unpacking a body: %w: frame header", ErrDamaged)
 	}
 	dec, err := decoder()

@@ -411,7 +411,7 @@ func allFaults() []web.Fault {
 		"disk_low": {"820 MB"}, "clock_off": {"3 h"}, "no_contact": {"9"}, "restored": {"14", "Nyanza hub"}, "refused_republished": {"3"},
 		"damage_repaired": {"1"}, "hub_rolled_back": {"Karongi hub"}, "unjust_refusal": {"Karongi hub"}, "hub_two_views": {"Karongi hub"},
 		"other_ledger": {"Rubavu clinic"}, "forked": {"Old tablet"}, "cloned": {"Kibuye clinic"}, "promise_broken": {"Karongi hub", now.Add(-30 * time.Hour).Format(time.RFC3339)},
-		"stale_view": {now.Add(-50 * time.Hour).Format(time.RFC3339)}, "peer_bad_proof": {"Karongi hub"}, "damage_open": {"2"}, "split_view": {"Nyanza hub, Karongi hub"},
+		"dictionary_missing": {"3"}, "stale_view": {now.Add(-50 * time.Hour).Format(time.RFC3339)}, "peer_bad_proof": {"Karongi hub"}, "damage_open": {"2"}, "split_view": {"Nyanza hub, Karongi hub"},
 	}
 	var all []web.Fault
 	for _, code := range web.FaultCodes() {

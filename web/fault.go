@@ -52,12 +52,13 @@ var faultRules = map[string]faultRule{
 	"hub_rolled_back":     {faultInform, true}, // name of the hub
 	"unjust_refusal":      {faultInform, true}, // name of the hub that refused without reason
 
-	"hub_two_views":  {faultWarn, true},  // name of a hub that signed two views; a majority did not
-	"other_ledger":   {faultWarn, true},  // name of a box that verified another ledger
-	"forked":         {faultWarn, true},  // name of a box that wrote two records in one place
-	"cloned":         {faultWarn, true},  // name of the box whose card runs twice
-	"promise_broken": {faultWarn, true},  // name of the hub, since when (RFC 3339)
-	"stale_view":     {faultWarn, false}, // the region's view is of (RFC 3339)
+	"hub_two_views":      {faultWarn, true},    // name of a hub that signed two views; a majority did not
+	"other_ledger":       {faultWarn, true},    // name of a box that verified another ledger
+	"forked":             {faultWarn, true},    // name of a box that wrote two records in one place
+	"cloned":             {faultWarn, true},    // name of the box whose card runs twice
+	"promise_broken":     {faultWarn, true},    // name of the hub, since when (RFC 3339)
+	"dictionary_missing": {faultInform, false}, // charts that lack records until a dictionary of the ledger comes
+	"stale_view":         {faultWarn, false},   // the region's view is of (RFC 3339)
 
 	"disk_full":      {faultGrave, false},
 	"disk_fault":     {faultGrave, false},

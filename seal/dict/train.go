@@ -13,8 +13,7 @@ import (
 
 // TrainOptions say what a dictionary is made for.
 type TrainOptions struct {
-	// Number is what frames will carry; 0 for the one that follows from the content,
-	// as a dictionary of the ledger must have it.
+	// Number is what frames will carry; 0 is record.DictionaryNumber.
 	Number uint32
 	// HistoryBytesMax bounds the text in it; 0 is HistoryBytesMax.
 	HistoryBytesMax int
@@ -58,19 +57,15 @@ func Train(people [][][]byte, o TrainOptions) ([]byte, error) {
 	if len(text) < segmentBytes {
 		return nil, fmt.Errorf("training a dictionary: %w", ErrTooFew)
 	}
-	number := o.Number
-	if number == 0 {
-		number = record.DictionaryNumberMin
+	if o.Number == 0 {
+		o.Number = record.DictionaryNumber
 	}
 	b, err := zstd.BuildDict(zstd.BuildDictOptions{
-		ID: number, Contents: samples, History: text,
+		ID: o.Number, Contents: samples, History: text,
 		Offsets: [3]int{1, 4, 8}, Level: zstd.SpeedBetterCompression,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("training a dictionary: %w", err)
-	}
-	if o.Number == 0 {
-		record.NumberDictionary(b)
 	}
 	return b, nil
 }
