@@ -67,8 +67,8 @@ func (r *ImportReport) refuse(file, resource, reason string) {
 }
 
 // Import takes in one Bundle, or NDJSON when the name ends so. Each resource
-// stays byte for byte as it came. A resource that is here already, word for word,
-// is not stored again; another version of a known one is an amendment. Nothing is
+// stays as it came, digit for digit and in its order, without white space between
+// its elements. A resource that is here already, word for word, is not stored again; another version of a known one is an amendment. Nothing is
 // changed by a dry run.
 func (n *Node) Import(ctx context.Context, q ImportRequest, r io.Reader, progress func(Progress)) (ImportReport, error) {
 	rep := ImportReport{Files: 1, Refused: []ImportRefusal{}}
@@ -187,6 +187,8 @@ func (i *importer) refuse(s fhir.Save) {
 
 // item decides what a resource is here: known, new, or another version.
 func (i *importer) item(s fhir.Save, r fhir.Resource) (chart.Item, bool, error) {
+	asItCame := sha256.Sum256(r.JSON)
+	r.JSON = fhir.Compact(r.JSON)
 	item := chart.PutItem(r)
 	h := sha256.Sum256(r.JSON)
 	c, here := i.known(s)
@@ -202,11 +204,13 @@ func (i *importer) item(s fhir.Save, r fhir.Resource) (chart.Item, bool, error) 
 	if err != nil || !ok {
 		return item, true, err
 	}
-	if bytes.Equal(have.Hash, h[:]) {
-		return item, false, nil
-	}
-	if _, ok, err := i.n.resource(versionName(c, h[:])); err != nil || ok {
-		return item, false, err // replaced since
+	for _, h := range [][sha256.Size]byte{h, asItCame} { // what earlier versions took in has its white space
+		if bytes.Equal(have.Hash, h[:]) {
+			return item, false, nil
+		}
+		if _, ok, err := i.n.resource(versionName(c, h[:])); err != nil || ok {
+			return item, false, err // replaced since
+		}
 	}
 	item.Base = []chart.Ref{{RID: [8]byte(have.RID), Index: have.Index}}
 	return item, true, nil

@@ -107,13 +107,8 @@ func (c *change) addDictionary(r *Record, author DeviceID) error {
 	if len(list) >= DictionariesMax {
 		return nil
 	}
-<<<<<<< HEAD
-	list = append(list, OrderedDictionary{Number: d.Number, Name: d.Name[:], Seq: c.o.size})
-	c.put([]byte{registryDictionary}, mustMarshal(dictionariesRow{List: list}))
-=======
 	list = append(list, OrderedDictionary{Name: d.Name[:], Seq: c.o.size})
 	c.put([]byte{registryDictionary}, mustMarshal(dictionariesRow{List: list}))
->>>>>>> 4310bc7 (node, seal: bodies name a dictionary by 8 bytes of its hash; charts that wait for one say so and heal)
 	return nil
 }
 
