@@ -152,7 +152,7 @@ func importFiles(args []string) ([]string, error) {
 		}
 	}
 	if len(files) == 0 {
-		return nil, usagef("import: no .json or .ndjson file in %s", strings.Join(args, ", "))
+		return nil, usagef("no .json or .ndjson file in %s", strings.Join(args, ", "))
 	}
 	shared := func(p string) bool {
 		b := strings.ToLower(filepath.Base(p))
