@@ -179,7 +179,7 @@ func parseEntry(raw []byte, i int) (Entry, error) {
 	if !v.has("resource") {
 		return e, &ResourceError{Element: "entry.resource", Reason: "is missing"}
 	}
-	e.Resource, err = ParseResource(v.get("resource").raw)
+	e.Resource, err = ParseLarge(v.get("resource").raw)
 	e.Resource.FullURL = e.FullURL
 	return e, err
 }
@@ -202,7 +202,7 @@ func ReadNDJSON(r io.Reader, sizeMax int64) (Bundle, error) {
 		if err != nil {
 			return b, fmt.Errorf("reading resource %d: %w", i, err)
 		}
-		res, err := ParseResource(raw)
+		res, err := ParseLarge(raw)
 		if err != nil {
 			b.Refused = append(b.Refused, Refusal{fmt.Sprintf("resource[%d]", i), err.Error()})
 			continue

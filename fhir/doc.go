@@ -18,6 +18,7 @@
 //
 //	json.go      the JSON reader: one pass, a tree of slices into the input
 //	resource.go  Resource, ParseResource, the rules common to all types
+//	content.go   content that is kept apart from its resource
 //	rules.go     the table of rules for the types that the page reads
 //	bundle.go    ReadBundle, ReadNDJSON
 //	plan.go      Plan: a Bundle into saves of one patient each

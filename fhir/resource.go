@@ -14,6 +14,8 @@ type Resource struct {
 	ID      string // "" when the resource has none
 	FullURL string // of its Bundle entry; "" when there was none
 	JSON    []byte // one object, at most ResourceSizeMax
+
+	Content []Content // what ParseLarge took out of JSON
 }
 
 // Name is "Type/ID", the FullURL of a resource without an ID, or the type alone: for reports, never empty.

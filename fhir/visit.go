@@ -28,7 +28,19 @@ type Visit struct {
 	ReturnIn string // days from the visit ("2"), or a day ("2026-05-30")
 	Urgent   bool
 	Allergy  string // an allergy not known before
+	Files    []File // photos and documents, at most FilesMax
 }
+
+// File is a photo or document of a visit; the box keeps its content.
+type File struct {
+	Hash  ContentHash
+	Type  string // MIME type
+	Size  int    // of the content, in bytes
+	Title string // name of the file as it came, or ""
+}
+
+// FilesMax is how many files a visit may have.
+const FilesMax = 4
 
 // DangerSigns are the signs that are asked of every sick child first, in the order of the page, with their words in English.
 var DangerSigns = []Choice{
@@ -128,6 +140,9 @@ func (v Visit) Validate() []FieldError {
 			errs = append(errs, FieldError{Field: "returnIn", Code: CodeDate})
 		}
 	}
+	if len(v.Files) > FilesMax {
+		errs = append(errs, FieldError{Field: "files", Code: CodeChoice})
+	}
 	if v.empty() {
 		errs = append(errs, FieldError{Field: "problem", Code: CodeEmptyForm})
 	}
@@ -182,7 +197,7 @@ func (v *Visit) empty() bool {
 			return false
 		}
 	}
-	return len(v.DangerSigns) == 0 && !v.Urgent &&
+	return len(v.DangerSigns)+len(v.Files) == 0 && !v.Urgent &&
 		strings.TrimSpace(v.RDT+v.Problem+v.ProblemOther+v.Treatment+v.Note+v.Advice+v.ReturnIn+v.Allergy) == ""
 }
 
@@ -214,6 +229,7 @@ func (v Visit) Resources(rand io.Reader, patientID, author string) ([]Resource, 
 	w.treatment()
 	w.allergy()
 	w.comeBack()
+	w.files()
 	if w.err != nil {
 		return nil, w.err
 	}

@@ -2,6 +2,7 @@ package fhir
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -202,5 +203,24 @@ func (w *visitWriter) comeBack() {
 	if day, ok := w.visit.returnDay(); ok {
 		w.add("ServiceRequest", object{{"status", "active"}, {"intent", "plan"}, {"code", concept("Come back")},
 			{"subject", reference(w.patient)}, {"encounter", reference(w.enc)}, {"occurrenceDateTime", day}, {"authoredOn", w.at}})
+	}
+}
+
+func (w *visitWriter) files() {
+	for _, f := range w.visit.Files {
+		kind := "Document"
+		if strings.HasPrefix(f.Type, "image/") {
+			kind = "Photo"
+		}
+		a := object{{"contentType", f.Type}, {"data", f.Hash.text()}, {"size", digits(strconv.Itoa(f.Size))}}
+		if f.Title != "" {
+			a = a.with("title", f.Title)
+		}
+		o := object{{"status", "current"}, {"type", concept(kind)}, {"subject", reference(w.patient)}, {"date", w.at}}
+		if w.author != "" {
+			o = o.with("author", list{object{{"display", w.author}}})
+		}
+		w.add("DocumentReference", append(o, pair{"content", list{object{{"attachment", a.with("creation", w.at)}}}},
+			pair{"context", object{{"encounter", list{reference(w.enc)}}}}))
 	}
 }

@@ -19,6 +19,9 @@ const (
 	TypeSegment    Type = 0x12
 	TypeEntries    Type = 0x13
 	TypePending    Type = 0x20
+	TypeWant       Type = 0x21
+	TypeChunk      Type = 0x22
+	TypeHeld       Type = 0x23
 	TypeAck        Type = 0x30
 	TypeReceipt    Type = 0x31
 	TypeReject     Type = 0x32
@@ -49,7 +52,9 @@ type Frame struct {
 func (f Frame) Critical() bool { return f.Flags&FlagCritical != 0 }
 
 // bulk frames count against the credit window.
-func (t Type) bulk() bool { return t == TypePending || t == TypeSegment || t == TypeEntries }
+func (t Type) bulk() bool {
+	return t == TypePending || t == TypeSegment || t == TypeEntries || t == TypeChunk
+}
 
 func (t Type) bytesMax() uint64 {
 	if t.bulk() {

@@ -51,7 +51,7 @@ func TestHelloRefused(t *testing.T) {
 	}{
 		{"good", nil, func([]any) {}},
 		{"another region", peersync.ErrRegion, func(h []any) { h[2] = make([]byte, 32) }},
-		{"newer protocol", peersync.ErrVersion, func(h []any) { h[0], h[1] = uint64(3), uint64(4) }},
+		{"newer protocol", peersync.ErrVersion, func(h []any) { h[0], h[1] = uint64(4), uint64(5) }},
 		{"another device", peersync.ErrMisbehaved, func(h []any) { h[3] = make([]byte, 32) }},
 		{"another root", peersync.ErrFork, func(h []any) { h[8] = make([]byte, 32) }},
 		{"no window", peersync.ErrMisbehaved, func(h []any) { h[6] = uint64(0) }},

@@ -55,7 +55,12 @@ func (s *Session) nextBulk() (Frame, bool, error) {
 	if err == nil && !ok {
 		f, ok, err = s.nextPending(record.LaneBulk)
 	}
-	s.credit.send(len(f.Payload))
+	if err == nil && !ok {
+		f, ok, err = s.nextChunk()
+	}
+	if f.Type.bulk() {
+		s.credit.send(len(f.Payload))
+	}
 	return f, ok, err
 }
 

@@ -165,6 +165,7 @@ func NewLinks(h *Host, r Replica, o LinksOptions) *Links {
 		l.calls.schedule = o.Schedule
 	}
 	l.calls.begin(time.Now())
+	l.o.Session.claims = &blobClaims{freed: l.Wake}
 	return l
 }
 

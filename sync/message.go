@@ -10,7 +10,7 @@ import (
 // Protocol versions this build speaks.
 const (
 	protocolMin = 1
-	protocolMax = 2
+	protocolMax = 3
 
 	protocolEvidence = 2 // from which on a peer reads short notes, handovers, receipts and evidence
 )

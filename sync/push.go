@@ -199,7 +199,7 @@ func (s *Session) refresh() error {
 	s.refreshWant()
 	s.refreshEvidence()
 	s.contradict()
-	if err := s.overtaken(); err != nil {
+	if err := errors.Join(s.overtaken(), s.refreshBlobs()); err != nil {
 		return err
 	}
 	return s.queueRefused()

@@ -98,7 +98,11 @@ type Options struct {
 	// from what the peer caused. nil: none is.
 	LocalFault func(error) bool
 
-	shorts *shorts // of the box
+	// Blobs is what this box keeps of attachments. nil: none travel.
+	Blobs Blobs
+
+	shorts *shorts     // of the box
+	claims *blobClaims // of the box
 }
 
 // Session is one exchange with one peer as a state machine: no goroutine, no
@@ -126,6 +130,7 @@ type Session struct {
 	gossip   gossip
 	receipts receipts
 	fork     fork
+	blobs    blobs
 	span     *span // nil but in a session for a range
 
 	stats counters
@@ -242,6 +247,13 @@ func (s *Session) Handle(ctx context.Context, f Frame) error {
 	case TypePending:
 		s.credit.received += uint64(len(f.Payload))
 		return s.handlePending(ctx, f.Payload)
+	case TypeWant:
+		return s.handleWant(f)
+	case TypeChunk:
+		s.credit.received += uint64(len(f.Payload))
+		return s.handleChunk(ctx, f.Payload)
+	case TypeHeld:
+		return s.handleHeld(ctx, f.Payload)
 	case TypeAck:
 		return s.handleAck(f.Payload)
 	case TypeReceipt:
@@ -289,7 +301,7 @@ func (s *Session) Next(ctx context.Context) (f Frame, ok bool, err error) {
 	}
 	dueReceipt := func() (Frame, bool, error) { return s.nextReceipt(false) }
 	quietReceipt := func() (Frame, bool, error) { return s.nextReceipt(true) }
-	for _, next := range []func() (Frame, bool, error){s.nextEvidence, s.nextReject, s.nextAck, s.nextPull, s.nextAnswer, s.nextNote, dueReceipt, s.nextBulk, quietReceipt} {
+	for _, next := range []func() (Frame, bool, error){s.nextEvidence, s.nextReject, s.nextAck, s.nextPull, s.nextAnswer, s.nextNote, dueReceipt, s.nextHeld, s.nextBulk, quietReceipt} {
 		if f, ok, err := next(); err != nil || ok {
 			return f, ok, err
 		}
@@ -300,12 +312,12 @@ func (s *Session) Next(ctx context.Context) (f Frame, ok bool, err error) {
 
 func (s *Session) settle() {
 	f := &s.fetch
-	s.stats.settled.Store(s.credit.sent == s.credit.acked && !s.behind() && !f.asking && !f.handover.open && !f.handover.due && len(s.receipts.heads) == 0)
+	s.stats.settled.Store(s.credit.sent == s.credit.acked && !s.behind() && !f.asking && !f.handover.open && !f.handover.due && len(s.receipts.heads) == 0 && s.blobsQuiet())
 }
 
 // Waiting reports whether the peer owes an answer, so that silence is a fault.
 func (s *Session) Waiting() bool {
-	return !s.helloSeen || s.credit.sent != s.credit.acked || s.fetch.asking || s.fetch.handover.open || s.fetch.active && s.behind() || s.span != nil
+	return !s.helloSeen || s.credit.sent != s.credit.acked || s.fetch.asking || s.fetch.handover.open || s.fetch.active && s.behind() || s.span != nil || s.blobs.open > 0
 }
 
 // full reports that so many answers wait to be sent that nothing more should be
@@ -344,6 +356,7 @@ func (s *Session) Bye(err error) Frame {
 // Close gives the turn back. The session is not used afterwards.
 func (s *Session) Close() {
 	s.over = true
+	s.closeAsks()
 	s.o.Turn.drop(s)
 }
 
