@@ -25,7 +25,11 @@ type links struct {
 
 // newLinks starts the host. On a box that orders, newOrdering completes it.
 func (n *Node) newLinks() (*links, error) {
-	h, err := peersync.NewHost(peersync.HostOptions{Key: n.keys.Signer(), Listen: n.o.Listen, Hub: n.box.Role.Orders(), Allow: n.isMember, AllowStrangers: n.openInvitations})
+	meter, err := n.newMeter()
+	if err != nil {
+		return nil, err
+	}
+	h, err := peersync.NewHost(peersync.HostOptions{Meter: meter, Key: n.keys.Signer(), Listen: n.o.Listen, Hub: n.box.Role.Orders(), Allow: n.isMember, AllowStrangers: n.openInvitations})
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +47,7 @@ func (l *links) run(ctx context.Context) error {
 		}
 	}
 	live := peersync.NewLinks(l.host, replica{n.store, n, region}, peersync.LinksOptions{
-		Session: l.sessionOptions(region), Hubs: l.hubs, HubsWanted: l.hubsWanted(), Neighbours: l.neighbours, LAN: n.o.LAN, Allow: n.isMember, Name: n.deviceName,
+		Session: l.sessionOptions(region), Hubs: l.hubs, HubsWanted: l.hubsWanted(), Neighbours: l.neighbours, LAN: n.o.LAN, Schedule: n.o.Link.Schedule, Allow: n.isMember, Name: n.deviceName,
 		Log: n.log.With().Str("part", "sync").Logger()})
 	if n.box.Role.Orders() {
 		l.host.HandleJoin(n.handleJoin)
@@ -62,6 +66,7 @@ func (l *links) sessionOptions(region record.RegionID) peersync.Options {
 		Final: func(note []byte) (record.Checkpoint, error) {
 			return record.VerifyFinal(n.ledgerID(), note, n.hubs())
 		},
+		Aged:       n.aged,
 		LocalFault: ownFault}
 	if l.order != nil {
 		o.Receipt = n.promise

@@ -8,6 +8,7 @@ import (
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
 	"github.com/healthpost/healthpost/store"
+	peersync "github.com/healthpost/healthpost/sync"
 )
 
 // Version is the software version, set when a release is built.
@@ -26,6 +27,7 @@ type Options struct {
 	// host:port; with an empty one it is not served.
 	LogAddress string
 	Language   []string // the box's languages, first choice first
+	Link       Link     // what the way to the hubs costs
 
 	SessionIdle time.Duration  // sign-in ends after this long without use
 	PIN         seal.PINParams // cost of one guess of a PIN
@@ -49,6 +51,15 @@ type Options struct {
 	Store store.Options
 	Log   zerolog.Logger
 	Now   func() time.Time
+}
+
+// Link is what the way to the hubs costs, and when it is used. The zero value is a
+// link that costs nothing and stands all the time.
+type Link struct {
+	Metered    bool
+	MonthBytes uint64 // that may go over it in a month, 0 for no limit
+	// Schedule is when a metered link is used; what is urgent goes at once.
+	Schedule peersync.Schedule
 }
 
 // NewOptions gives the defaults.

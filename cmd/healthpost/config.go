@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/BurntSushi/toml"
 
@@ -15,16 +16,63 @@ import (
 
 // configFile is config.toml. A key that is left out keeps its default.
 type configFile struct {
-	Page        *string  `toml:"page"`
-	Log         *string  `toml:"log"`
-	Listen      []string `toml:"listen"`
-	Announce    []string `toml:"announce"`
-	Dial        []string `toml:"dial"`
-	LAN         *bool    `toml:"lan"`
-	Profile     *string  `toml:"profile"`
-	Languages   []string `toml:"languages"`
-	SessionIdle *minutes `toml:"session_idle_minutes"`
+	Page        *string   `toml:"page"`
+	Log         *string   `toml:"log"`
+	Listen      []string  `toml:"listen"`
+	Announce    []string  `toml:"announce"`
+	Dial        []string  `toml:"dial"`
+	LAN         *bool     `toml:"lan"`
+	Profile     *string   `toml:"profile"`
+	Languages   []string  `toml:"languages"`
+	SessionIdle *minutes  `toml:"session_idle_minutes"`
+	Link        *linkFile `toml:"link"`
 }
+
+// linkFile is the table [link]: what the way to the hubs costs.
+type linkFile struct {
+	Metered  bool   `toml:"metered"`
+	MonthMB  uint64 `toml:"month_mb"`
+	Schedule string `toml:"schedule"` // "06:00,12:00"
+	Every    string `toml:"every"`    // "2h"
+}
+
+// everyDefault is how often a metered link is used when nothing else is said.
+const everyDefault = time.Hour
+
+func (f *linkFile) read() (node.Link, error) {
+	l := node.Link{Metered: f.Metered, MonthBytes: f.MonthMB * 1_000_000}
+	if !f.Metered {
+		if *f != (linkFile{}) {
+			return l, usagef("[link] has month_mb, schedule or every without metered = true")
+		}
+		return l, nil
+	}
+	l.Schedule.Every = everyDefault
+	switch {
+	case f.MonthMB > monthMBMax:
+		return l, usagef("[link] month_mb is %d, at most %d", f.MonthMB, monthMBMax)
+	case f.Schedule != "" && f.Every != "":
+		return l, usagef("[link] has both schedule and every: use one")
+	case f.Every != "":
+		every, err := time.ParseDuration(f.Every)
+		if err != nil || every < time.Minute || every > 31*24*time.Hour {
+			return l, usagef("[link] every is %q: use a time such as \"2h\", a minute at least", f.Every)
+		}
+		l.Schedule.Every = every
+	case f.Schedule != "":
+		l.Schedule.Every = 0
+		for part := range strings.SplitSeq(f.Schedule, ",") {
+			at, err := time.Parse("15:04", strings.TrimSpace(part))
+			if err != nil {
+				return l, usagef("[link] schedule is %q: use times of the day such as \"06:00,18:00\"", f.Schedule)
+			}
+			l.Schedule.At = append(l.Schedule.At, time.Duration(at.Hour())*time.Hour+time.Duration(at.Minute())*time.Minute)
+		}
+	}
+	return l, nil
+}
+
+const monthMBMax = 1_000_000
 
 type minutes int
 
@@ -50,6 +98,11 @@ func loadConfig(o *node.Options, path string, env func(string) string) error {
 		return usagef("reading the configuration %s: there is no setting %q", path, u[0].String())
 	}
 	c.apply(o)
+	if c.Link != nil {
+		if o.Link, err = c.Link.read(); err != nil {
+			return fmt.Errorf("reading the configuration %s: %w", path, err)
+		}
+	}
 	return applyEnv(o, env)
 }
 
