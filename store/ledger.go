@@ -3,19 +3,24 @@ package store
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/healthpost/healthpost/record"
 )
 
 // Entries gives entries [from, to) in order, with bodies, at least one when there
-// is one and then at most about bytesMax. It ends early at the ledger's end.
+// is one and then at most about bytesMax. It ends early at the ledger's end and at a
+// hole; ErrHole when from lies in one.
 func (s *Store) Entries(from, to uint64, bytesMax int) ([]record.Entry, error) {
 	var out []record.Entry
 	err := s.read(func(l lookup) error {
 		to = min(to, l.Size())
 		for seq, bytes := from, 0; seq < to; seq++ {
 			e, err := l.entry(seq, true)
+			if errors.Is(err, ErrHole) && len(out) > 0 {
+				return nil
+			}
 			if err != nil {
 				return err
 			}

@@ -36,6 +36,9 @@ func loadLedger(l lookup) error {
 		return err
 	}
 	size := st.ledger.Edge.Size
+	if err := loadHoles(l); err != nil {
+		return err
+	}
 	damage, err := loadLeaves(l)
 	if err != nil {
 		return err
@@ -44,8 +47,8 @@ func loadLedger(l lookup) error {
 	for level := 1; size>>(tileHeight*level) > 0; level++ {
 		n := size >> (tileHeight * level)
 		for i := n &^ (tileHashes - 1); i < n; i++ {
-			hashes, err := l.tile(level-1, i) // or what its entries say: the root below proves it
-			if errors.Is(err, ErrDamaged) {   // neither it nor what is below can be read
+			h, err := l.below(level, i)
+			if errors.Is(err, ErrDamaged) { // neither the tile nor what is below can be read
 				damage = errors.Join(damage, err)
 				st.partial.grow(level, record.Hash{})
 				continue
@@ -53,7 +56,7 @@ func loadLedger(l lookup) error {
 			if err != nil {
 				return err
 			}
-			st.partial.grow(level, subtree(hashes))
+			st.partial.grow(level, h)
 		}
 	}
 	root, err := l.rootAt(size)
@@ -81,6 +84,9 @@ func loadEnd(l lookup) (lost, err error) {
 	lost = err
 	var end ledgerRow
 	err = l.rows.(*view).scanRaw([]byte{pEntry}, nil, false, func(key, row []byte) (bool, error) {
+		if err := l.pastHoles(&end.Edge); err != nil {
+			return false, err
+		}
 		leaf, err := openRow(key, row)
 		if err != nil || !bytes.Equal(key, keySeq(pEntry, end.Edge.Size)) {
 			return false, nil
@@ -93,6 +99,9 @@ func loadEnd(l lookup) (lost, err error) {
 		end.Time = e.Time
 		return true, nil
 	})
+	if err == nil {
+		err = l.pastHoles(&end.Edge)
+	}
 	if err != nil && !errors.Is(err, ErrDamaged) {
 		return nil, err
 	}
@@ -110,11 +119,7 @@ func loadLeaves(l lookup) (damage, err error) {
 	st := l.st
 	size := st.ledger.Edge.Size
 	for seq := size &^ (tileHashes - 1); seq < size; seq++ {
-		leaf, ok, err := l.get(keySeq(pEntry, seq))
-		if err == nil && !ok {
-			err = damagedEntry(seq, "entry is missing")
-		}
-		hash := record.LeafHash(leaf)
+		hash, err := l.below(0, seq)
 		if errors.Is(err, ErrDamaged) {
 			damage, hash = errors.Join(damage, fmt.Errorf("entry %d: %w", seq, err)), record.Hash{}
 		} else if err != nil {
@@ -125,14 +130,14 @@ func loadLeaves(l lookup) (damage, err error) {
 	return damage, nil
 }
 
-func (t *tiles) grow(level int, h record.Hash) {
+func (t *tiles) grow(level int, h ...record.Hash) {
 	for len(*t) <= level {
 		*t = append(*t, nil)
 	}
 	if (*t)[level] == nil {
 		(*t)[level] = make([]record.Hash, 0, tileHashes)
 	}
-	(*t)[level] = append((*t)[level], h)
+	(*t)[level] = append((*t)[level], h...)
 }
 
 func loadMembers(l lookup) error {

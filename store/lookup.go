@@ -33,7 +33,7 @@ func (l lookup) epoch(id record.EpochID) (epochRow, bool, error) {
 
 func (l lookup) Epoch(id record.EpochID) (record.Epoch, bool, error) {
 	e, ok, err := l.epoch(id)
-	if err != nil || !ok || !e.Ordered {
+	if err != nil || !ok || e.open() {
 		return record.Epoch{}, false, err
 	}
 	return record.Epoch{ID: id, Device: e.Device, Opening: e.Opening}, true, nil
@@ -83,7 +83,7 @@ func (l lookup) neverHeld(f record.Feed, key []byte) error {
 
 func (l lookup) Head(f record.Feed) (record.Head, bool, error) {
 	e, ok, err := l.epoch(f.Epoch)
-	if err != nil || !ok || !e.Ordered {
+	if err != nil || !ok || e.open() {
 		return record.Head{}, false, err
 	}
 	row, ok, err := l.feed(f)
@@ -100,7 +100,7 @@ func (l lookup) seqAt(p record.Position) (uint64, bool, error) {
 	b, ok, err := l.get(key)
 	if err == nil && !ok {
 		var f feedRow
-		if f, ok, err = l.feed(p.Feed()); err == nil && ok && p.N <= f.Ordered.N {
+		if f, ok, err = l.feed(p.Feed()); err == nil && ok && p.N <= f.Ordered.N && l.st.absent == 0 {
 			err = damagedRow(key, "position of an entry is missing")
 		}
 		ok = false
@@ -145,7 +145,7 @@ func (l lookup) entry(seq uint64, body bool) (record.Entry, error) {
 		return record.Entry{}, fmt.Errorf("reading entry %d: %w", seq, err)
 	}
 	if !ok {
-		return record.Entry{}, damagedEntry(seq, "entry is missing")
+		return record.Entry{}, l.entryMissing(seq)
 	}
 	e, err := record.DecodeLeaf(seq, leaf)
 	if err != nil {
@@ -172,6 +172,20 @@ func entryDamage(e *record.Entry, what string) *DamageError {
 	d := damagedEntry(e.Seq, what)
 	d.RID, d.Time = e.Record.RID(), e.Time
 	return d
+}
+
+// entryMissing says why there is no entry: it is in a hole, or was lost.
+func (l lookup) entryMissing(seq uint64) error {
+	if l.st.absent > 0 {
+		_, ok, err := l.holeAt(seq)
+		if err == nil && ok {
+			err = fmt.Errorf("reading entry %d: %w", seq, ErrHole)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return damagedEntry(seq, "entry is missing")
 }
 
 // pending reads a pending record.
@@ -204,11 +218,32 @@ func (l lookup) held(p record.Position, body bool) (r record.Record, seq uint64,
 		return row.Record, 0, false, ok, err
 	}
 	seq, ok, err = l.seqAt(p)
+	if err == nil && !ok && l.st.absent > 0 {
+		r, ok, err = l.loose(p)
+		return r, 0, false, ok, err
+	}
 	if err != nil || !ok {
 		return r, 0, false, false, err
 	}
 	e, err := l.entry(seq, body)
 	return e.Record, seq, true, err == nil, err
+}
+
+// loose reads a record that has its place in a hole and is held by itself.
+func (l lookup) loose(p record.Position) (record.Record, bool, error) {
+	key := keyPosition(pLoose, p)
+	b, ok, err := l.get(key)
+	if err != nil || !ok {
+		return record.Record{}, false, err
+	}
+	row, err := decodePendingRow(b)
+	if err == nil && row.Record.Position() != p {
+		err = fmt.Errorf("%w: another position", record.ErrMalformed)
+	}
+	if err != nil {
+		return row.Record, false, damagedRow(key, err.Error())
+	}
+	return row.Record, true, nil
 }
 
 // locate finds a record by its id.

@@ -80,37 +80,53 @@ func (t *tx) order(index, term uint64, b *record.Batch) ([]record.Outcome, error
 	return outs, nil
 }
 
-// apply stores what the ordering rules made: every row of the new entries.
-func (t *tx) apply(c *record.Changes) error {
+// apply stores what the ordering rules made: every row of the new entries, and the
+// holes between them, which come in their order.
+func (t *tx) apply(c *record.Changes, gaps ...record.GapHashes) error {
 	edge := t.next.ledger.Edge.Clone()
 	for _, e := range c.Epochs {
-		row := epochRow{Device: e.Device, Opening: e.Opening, Ordered: true, Seq: t.next.ledger.Edge.Size + t.entryOf(c, e.Opening)}
+		row := epochRow{Device: e.Device, Opening: e.Opening, Ordered: true, Seq: entryOf(c, e.Opening)}
 		t.put(keyEpoch(e.ID), row.encode())
 	}
 	for i := range c.Entries {
 		e := &c.Entries[i]
+		for ; len(gaps) > 0 && gaps[0].From < e.Seq; gaps = gaps[1:] {
+			if err := t.addHole(&edge, &gaps[0]); err != nil {
+				return err
+			}
+		}
 		leaf := e.EncodeLeaf()
 		t.put(keySeq(pEntry, e.Seq), leaf)
 		hash := record.LeafHash(leaf)
-		for _, full := range t.next.partial.add(edge.Size, hash) {
-			t.put(keyTile(full.level, full.index), full.data)
-		}
-		edge.Append(hash)
+		made := edge.Append(hash)
+		t.fillTiles(e.Seq, 0, made)
 		if err := t.indexEntry(e); err != nil {
 			return err
 		}
 		t.next.ledger.Time = e.Time
+	}
+	for i := range gaps {
+		if err := t.addHole(&edge, &gaps[i]); err != nil {
+			return err
+		}
 	}
 	t.next.ledger.Edge = edge
 	t.put(keyLedger, t.next.ledger.encode())
 	return t.applyMembers(c)
 }
 
-// entryOf is the place of a record among the entries of one transaction.
-func (t *tx) entryOf(c *record.Changes, rid record.RID) uint64 {
+// fillTiles takes subtrees that became complete into the tiles.
+func (t *tx) fillTiles(size uint64, level int, made []record.Hash) {
+	for _, full := range t.next.partial.add(size, level, made) {
+		t.put(keyTile(full.level, full.index), full.data)
+	}
+}
+
+// entryOf is the seq of a record among the entries of one transaction.
+func entryOf(c *record.Changes, rid record.RID) uint64 {
 	for i := range c.Entries {
 		if c.Entries[i].Record.RID() == rid {
-			return uint64(i)
+			return c.Entries[i].Seq
 		}
 	}
 	return 0
@@ -154,8 +170,9 @@ func (t *tx) indexEntry(e *record.Entry) error {
 	t.put(keyIndexRID(rid), at.encode())
 	t.ordered[rid] = true
 	if c := r.Core.Compartment; !c.IsZero() {
-		t.put(keyScope(c, e.Seq), nil)
-		t.put(keyScopeLast(c), binary.BigEndian.AppendUint64(nil, e.Seq+1))
+		if err := t.indexScope(c, e); err != nil {
+			return err
+		}
 	}
 	if r.Core.Kind == record.KindRegionFound && !t.next.region.ok {
 		f, err := record.DecodeRegionFound(r.Body)
@@ -172,11 +189,41 @@ func (t *tx) indexEntry(e *record.Entry) error {
 	if err := t.settle(pos, rid); err != nil {
 		return err
 	}
+	if t.next.absent > 0 {
+		t.unset(keyPosition(pLoose, pos))
+	}
 	if pos.N > 0 {
 		t.put(keyPosition(pPosition, pos), binary.BigEndian.AppendUint64(nil, e.Seq))
 	}
 	t.arrive(rid, false, e.Seq)
 	return t.announced(r)
+}
+
+// indexScope puts an entry into its compartment. In a ledger with holes it notes
+// which entry before it is missing.
+func (t *tx) indexScope(c record.CompartmentID, e *record.Entry) error {
+	t.put(keyScope(c, e.Seq), nil)
+	last := uint64(0)
+	if t.next.absent > 0 {
+		var err error
+		if last, err = t.lookup().CompartmentLast(c); err != nil {
+			return err
+		}
+		t.unset(keyMissing(c, e.Seq))
+		if e.PrevSeq > 0 {
+			held, err := t.has(keyScope(c, e.PrevSeq-1))
+			if err != nil {
+				return err
+			}
+			if !held {
+				t.put(keyMissing(c, e.PrevSeq-1), nil)
+			}
+		}
+	}
+	if e.Seq >= last {
+		t.put(keyScopeLast(c), binary.BigEndian.AppendUint64(nil, e.Seq+1))
+	}
+	return nil
 }
 
 // settle moves a feed's ordered head to a record and takes what was pending at
@@ -205,12 +252,12 @@ func (t *tx) settle(pos record.Position, rid record.RID) error {
 		return err
 	}
 	lost := pending && p.Record.RID() != rid
-	if lost {
+	if lost && pos.N > f.Ordered.N {
 		if err := t.refuseBranch(pos.Feed(), pos.N+1, f.Held.N); err != nil {
 			return err
 		}
 	}
-	if pos.N > 0 {
+	if pos.N > f.Ordered.N { // a hole that is filled may hold earlier ones
 		f.Ordered = record.Head{N: pos.N, RID: rid}
 		if f.Held.N < pos.N || lost {
 			f.Held = f.Ordered

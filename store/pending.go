@@ -65,12 +65,13 @@ func (t *tx) clearStale(pos record.Position, rid record.RID) error {
 }
 
 // removePending deletes a pending row: the only place where record data is
-// deleted. The same transaction must keep the record as an entry or as refused.
+// deleted, but for Release. The same transaction must keep the record as an entry,
+// as refused, or as one whose place is in a hole.
 func (t *tx) removePending(p *pendingRow) error {
 	rid := p.Record.RID()
 	kept := t.ordered[rid] && t.rows[string(keySeq(pEntry, t.seqOf(rid)))] != nil && t.rows[string(keySeq(pBody, t.seqOf(rid)))] != nil
 	if !kept {
-		kept = t.rows[string(keyRID(pRefused, rid))] != nil
+		kept = t.rows[string(keyRID(pRefused, rid))] != nil || t.rows[string(keyPosition(pLoose, p.Record.Position()))] != nil
 	}
 	if !kept {
 		return fmt.Errorf("deleting a pending record: %w: record %s is kept nowhere else", ErrRefused, rid.Short())
@@ -210,7 +211,7 @@ func (l lookup) pendingFeed(f record.Feed) (p PendingFeed, blocked bool, err err
 	if err != nil {
 		return p, false, err
 	}
-	p = PendingFeed{Feed: f, Author: e.Device, OrderedN: row.Ordered.N, HeldN: row.Held.N, Opening: !e.Ordered}
+	p = PendingFeed{Feed: f, Author: e.Device, OrderedN: row.Ordered.N, HeldN: row.Held.N, Opening: e.open()}
 	next := record.RID{}
 	switch {
 	case e.Refused:
@@ -248,7 +249,7 @@ func (s *Store) Pending(feed record.Feed, n uint64, bytesMax int) ([]record.Reco
 		if err != nil {
 			return err
 		}
-		if n == 0 && (feed.Lane != record.LaneControl || e.Ordered) {
+		if n == 0 && (feed.Lane != record.LaneControl || !e.open()) {
 			n = 1
 		}
 		if n > 0 {

@@ -30,6 +30,9 @@ const (
 	pMeta      = 'm'
 	pRow       = 'x'
 	pKV        = 'k'
+	pHole      = 'o'
+	pLoose     = 'O'
+	pMissing   = 'q'
 )
 
 var (
@@ -163,7 +166,11 @@ type epochRow struct {
 	Ordered bool
 	Seq     uint64
 	Refused bool // its opening record was refused for good by this box's own ordering
+	Loose   bool // its opening record has a place in a hole: it is held by itself
 }
+
+// open says whether the opening record has no place in the ledger yet.
+func (e *epochRow) open() bool { return !e.Ordered && !e.Loose }
 
 const epochRowBytes = 32 + 32 + 1 + 8
 
@@ -178,14 +185,17 @@ func (e *epochRow) encode() []byte {
 	if e.Refused {
 		flags |= 2
 	}
+	if e.Loose {
+		flags |= 4
+	}
 	return binary.BigEndian.AppendUint64(append(b, flags), e.Seq)
 }
 
 func decodeEpochRow(b []byte) (epochRow, error) {
-	if len(b) != epochRowBytes || b[64] > 3 {
+	if len(b) != epochRowBytes || b[64] > 7 {
 		return epochRow{}, fmt.Errorf("reading epoch row: %w", record.ErrMalformed)
 	}
-	return epochRow{Device: record.DeviceID(b[:32]), Opening: record.RID(b[32:64]), Ordered: b[64]&1 != 0, Refused: b[64]&2 != 0, Seq: binary.BigEndian.Uint64(b[65:])}, nil
+	return epochRow{Device: record.DeviceID(b[:32]), Opening: record.RID(b[32:64]), Ordered: b[64]&1 != 0, Refused: b[64]&2 != 0, Loose: b[64]&4 != 0, Seq: binary.BigEndian.Uint64(b[65:])}, nil
 }
 
 // ridRow says where a record is: an entry, or pending at a position.

@@ -10,7 +10,8 @@ import (
 // immutable once its transaction is accepted; the next transaction copies it.
 type state struct {
 	ledger  ledgerRow
-	partial tiles // hashes of tiles that are not full
+	partial tiles  // hashes of tiles that are not full
+	absent  uint64 // entries in holes; 0 for a full replica
 	members *members
 	region  region
 	final   final

@@ -27,11 +27,12 @@ type Store struct {
 	gate *gate // entered while the index is in use
 
 	// mu is the write mutex: one transaction is built at a time.
-	mu       sync.Mutex
-	own      *ownEpoch                       // guarded by mu
-	acks     ackTable                        // guarded by mu
-	kept     map[record.DeviceID]refusedKept // guarded by mu
-	verified *verifiedCache
+	mu        sync.Mutex
+	own       *ownEpoch                       // guarded by mu
+	acks      ackTable                        // guarded by mu
+	kept      map[record.DeviceID]refusedKept // guarded by mu
+	verified  *verifiedCache
+	interests interests
 	// arrivalOf is the number that a record arrives under while the store is
 	// rebuilt, nil otherwise. Guarded by mu.
 	arrivalOf func(record.RID) (uint64, bool)

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -28,34 +29,71 @@ type tileRow struct {
 	data  []byte
 }
 
-// add appends the leaf of an entry. size is the number of leaves before it.
-func (t *tiles) add(size uint64, leaf record.Hash) []tileRow {
+// add takes in the subtrees that became complete when one of 1<<level entries was
+// added, its own first, as Range gives them. What lies below it is not known.
+func (t *tiles) add(size uint64, level int, made []record.Hash) []tileRow {
 	next := append(tiles(nil), *t...)
+	*t = next
 	var full []tileRow
-	h := leaf
-	for level := 0; ; level++ {
-		if level == len(next) {
-			next = append(next, nil)
+	if inner := level % tileHeight; inner != 0 { // a part of a tile, whose hashes are not known
+		t.grow(level/tileHeight, make([]record.Hash, 1<<inner)...)
+	}
+	for i, h := range made {
+		if (level+i)%tileHeight == 0 {
+			t.grow((level+i)/tileHeight, h)
 		}
-		list := next[level]
-		if list == nil {
-			list = make([]record.Hash, 0, tileHashes)
+	}
+	for at := range *t {
+		list := (*t)[at]
+		if len(list) == tileHashes {
+			full = append(full, tileRow{at, size >> (tileHeight * (at + 1)), encodeTile(list)})
+			(*t)[at] = nil
 		}
-		list = append(list, h)
-		next[level] = list
-		if len(list) < tileHashes {
-			break
-		}
-		data := make([]byte, 0, tileHashes*32)
-		for _, x := range list {
+	}
+	return full
+}
+
+// encodeTile writes a full tile: all its hashes, or where some are not known 1, a
+// bit for each of the 256, and those that are known.
+func encodeTile(list []record.Hash) []byte {
+	data := make([]byte, 0, 1+tileHashes*32)
+	known := make([]byte, 1+tileHashes/8)
+	known[0] = 1
+	for i, x := range list {
+		if x != (record.Hash{}) {
+			known[1+i/8] |= 1 << (i % 8)
 			data = append(data, x[:]...)
 		}
-		full = append(full, tileRow{level, size >> (tileHeight * (level + 1)), data})
-		h = subtree(list)
-		next[level] = nil
 	}
-	*t = next
-	return full
+	if len(data) == tileHashes*32 {
+		return data
+	}
+	return append(known, data...)
+}
+
+func decodeTile(b []byte) ([]record.Hash, bool) {
+	hashes := make([]record.Hash, tileHashes)
+	if len(b) == tileHashes*32 {
+		for i := range hashes {
+			hashes[i] = record.Hash(b[32*i:])
+		}
+		return hashes, true
+	}
+	const head = 1 + tileHashes/8
+	if len(b) < head || b[0] != 1 {
+		return nil, false
+	}
+	rest := b[head:]
+	for i := range hashes {
+		if b[1+i/8]>>(i%8)&1 == 0 {
+			continue
+		}
+		if len(rest) < 32 {
+			return nil, false
+		}
+		hashes[i], rest = record.Hash(rest), rest[32:]
+	}
+	return hashes, len(rest) == 0
 }
 
 // subtree is the root over a power of two of hashes.
@@ -79,6 +117,9 @@ func (l lookup) hash(level int, index uint64) (record.Hash, error) {
 	}
 	if at+n > uint64(len(hashes)) {
 		return record.Hash{}, fmt.Errorf("reading tree: %w: level %d index %d is past the end", ErrRefused, level, index)
+	}
+	if l.st.absent > 0 && slices.Contains(hashes[at:at+n], record.Hash{}) {
+		return l.sparseHash(level, index)
 	}
 	return subtree(hashes[at : at+n]), nil
 }
@@ -109,39 +150,59 @@ func (l lookup) storedTile(level int, index uint64) ([]record.Hash, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading tree: %w", err)
 	}
-	if !ok || len(b) != tileHashes*32 {
-		return nil, damagedRow(key, "tile of the tree is missing")
+	if ok && (l.st.absent > 0 || len(b) == tileHashes*32) {
+		if hashes, ok := decodeTile(b); ok {
+			return hashes, nil
+		}
 	}
-	hashes := make([]record.Hash, tileHashes)
-	for i := range hashes {
-		hashes[i] = record.Hash(b[32*i:])
+	if !ok && l.st.absent > 0 {
+		within, err := l.withinHoles(index<<(tileHeight*(level+1)), (index+1)<<(tileHeight*(level+1)))
+		if err != nil || within {
+			return make([]record.Hash, tileHashes), err
+		}
 	}
-	return hashes, nil
+	return nil, damagedRow(key, "tile of the tree is missing")
 }
 
 // makeTile computes a full tile from the tiles or the leaves below it.
 func (l lookup) makeTile(level int, index uint64) ([]record.Hash, error) {
 	hashes := make([]record.Hash, tileHashes)
 	for i := range hashes {
-		at := index*tileHashes + uint64(i)
-		if level > 0 {
-			below, err := l.tile(level-1, at)
-			if err != nil {
-				return nil, err
-			}
-			hashes[i] = subtree(below)
-			continue
-		}
-		leaf, ok, err := l.get(keySeq(pEntry, at))
-		if err == nil && !ok {
-			err = damagedEntry(at, "entry is missing")
-		}
+		h, err := l.below(level, index*tileHashes+uint64(i))
 		if err != nil {
 			return nil, err
 		}
-		hashes[i] = record.LeafHash(leaf)
+		hashes[i] = h
 	}
 	return hashes, nil
+}
+
+// below computes a hash of a tile from what is under it; zero where that is not
+// known.
+func (l lookup) below(level int, at uint64) (record.Hash, error) {
+	if level > 0 && l.st.absent == 0 {
+		hashes, err := l.tile(level-1, at)
+		if err != nil {
+			return record.Hash{}, err
+		}
+		return subtree(hashes), nil
+	}
+	if level == 0 {
+		leaf, ok, err := l.get(keySeq(pEntry, at))
+		if err != nil || ok {
+			return record.LeafHash(leaf), err
+		}
+	}
+	if l.st.absent > 0 {
+		h, err := l.sparseBelow(level*tileHeight, at)
+		if errors.Is(err, ErrHole) {
+			return record.Hash{}, nil
+		}
+		if err == nil || !errors.Is(err, ErrNotFound) {
+			return h, err
+		}
+	}
+	return record.Hash{}, damagedEntry(at, "entry is missing")
 }
 
 // ReadHashes implements tlog.HashReader.
@@ -219,6 +280,9 @@ func (s *Store) Tile(level int, index uint64, width int) (out []record.Hash, err
 			return fmt.Errorf("reading tile: %w: level %d, index %d, width %d", ErrRefused, level, index, width)
 		}
 		hashes, err := l.tile(level, index)
+		if err == nil && width <= len(hashes) && slices.Contains(hashes[:width], record.Hash{}) {
+			err = fmt.Errorf("reading tile: %w: level %d, index %d", ErrHole, level, index)
+		}
 		if err == nil && len(hashes) < width {
 			err = fmt.Errorf("reading tile: %w: level %d, index %d is not that wide", ErrRefused, level, index)
 		}

@@ -435,8 +435,7 @@ func annotate(err error, seq uint64, e *record.Entry) error {
 
 // grow adds a leaf to the tree being computed and compares the tiles that got full.
 func (v *verifier) grow(seq uint64, h record.Hash) error {
-	full := v.tiles.add(seq, h)
-	v.edge.Append(h)
+	full := v.tiles.add(seq, 0, v.edge.Append(h))
 	for _, t := range full {
 		err := v.s.read(func(l lookup) error {
 			key := keyTile(t.level, t.index)
