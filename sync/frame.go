@@ -27,6 +27,9 @@ const (
 	TypeReject     Type = 0x32
 	TypeEvidence   Type = 0x34
 	TypeReset      Type = 0x35
+	TypePromise    Type = 0x33
+	TypeParcel     Type = 0x50
+	TypeRange      Type = 0x51
 	TypeBye        Type = 0x7f
 )
 
@@ -57,7 +60,7 @@ func (t Type) bulk() bool {
 }
 
 func (t Type) bytesMax() uint64 {
-	if t.bulk() {
+	if t.bulk() || t == TypeRange {
 		return bulkBytesMax
 	}
 	return controlBytesMax

@@ -12,6 +12,7 @@ const (
 	protocolMin = 1
 	protocolMax = 3
 
+	protocolCarried  = 3 // from which on a peer reads promises that others pass on
 	protocolEvidence = 2 // from which on a peer reads short notes, handovers, receipts and evidence
 )
 

@@ -156,7 +156,10 @@ func (s *Session) putAcks(list []epochFrontier) error {
 	return s.putHeads(heads)
 }
 
-func (s *Session) putHeads(heads []record.FeedHead) error {
+func (s *Session) putHeads(heads []record.FeedHead) error { return s.putHeadsOf(s.peer, heads) }
+
+// putHeadsOf notes what a device holds of what is pending here.
+func (s *Session) putHeadsOf(d record.DeviceID, heads []record.FeedHead) error {
 	own := map[record.Feed]PendingFeed{}
 	for _, f := range s.push.feeds {
 		own[f.Feed] = f
@@ -171,7 +174,7 @@ func (s *Session) putHeads(heads []record.FeedHead) error {
 	if len(kept) == 0 {
 		return nil
 	}
-	if err := s.r.PutAck(s.peer, kept); err != nil {
+	if err := s.r.PutAck(d, kept); err != nil {
 		return local("keeping acknowledgements", err)
 	}
 	return nil
@@ -198,6 +201,7 @@ func (s *Session) refresh() error {
 	}
 	s.refreshWant()
 	s.refreshEvidence()
+	s.refreshPromises()
 	s.contradict()
 	if err := errors.Join(s.overtaken(), s.refreshBlobs()); err != nil {
 		return err
@@ -367,6 +371,7 @@ func (s *Session) handlePending(ctx context.Context, p []byte) error {
 		return s.replicaError(ctx, "storing pending records", err)
 	}
 	s.stats.received.Add(uint64(in.New))
+	s.tally.count(in, len(recs))
 	return s.answer(first, opening, count, recs, in)
 }
 

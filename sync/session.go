@@ -87,6 +87,9 @@ type Options struct {
 	// TakeReceipt keeps a receipt whose signature by the peer, a hub, was verified
 	// and whose records are held here. Errors as of TakeEvidence.
 	TakeReceipt func(from record.DeviceID, r record.Receipt) error
+	// Promises gives promises of hubs about records of the peer that are open here,
+	// when any came after seen, and what to ask with next time. nil: none.
+	Promises func(peer record.DeviceID, seen uint64) (list []record.Receipt, now uint64)
 	// Handover answers a peer that knows the hubs as of a size of the ledger and
 	// cannot verify the newest checkpoint: the whole note of one that it can, or
 	// the statement that reset the ledger, or both. ok false: there is none.
@@ -129,6 +132,8 @@ type Session struct {
 	notes    notes
 	gossip   gossip
 	receipts receipts
+	carried  carried
+	tally    tally
 	fork     fork
 	blobs    blobs
 	span     *span // nil but in a session for a range
@@ -258,6 +263,8 @@ func (s *Session) Handle(ctx context.Context, f Frame) error {
 		return s.handleAck(f.Payload)
 	case TypeReceipt:
 		return s.handleReceipt(f.Payload)
+	case TypePromise:
+		return s.handlePromise(f.Payload)
 	case TypeReject:
 		return s.handleReject(f.Payload)
 	case TypeEvidence:
@@ -301,7 +308,7 @@ func (s *Session) Next(ctx context.Context) (f Frame, ok bool, err error) {
 	}
 	dueReceipt := func() (Frame, bool, error) { return s.nextReceipt(false) }
 	quietReceipt := func() (Frame, bool, error) { return s.nextReceipt(true) }
-	for _, next := range []func() (Frame, bool, error){s.nextEvidence, s.nextReject, s.nextAck, s.nextPull, s.nextAnswer, s.nextNote, dueReceipt, s.nextHeld, s.nextBulk, quietReceipt} {
+	for _, next := range []func() (Frame, bool, error){s.nextEvidence, s.nextReject, s.nextAck, s.nextPull, s.nextAnswer, s.nextNote, dueReceipt, s.nextPromise, s.nextHeld, s.nextBulk, quietReceipt} {
 		if f, ok, err := next(); err != nil || ok {
 			return f, ok, err
 		}

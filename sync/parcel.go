@@ -1,0 +1,186 @@
+package peersync
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/healthpost/healthpost/record"
+)
+
+// A parcel is a session in one direction, in a file. It is a list of blocks, each
+// of which can be read without the others:
+//
+//	marker(8) index(4) slots(2) length(4) crc(4) || slots * 80 || sealed(length)
+//
+// Integers are big-endian; crc is CRC-32C of index, slots, length and all that
+// follows it. Slots open the parcel's key for its receivers. The sealed bytes are,
+// in the clear,
+//
+//	frame* || sig(64)    sig = Ed25519(writer, "hp:parcel:1\0" || region || index(4) || frame*)
+//
+// The first frame of a block is PARCEL, which says whose parcel it is; no frame
+// goes on in the next block. A block has at most 64 KiB, or one frame that is
+// longer. The last block has PARCEL with flag 2: how many blocks there are and the
+// SHA-256 of their signatures. Who finds a block damaged looks for the next marker.
+
+// parcelMarker begins every block, and so every file. Its last bytes change when a
+// file is treated as text.
+var parcelMarker = [8]byte{'H', 'P', 'P', '1', 0x8d, '\r', '\n', 0xf1}
+
+const (
+	parcelHeadBytes   = 8 + 4 + 2 + 4 + 4
+	parcelSlotBytes   = 80
+	parcelSlotsMax    = 256
+	parcelSigBytes    = 64
+	parcelBlockBytes  = 64 << 10              // of frames, unless one frame is longer
+	parcelLengthMax   = bulkBytesMax + 64<<10 // sealed bytes of one block
+	parcelBlockMax    = parcelHeadBytes + parcelSlotsMax*parcelSlotBytes + parcelLengthMax
+	parcelIndexMax    = 1 << 22
+	parcelDomain      = "hp:parcel:1\x00"
+	parcelIDBytes     = 16
+	parcelVersion     = 1
+	parcelFlagTrailer = 2
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// ParcelKey seals and opens the blocks of one parcel.
+type ParcelKey interface {
+	Slots() []byte // 80 bytes for each receiver
+	Seal(index uint32, plain []byte) []byte
+	Open(index uint32, box []byte) ([]byte, error)
+}
+
+// parcelHead is the PARCEL frame at the beginning of each block.
+type parcelHead struct {
+	_       struct{} `cbor:",toarray"`
+	Version uint64
+	ID      []byte // 16, random
+	Region  []byte // 32
+	From    []byte // 32, the writer
+	For     []byte // 32, or empty: several
+	AsOf    int64  // when hubs vouched for the newest checkpoint that the writer holds, Unix seconds, 0 without one
+	Age     uint64 // seconds that passed since, by the writer's clock
+}
+
+// parcelTrailer is the PARCEL frame with flag 2.
+type parcelTrailer struct {
+	_      struct{} `cbor:",toarray"`
+	Blocks uint64   // this one included
+	Sum    []byte   // SHA-256 of the signatures of the blocks before it
+}
+
+func decodeParcelHead(p []byte) (parcelHead, error) {
+	var h parcelHead
+	if err := record.Unmarshal(p, &h); err != nil {
+		return h, misbehaved("reading a parcel's header: %w", err)
+	}
+	if h.Version != parcelVersion {
+		return h, fmt.Errorf("parcel of version %d: %w", h.Version, ErrVersion)
+	}
+	if len(h.ID) != parcelIDBytes || len(h.Region) != 32 || len(h.From) != 32 || len(h.For) != 0 && len(h.For) != 32 || h.AsOf < 0 || h.AsOf > 1<<40 || h.Age > 1<<40 {
+		return h, misbehaved("parcel's header out of bounds")
+	}
+	return h, nil
+}
+
+func decodeParcelTrailer(p []byte) (parcelTrailer, error) {
+	var t parcelTrailer
+	if err := record.Unmarshal(p, &t); err != nil {
+		return t, misbehaved("reading a parcel's trailer: %w", err)
+	}
+	if t.Blocks == 0 || t.Blocks > parcelIndexMax || len(t.Sum) != 32 {
+		return t, misbehaved("parcel's trailer out of bounds")
+	}
+	return t, nil
+}
+
+// parcelClaim is what a writer signs of a block.
+func parcelClaim(region record.RegionID, index uint32, frames []byte) []byte {
+	b := append([]byte(parcelDomain), region[:]...)
+	b = binary.BigEndian.AppendUint32(b, index)
+	return append(b, frames...)
+}
+
+// appendBlock adds the bytes of a block to dst.
+func appendBlock(dst []byte, index uint32, slots, sealed []byte) []byte {
+	start := len(dst)
+	dst = append(dst, parcelMarker[:]...)
+	dst = binary.BigEndian.AppendUint32(dst, index)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(slots)/parcelSlotBytes))
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(sealed)))
+	dst = append(dst, 0, 0, 0, 0)
+	dst = append(append(dst, slots...), sealed...)
+	binary.BigEndian.PutUint32(dst[start+18:], blockSum(dst[start:]))
+	return dst
+}
+
+func blockSum(b []byte) uint32 {
+	return crc32.Update(crc32.Checksum(b[8:18], castagnoli), castagnoli, b[parcelHeadBytes:])
+}
+
+// blockLength is how long the block is whose head is b; false when b is no head.
+func blockLength(b []byte) (int, bool) {
+	if len(b) < parcelHeadBytes || !bytes.HasPrefix(b, parcelMarker[:]) {
+		return 0, false
+	}
+	index, slots, length := binary.BigEndian.Uint32(b[8:]), int(binary.BigEndian.Uint16(b[12:])), int(binary.BigEndian.Uint32(b[14:]))
+	if index >= parcelIndexMax || slots == 0 || slots > parcelSlotsMax || length > parcelLengthMax {
+		return 0, false
+	}
+	return parcelHeadBytes + slots*parcelSlotBytes + length, true
+}
+
+// block is one whole block as it stands in the file.
+type block struct {
+	index  uint32
+	slots  []byte
+	sealed []byte
+}
+
+// readBlock takes a block of the length that blockLength gave apart; false when its
+// checksum is wrong.
+func readBlock(b []byte) (block, bool) {
+	if binary.BigEndian.Uint32(b[18:]) != blockSum(b) {
+		return block{}, false
+	}
+	end := parcelHeadBytes + int(binary.BigEndian.Uint16(b[12:]))*parcelSlotBytes
+	return block{index: binary.BigEndian.Uint32(b[8:]), slots: b[parcelHeadBytes:end], sealed: b[end:]}, true
+}
+
+// A RANGE frame is: uvarint size of the checkpoint that the CHECKPOINT frame before
+// it in the block has, count(1) of proof hashes, 32 bytes each, then entries as in
+// ENTRIES. The proof leads from the last entry to that checkpoint.
+func appendRange(dst []byte, target uint64, proof []record.Hash, entries []byte) []byte {
+	dst = binary.AppendUvarint(dst, target)
+	dst = append(dst, byte(len(proof)))
+	for _, h := range proof {
+		dst = append(dst, h[:]...)
+	}
+	return append(dst, entries...)
+}
+
+func readRange(b []byte) (target uint64, proof []record.Hash, entries []record.Entry, err error) {
+	target, n := binary.Uvarint(b)
+	if n <= 0 || target > 1<<62 || len(b) == n || b[n] > proofMax || len(b)-n-1 < 32*int(b[n]) {
+		return 0, nil, nil, misbehaved("range without a proof")
+	}
+	count := int(b[n])
+	b = b[n+1:]
+	proof = make([]record.Hash, 0, count)
+	for range count {
+		proof = append(proof, record.Hash(b[:32]))
+		b = b[32:]
+	}
+	entries, err = readEntries(b)
+	return target, proof, entries, err
+}
+
+// ErrNotForHere: a parcel that is sealed to others.
+var ErrNotForHere = errors.New("the parcel is for another box")
+
+// ErrNoParcel: a file without one whole block of a parcel.
+var ErrNoParcel = errors.New("no part of a parcel can be read")
