@@ -154,7 +154,7 @@ func (l *Links) readyLocked(d record.DeviceID, c *contact, lan bool) bool {
 func (l *Links) dial(ctx context.Context, t target) error {
 	ctx2, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	id, err := l.host.connect(ctx2, t.device, t.addresses, t.lan)
+	id, err := l.host.connect(ctx2, t.device, t.addresses, t.lan, l.circuits)
 	if err != nil {
 		return err
 	}
@@ -212,7 +212,7 @@ func (l *Links) session(d record.DeviceID, s *stream, dialled bool) error {
 	if v.paid {
 		o = l.paidOptions(o)
 	}
-	if !dialled || !l.isHub(d) {
+	if (!dialled || !l.isHub(d)) && !relayed(s.Conn().RemoteMultiaddr()) {
 		o.Window = WindowLAN // the other side, when it is on a slow link, asks for less
 	}
 	if push := o.PushPending; dialled && l.glances(d) {
@@ -353,7 +353,7 @@ func (l *Links) fetchFrom(ctx context.Context, h Address, head record.TreeHead) 
 	}
 	dial, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	id, err := l.host.connect(dial, h.Device, addresses, false)
+	id, err := l.host.connect(dial, h.Device, addresses, false, l.circuits)
 	if err != nil {
 		return err
 	}

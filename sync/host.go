@@ -19,6 +19,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
@@ -64,10 +65,15 @@ type HostOptions struct {
 
 func (o HostOptions) metered() bool { return o.Meter != nil }
 
-// Host is this box on the network: libp2p with TCP and QUIC, Noise and a
-// multiplexer that survives slow links; nothing else of libp2p runs.
+// relays reports whether this box can be called through hubs, and call others so.
+func (o HostOptions) relays() bool { return !o.Hub && !o.metered() }
+
+// Host is this box on the network: libp2p with TCP and QUIC, Noise, circuit relays
+// and a multiplexer that survives slow links; nothing else of libp2p runs.
 type Host struct {
 	h      host.Host
+	relay  *relay.Relay // of a hub; else nil
+	relays bool         // see HostOptions
 	gate   *gater
 	device record.DeviceID
 	meter  *Meter // nil: nothing is paid for
@@ -94,17 +100,26 @@ func NewHost(o HostOptions) (*Host, error) {
 	if o.metered() {
 		overTCP = libp2p.Transport(newPaidTCP(o.Meter, free))
 	}
+	circuits := libp2p.DisableRelay()
+	if o.relays() {
+		circuits = libp2p.EnableRelay()
+	}
 	h, err := libp2p.New(libp2p.Identity(key), libp2p.ListenAddrStrings(o.Listen...),
 		overTCP, libp2p.Transport(quic.NewTransport),
 		libp2p.Security(noise.ID, noise.New), muxer(o.metered()), libp2p.ConnectionGater(g), libp2p.ResourceManager(limits),
 		libp2p.ConnectionManager(connmgr.NullConnMgr{}), libp2p.WithDialTimeout(dialTimeout), libp2p.UserAgent("healthpost"),
 		libp2p.AddrsFactory(func([]ma.Multiaddr) []ma.Multiaddr { return nil }),
-		libp2p.DisableRelay(), libp2p.ForceReachabilityPrivate(), libp2p.DisableIdentifyAddressDiscovery(), libp2p.Ping(false), libp2p.DisableMetrics())
+		circuits, libp2p.ForceReachabilityPrivate(), libp2p.DisableIdentifyAddressDiscovery(), libp2p.Ping(false), libp2p.DisableMetrics())
 	if err != nil {
 		limits.Close()
 		return nil, fmt.Errorf("starting the network: %w", err)
 	}
-	b := &Host{h: h, gate: g, device: record.DeviceID(o.Key.Public().(ed25519.PublicKey)), meter: o.Meter, free: free, timers: map[network.Conn]*time.Timer{}}
+	b := &Host{h: h, gate: g, device: record.DeviceID(o.Key.Public().(ed25519.PublicKey)), meter: o.Meter, free: free, relays: o.relays(), timers: map[network.Conn]*time.Timer{}}
+	if o.Hub {
+		if b.relay, err = newRelay(h, g); err != nil {
+			return nil, errors.Join(err, h.Close())
+		}
+	}
 	h.Network().Notify(&network.NotifyBundle{
 		ConnectedF:    func(_ network.Network, c network.Conn) { b.connected(c) },
 		DisconnectedF: func(_ network.Network, c network.Conn) { b.disconnected(c) },
@@ -161,6 +176,9 @@ func (b *Host) Addresses() ([]string, error) {
 	}
 	list := make([]string, 0, len(listen))
 	for _, a := range listen {
+		if relayed(a) {
+			continue
+		}
 		list = append(list, a.String()+"/p2p/"+b.h.ID().String())
 	}
 	return list, nil
@@ -174,6 +192,9 @@ func (b *Host) Close() error {
 		delete(b.timers, c)
 	}
 	b.mu.Unlock()
+	if b.relay != nil {
+		return errors.Join(b.relay.Close(), b.h.Close())
+	}
 	return b.h.Close()
 }
 
@@ -211,19 +232,25 @@ func (b *Host) setLink(on bool) {
 	}
 }
 
-// connect dials a device: TCP first on links to hubs, QUIC first on the LAN. A
-// nil error does not mean that the other side admits this one.
-func (b *Host) connect(ctx context.Context, d record.DeviceID, addresses []ma.Multiaddr, lan bool) (peer.ID, error) {
+// connect dials a device: TCP first on links to hubs, QUIC first on the LAN, and
+// last through hubs, where circuits gives the ways. A nil error does not mean that
+// the other side admits this one.
+func (b *Host) connect(ctx context.Context, d record.DeviceID, addresses []ma.Multiaddr, lan bool, circuits func(peer.ID) []ma.Multiaddr) (peer.ID, error) {
 	id, err := PeerID(d)
 	if err != nil {
 		return "", err
 	}
-	if b.h.Network().Connectedness(id) == network.Connected {
+	switch b.h.Network().Connectedness(id) {
+	case network.Connected, network.Limited:
 		return id, nil
 	}
-	var stream, quics []ma.Multiaddr
+	var stream, quics, through []ma.Multiaddr
 	for _, a := range addresses {
-		if _, err := a.ValueForProtocol(ma.P_UDP); err == nil {
+		if a.String() == AnyHub && circuits != nil {
+			through = append(through, circuits(id)...)
+		} else if relayed(a) {
+			through = append(through, a)
+		} else if _, err := a.ValueForProtocol(ma.P_UDP); err == nil {
 			quics = append(quics, a)
 		} else {
 			stream = append(stream, a)
@@ -236,6 +263,9 @@ func (b *Host) connect(ctx context.Context, d record.DeviceID, addresses []ma.Mu
 		slices.Reverse(groups)
 	case b.meter != nil && len(stream) > 0:
 		groups = groups[:1] // QUIC is not counted, and costs more
+	}
+	if b.relays {
+		groups = append(groups, through)
 	}
 	err = ErrNoPeer
 	for _, g := range groups {
@@ -263,7 +293,8 @@ func (b *Host) pays(c network.Conn) bool {
 // stream opens a stream on a connection that stands, without waiting for
 // anything from the other side: the first bytes travel with the negotiation.
 func (b *Host) stream(ctx context.Context, id peer.ID, p protocol.ID) (*stream, error) {
-	s, err := b.h.Network().NewStream(network.WithNoDial(ctx, "connected already"), id)
+	ctx = network.WithAllowLimitedConn(network.WithNoDial(ctx, "connected already"), "hubs relay for sessions")
+	s, err := b.h.Network().NewStream(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("opening stream: %w", err)
 	}

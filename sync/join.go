@@ -105,7 +105,7 @@ func (b *Host) RequestJoin(ctx context.Context, hub record.DeviceID, addresses [
 	defer b.gate.joining(id, -1)
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	if _, err := b.connect(ctx, hub, dial, false); err != nil {
+	if _, err := b.connect(ctx, hub, dial, false, nil); err != nil {
 		return nil, fmt.Errorf("asking to join: %w", err)
 	}
 	s, err := b.stream(ctx, id, JoinProtocol)

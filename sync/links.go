@@ -184,6 +184,9 @@ func (l *Links) Run(ctx context.Context) error {
 		l.work.Go(func() { listenLAN(ctx, l.host.h, l.heard) })
 	}
 	l.work.Go(func() { l.watchProgress(ctx) })
+	if l.host.relays {
+		l.work.Go(func() { l.keepPlaces(ctx) })
+	}
 	if l.calls.active() {
 		l.work.Go(func() { l.watchUrgent(ctx) })
 	}

@@ -78,7 +78,7 @@ func (l *Links) sources() []target {
 func (l *Links) rangeFrom(ctx context.Context, t target, p *span) error {
 	dial, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	id, err := l.host.connect(dial, t.device, t.addresses, t.lan)
+	id, err := l.host.connect(dial, t.device, t.addresses, t.lan, l.circuits)
 	if err != nil {
 		return err
 	}
