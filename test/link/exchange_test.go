@@ -101,6 +101,15 @@ func (b *box) record(rid string) (s node.RecordState, err error) {
 
 func (r *rig) exchanged(up, down link.Path, limit time.Duration, each func(*taken, node.Status)) *taken {
 	r.tb.Helper()
+	return r.exchangedUntil(up, down, limit, func(t *taken, s node.Status) bool {
+		each(t, s)
+		return true
+	})
+}
+
+// exchangedUntil follows an exchange until nothing is left to do and enough says so too.
+func (r *rig) exchangedUntil(up, down link.Path, limit time.Duration, enough func(*taken, node.Status) bool) *taken {
+	r.tb.Helper()
 	app := r.application()
 	t := &taken{before: r.counts(), begun: time.Now()}
 	r.Trace(func(p link.Packet) {
@@ -119,11 +128,11 @@ func (r *rig) exchanged(up, down link.Path, limit time.Duration, each func(*take
 		if t.greeted == 0 {
 			return "no session"
 		}
-		each(t, s)
+		done := enough(t, s)
 		if t.copied == 0 && s.Pending == 0 {
 			t.copied, t.held = now, r.counts()
 		}
-		if s.Pending+s.Shared != 0 || s.Confirmed != s.Size {
+		if !done || s.Pending+s.Shared != 0 || s.Confirmed != s.Size {
 			return fmt.Sprintf("%d pending, %d copied, %d of %d final", s.Pending, s.Shared, s.Confirmed, s.Size)
 		}
 		t.all = now

@@ -1,6 +1,7 @@
 package link_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -87,9 +88,63 @@ func BenchmarkLinkNothing(b *testing.B) {
 
 func (r *rig) takeIn(dir string) node.ImportReport {
 	r.tb.Helper()
-	rep := r.clinic.importAll(dir)
+	return r.takeInAt(r.clinic, dir)
+}
+
+func (r *rig) takeInAt(b *box, dir string) node.ImportReport {
+	r.tb.Helper()
+	rep := b.importAll(dir)
 	if rep.RefusedCount > 0 || rep.Records == 0 {
 		r.tb.Fatalf("import: %d records, %d refused: %v", rep.Records, rep.RefusedCount, rep.Refused[:min(len(rep.Refused), 5)])
 	}
 	return rep
+}
+
+func both(p link.Path) (up, down link.Path) { return p, p }
+
+// BenchmarkLinkRecords: a clinic is behind by 2,000 resources of 1.3 kB, once as
+// 2,000 records and once as the records of visits of ten.
+func BenchmarkLinkRecords(b *testing.B) {
+	for name, write := range map[string]func(*maker) string{
+		"alone":  func(m *maker) string { return m.writeSingle(b, 2000) },
+		"visits": func(m *maker) string { return m.writeVisits(b, 200) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			for range b.N {
+				up, down := both(link.Path{Rate: 64_000, Delay: 400 * time.Millisecond, Loss: 0.02, Queue: deepQueue})
+				behind(b, write, 2000, up, down, 20*time.Minute)
+			}
+		})
+	}
+}
+
+// BenchmarkLinkGap: a clinic is behind by 10,000 records of visits from the page's form.
+func BenchmarkLinkGap(b *testing.B) {
+	for range b.N {
+		up, down := both(link.Path{Rate: 256_000, Delay: 300 * time.Millisecond, Queue: 2 * deepQueue})
+		behind(b, func(m *maker) string { return m.writeSingle(b, 10_000) }, 2000, up, down, time.Hour)
+	}
+}
+
+// behind measures how a clinic catches up with what another one wrote while its
+// link was away.
+func behind(b *testing.B, write func(*maker) string, patients int, up, down link.Path, limit time.Duration) {
+	metric(b, load(b), "load/core")
+	r := newRig(b, 3)
+	m := newMaker(r.rnd, patients)
+	other := r.join("Other clinic", "clinic")
+	r.takeInAt(other, m.writePatients(b))
+	r.same(20 * time.Minute)
+	r.unplug()
+	size := r.hubs[0].status().Size
+	rep := r.takeInAt(other, write(m))
+	metric(b, float64(rep.Records), "records")
+	r.sameOf(20*time.Minute, append(slices.Clone(r.hubs), other))
+	first, last := size, r.hubs[0].status().Size
+	t := r.exchangedUntil(up, down, limit, func(_ *taken, s node.Status) bool { return s.Size >= last })
+	t.report(b)
+	r.same(time.Minute)
+	sealed := r.sealed(first, last)
+	metric(b, float64(sealed), "sealed-B")
+	metric(b, float64(sealed)*8/float64(down.Rate), "sealed-at-rate-s")
 }

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/healthpost/healthpost/node"
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/store"
 	"github.com/healthpost/healthpost/test/link"
 )
 
@@ -21,6 +23,7 @@ type rig struct {
 	rnd    *rand.Rand
 	hubs   []*box
 	clinic *box
+	others []*box // at the far end
 }
 
 // newRig makes a region whose boxes all run and hold the same, over an unshaped link.
@@ -52,7 +55,18 @@ func newRig(tb testing.TB, hubs int) *rig {
 	return r
 }
 
-func (r *rig) boxes() []*box { return append(slices.Clone(r.hubs), r.clinic) }
+func (r *rig) boxes() []*box { return append(append(slices.Clone(r.hubs), r.clinic), r.others...) }
+
+// join makes one more box at the far end.
+func (r *rig) join(name, role string) *box {
+	r.tb.Helper()
+	b := newBox(r.tb, r.Far, link.FarAddress, name, role, len(r.hubs)+len(r.others))
+	r.admit(b)
+	b.signIn()
+	r.others = append(r.others, b)
+	r.same(time.Minute)
+	return b
+}
 
 func (r *rig) admit(b *box) {
 	r.tb.Helper()
@@ -87,9 +101,14 @@ func (r *rig) admit(b *box) {
 // pending.
 func (r *rig) same(limit time.Duration) {
 	r.tb.Helper()
+	r.sameOf(limit, r.boxes())
+}
+
+func (r *rig) sameOf(limit time.Duration, boxes []*box) {
+	r.tb.Helper()
 	eventually(r.tb, limit, "the same ledger everywhere", func() string {
 		var first node.Status
-		for i, b := range r.boxes() {
+		for i, b := range boxes {
 			s := b.status()
 			if i == 0 {
 				first = s
@@ -138,4 +157,29 @@ func peerOf(s node.Status, name string) node.PeerStatus {
 // greeted tells whether some hub's session stands on this side.
 func greeted(s node.Status) bool {
 	return slices.ContainsFunc(s.Peers, func(p node.PeerStatus) bool { return p.Link == "up" })
+}
+
+// sealed is header, signature and sealed body of the entries from first to last, as
+// the clinic holds them. It stops the clinic.
+func (r *rig) sealed(first, last uint64) (bytes int) {
+	r.tb.Helper()
+	r.clinic.stop()
+	o := store.NewOptions()
+	o.BallastBytes = 0
+	st, err := store.Open(filepath.Join(r.clinic.dir, "db"), o)
+	check(r.tb, "opening the replica", err)
+	defer st.Close()
+	for seq := first; seq < last; {
+		entries, err := st.Entries(seq, last, 1<<20)
+		check(r.tb, "reading the ledger", err)
+		if len(entries) == 0 {
+			r.tb.Fatalf("no entry %d", seq)
+		}
+		for i := range entries {
+			x := &entries[i].Record
+			bytes += len(x.CoreBytes()) + len(x.Sig) + len(x.Body)
+		}
+		seq += uint64(len(entries))
+	}
+	return bytes
 }
