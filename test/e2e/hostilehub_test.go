@@ -1,73 +1,23 @@
 package e2e_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 )
 
-// hostileProgram builds the program with a hub's ledger that lies on demand: files
-// of package node with the lies laid over them. Nothing of it is in the program that
-// ships.
+// hostileProgram builds the program with a hub's ledger that lies on demand. Nothing
+// of it is in the program that ships.
 var hostileProgram = sync.OnceValues(func() (string, error) {
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		return "", err
-	}
-	dir := filepath.Dir(program)
-	replace := map[string]string{}
-	lay := func(file string, changes ...[2]string) error {
-		raw, err := os.ReadFile(filepath.Join(root, file))
-		if err != nil {
-			return err
-		}
-		text := string(raw)
-		for _, c := range changes {
-			re := regexp.MustCompile(c[0])
-			if n := len(re.FindAllString(text, -1)); n != 1 {
-				return fmt.Errorf("%s has %q %d times", file, c[0], n)
-			}
-			text = re.ReplaceAllString(text, c[1])
-		}
-		to := filepath.Join(dir, "hostile-"+filepath.Base(file))
-		replace[filepath.Join(root, file)] = to
-		return os.WriteFile(to, []byte(text), 0o600)
-	}
-	for _, err := range []error{
-		lay("node/links.go", [2]string{`NewLinks\(l\.host, (replica\{[^}]*\}), `, `NewLinks(l.host, hostileReplica($1), `}),
-		lay("node/ordering.go", [2]string{`Pending: (waiting\{n\.store\}),`, `Pending: hostilePending($1),`}),
-		lay("node/receipts.go", [2]string{`now\.Add\(n\.o\.PromiseAfter\)`, `now.Add(hostilePromise(n.o.PromiseAfter))`}),
-	} {
-		if err != nil {
-			return "", err
-		}
-	}
-	lies, err := filepath.Abs("testdata/hostile/hostile.go.txt")
-	if err != nil {
-		return "", err
-	}
-	replace[filepath.Join(root, "node", "hostile.go")] = lies
-	overlay, err := json.Marshal(map[string]any{"Replace": replace})
-	if err != nil {
-		return "", err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600); err != nil {
-		return "", err
-	}
-	out := filepath.Join(dir, "healthpost-hostile")
-	build := exec.Command("go", "build", "-buildvcs=false", "-overlay", filepath.Join(dir, "overlay.json"), "-o", out, "../../cmd/healthpost")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building the lying hub: %w\n%s", err, text)
-	}
-	return out, nil
+	return overlaid("hostile", map[string]string{"node/hostile.go": "testdata/hostile/hostile.go.txt"}, map[string][2]string{
+		"node/links.go":    {`NewLinks\(l\.host, (replica\{[^}]*\}), `, `NewLinks(l.host, hostileReplica($1), `},
+		"node/ordering.go": {`Pending: (waiting\{n\.store\}),`, `Pending: hostilePending($1),`},
+		"node/receipts.go": {`now\.Add\(n\.o\.PromiseAfter\)`, `now.Add(hostilePromise(n.o.PromiseAfter))`},
+	})
 })
 
 // corrupt makes a stopped hub a liar, honest until tell says otherwise.
