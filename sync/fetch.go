@@ -34,7 +34,9 @@ type fetch struct {
 }
 
 // behind reports whether entries are missing up to a verified checkpoint.
-func (s *Session) behind() bool { return !s.fetch.dry && s.fetch.target.Size > s.r.Head().Size }
+func (s *Session) behind() bool {
+	return !s.fetch.dry && !s.deaf() && s.fetch.target.Size > s.r.Head().Size
+}
 
 // aimFor takes a verified final checkpoint: into the own ledger where it reaches
 // so far, else as what to fetch.
@@ -129,6 +131,9 @@ func (s *Session) nextPull() (Frame, bool, error) {
 		if f.full {
 			m.Flags |= pullFull
 		}
+		if s.part.mode != segments {
+			return s.askSpans(m.From)
+		}
 	}
 	out, err := encode(TypePull, m)
 	return out, err == nil, err
@@ -180,26 +185,36 @@ func (s *Session) handleSegment(ctx context.Context, p []byte) error {
 	if err != nil {
 		return err
 	}
+	ready, err := s.readyFor(start, start+count)
+	if err != nil || !ready {
+		return err
+	}
+	return s.extend(ctx, s.r.Head(), segment, proof)
+}
+
+// readyFor reports whether entries from start to end continue this ledger; those
+// that were under way when something changed are passed over.
+func (s *Session) readyFor(start, end uint64) (bool, error) {
+	f, head := &s.fetch, s.r.Head()
 	if !f.active || f.stop || f.handover.due || f.handover.open {
 		if !f.asked && !f.only {
-			return misbehaved("entries that nobody asked for")
+			return false, misbehaved("entries that nobody asked for")
 		}
-		return nil // under way when the stream was stopped
+		return false, nil // under way when the stream was stopped
 	}
-	head := s.r.Head()
 	switch {
-	case f.target.Size == 0 || start+count <= head.Size:
-		return nil
+	case f.target.Size == 0 || end <= head.Size:
+		return false, nil
 	case start != head.Size && (f.asking || f.ask):
-		return nil // sent before the pull arrived there
+		return false, nil // sent before the pull arrived there
 	case start < head.Size:
-		return s.again(f.full) // another session was quicker
+		return false, s.again(f.full) // another session was quicker
 	case start > head.Size:
-		return misbehaved("entries from %d, the ledger ends at %d", start, head.Size)
-	case start+count > f.target.Size:
-		return misbehaved("entries past the checkpoint")
+		return false, misbehaved("entries from %d, the ledger ends at %d", start, head.Size)
+	case end > f.target.Size:
+		return false, misbehaved("entries past the checkpoint")
 	}
-	return s.extend(ctx, head, segment, proof)
+	return true, nil
 }
 
 // segmentSpan reads where a segment starts and how long it is.
@@ -215,21 +230,26 @@ func segmentSpan(b []byte) (start, count uint64, err error) {
 }
 
 func (s *Session) extend(ctx context.Context, head record.TreeHead, segment []byte, proof []record.Hash) error {
-	f := &s.fetch
 	_, entries, err := record.ReadSegment(segment, s.r.Holder())
 	if err != nil {
 		return s.extendError(ctx, head, err, errors.Is(err, record.ErrGap))
 	}
-	if err := s.r.Extend(ctx, entries, f.target, proof); err != nil {
+	if err := s.r.Extend(ctx, entries, s.fetch.target, proof); err != nil {
 		named, readErr := s.holdsAny(entries)
 		if readErr != nil {
 			return readErr
 		}
 		return s.extendError(ctx, head, err, named)
 	}
+	return s.extended(len(entries))
+}
+
+// extended counts what was appended.
+func (s *Session) extended(entries int) error {
+	f := &s.fetch
 	f.asking, f.ask, f.full, f.impatient = false, false, false, false
 	s.o.Turn.step()
-	s.stats.received.Add(uint64(len(entries)))
+	s.stats.received.Add(uint64(entries))
 	if s.behind() {
 		return nil
 	}

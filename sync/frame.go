@@ -11,13 +11,17 @@ import (
 // Type is the first byte of a frame.
 type Type byte
 
-// Frame types of protocol 1.
+// Frame types.
 const (
 	TypeHello      Type = 0x01
 	TypeCheckpoint Type = 0x10
 	TypePull       Type = 0x11
 	TypeSegment    Type = 0x12
 	TypeEntries    Type = 0x13
+	TypeSpan       Type = 0x14
+	TypeAsk        Type = 0x15
+	TypeFill       Type = 0x16
+	TypeFilled     Type = 0x17
 	TypePending    Type = 0x20
 	TypeWant       Type = 0x21
 	TypeChunk      Type = 0x22
@@ -56,7 +60,7 @@ func (f Frame) Critical() bool { return f.Flags&FlagCritical != 0 }
 
 // bulk frames count against the credit window.
 func (t Type) bulk() bool {
-	return t == TypePending || t == TypeSegment || t == TypeEntries || t == TypeChunk
+	return t == TypePending || t == TypeSegment || t == TypeEntries || t == TypeSpan || t == TypeFill || t == TypeChunk
 }
 
 func (t Type) bytesMax() uint64 {

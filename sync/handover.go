@@ -2,6 +2,7 @@ package peersync
 
 import (
 	"encoding/base64"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -39,10 +40,10 @@ func (s *Session) unverified(claim record.TreeHead, known bool) error {
 	f := &s.fetch
 	if known && claim.Size <= s.r.Head().Size {
 		root, err := s.r.RootAt(claim.Size)
-		if err != nil {
+		if err != nil && !errors.Is(err, record.ErrHole) {
 			return local("reading root", err)
 		}
-		if root == claim.Root {
+		if err == nil && root == claim.Root {
 			return nil
 		}
 	}
@@ -66,7 +67,7 @@ func (s *Session) takesEntries() bool { return s.o.WantOrdered() && !s.fork.on &
 func (s *Session) question(m *pull) (ok bool) {
 	f := &s.fetch
 	m.To, m.Flags = max(m.From, s.o.HubsSize()), pullHandover|pullStop
-	if s.takesEntries() {
+	if s.takesEntries() && s.part.mode == segments {
 		if !s.takeTurn() {
 			return false
 		}
@@ -184,6 +185,9 @@ func (s *Session) vouched(note []byte) (h record.TreeHead, ok bool, err error) {
 		return h, false, nil
 	}
 	root, err := s.r.RootAt(h.Size)
+	if errors.Is(err, record.ErrHole) {
+		return h, false, nil
+	}
 	if err != nil {
 		return h, false, local("reading root", err)
 	}

@@ -14,6 +14,7 @@ const (
 
 	protocolCarried  = 3 // from which on a peer reads promises that others pass on
 	protocolEvidence = 2 // from which on a peer reads short notes, handovers, receipts and evidence
+	protocolPartial  = 3 // spans and what fills holes
 )
 
 // Flags of a CHECKPOINT: it answers a handover, empty when there is none; it
@@ -135,6 +136,35 @@ type evidenceMessage struct {
 	Piece  []byte
 }
 
+// ask asks for what a replica with holes lacks. askSpan: spans from From to To, 0
+// for the newest checkpoint, of which the newest Recent entries come whole.
+// askRange: the entries [From, To), proven in the tree of Size. askCompartment: those
+// of one compartment among them.
+type ask struct {
+	_           struct{} `cbor:",toarray"`
+	Kind        uint64
+	From, To    uint64
+	Size        uint64
+	Recent      uint64
+	Flags       uint64
+	Compartment []byte // 16, or empty
+}
+
+const (
+	askSpan        = 1
+	askRange       = 2
+	askCompartment = 3
+
+	askFollow = 1 // go on as checkpoints come
+	askFull   = 2 // send every record, name none as known
+)
+
+// filled ends what was asked for.
+type filled struct {
+	_   struct{} `cbor:",toarray"`
+	Why uint64
+}
+
 // reject names records that can never be ordered.
 type reject struct {
 	_    struct{} `cbor:",toarray"`
@@ -200,6 +230,39 @@ func decodePull(p []byte) (pull, error) {
 	if m.From > 1<<62 || m.To > 1<<62 || m.Flags > 31 || m.To != 0 && m.To < m.From ||
 		m.Flags&pullHandover != 0 && m.Flags&pullWhole != 0 || m.Flags&pullWhole != 0 && (m.To <= m.From || m.Flags&^pullWhole != 0) {
 		return m, misbehaved("pull out of bounds")
+	}
+	return m, nil
+}
+
+func decodeAsk(p []byte) (ask, error) {
+	var m ask
+	if err := record.Unmarshal(p, &m); err != nil {
+		return m, misbehaved("reading ask: %w", err)
+	}
+	bad := m.From > maxSeq || m.To > maxSeq || m.Size > maxSeq || m.Recent > maxSeq || m.Flags > askFollow|askFull || m.To != 0 && m.To < m.From
+	switch m.Kind {
+	case askSpan:
+		bad = bad || len(m.Compartment) != 0
+	case askRange:
+		bad = bad || len(m.Compartment) != 0 || m.To <= m.From || m.To > m.Size
+	case askCompartment:
+		bad = bad || len(m.Compartment) != 16 || m.To <= m.From || m.To > m.Size
+	default:
+		bad = true
+	}
+	if bad {
+		return m, misbehaved("ask out of bounds")
+	}
+	return m, nil
+}
+
+func decodeFilled(p []byte) (filled, error) {
+	var m filled
+	if err := record.Unmarshal(p, &m); err != nil {
+		return m, misbehaved("reading the end of an answer: %w", err)
+	}
+	if m.Why > filledPartial {
+		return m, misbehaved("end of an answer out of bounds")
 	}
 	return m, nil
 }

@@ -199,6 +199,9 @@ func (s *Session) refresh() error {
 			}
 		}
 	}
+	if err := s.lookMode(); err != nil {
+		return err
+	}
 	s.refreshWant()
 	s.refreshEvidence()
 	s.refreshPromises()

@@ -83,3 +83,37 @@ type Refusal struct {
 	record.Outcome
 	Position record.Position
 }
+
+// Partial is a Replica that may hold a part of the ledger and serve one. What it
+// lacks it answers with an error that wraps record.ErrHole.
+type Partial interface {
+	Replica
+	// IsPartial says whether the ledger calls a device's replica partial.
+	IsPartial(record.DeviceID) (bool, error)
+	// SpanFor is what a partial replica of a device holds from an entry on, up to to
+	// or to about bytesMax, at least one entry or gap. What was ordered of the feeds in
+	// pending is held too, for it carries them.
+	SpanFor(d record.DeviceID, from, to uint64, bytesMax int, pending ...record.Feed) (record.Span, error)
+	// ExtendSpan is Extend with gaps: roots and proof, and every record as far as it can
+	// be judged.
+	ExtendSpan(ctx context.Context, s *record.Span, target record.TreeHead, proof []record.Hash) error
+	// HolesBefore lists holes that begin below a size, newest first.
+	HolesBefore(size uint64, max int) ([]record.Hole, error)
+	// Missing lists compartments of this box's profile of which entries are absent, or
+	// may be.
+	Missing(max int) ([]record.CompartmentID, error)
+	// MayHold says whether a device may be given a compartment's entries.
+	MayHold(record.DeviceID, record.CompartmentID) (bool, error)
+	// CompartmentSeqs lists where a compartment's entries stand, from one on, as far as
+	// they are here.
+	CompartmentSeqs(c record.CompartmentID, from uint64, max int) ([]uint64, error)
+	// OpeningsOf gives the records that entries need to be judged by and that are not
+	// among them.
+	OpeningsOf([]record.Entry) ([]record.Record, error)
+	// RangeProof gives the hashes of record.GapShape before and behind [from, to) in the
+	// tree of a size.
+	RangeProof(from, to, size uint64) (left, right []record.Hash, err error)
+	// Fill puts contiguous entries into holes after verifying with left and right that
+	// the tree of a trusted head has them. n is how many were not here.
+	Fill(ctx context.Context, from uint64, entries []record.Entry, openings []record.Record, left, right []record.Hash, head record.TreeHead) (n int, err error)
+}

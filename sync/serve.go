@@ -1,6 +1,8 @@
 package peersync
 
 import (
+	"errors"
+
 	"github.com/healthpost/healthpost/record"
 )
 
@@ -25,7 +27,7 @@ func (s *Session) handlePull(p []byte) error {
 			return ErrBehind
 		}
 	}
-	s.dirty = true
+	s.dirty, s.spans.span = true, false
 	v := &s.serve
 	*v = serve{active: m.Flags&pullStop == 0, follow: m.Flags&pullFollow != 0, full: m.Flags&pullFull != 0, whole: m.Flags&pullWhole != 0,
 		at: m.From, before: v.before, answer: v.answer}
@@ -51,6 +53,9 @@ func (s *Session) aim() (ok bool, err error) {
 	switch {
 	case !v.active || v.at < v.target.Size:
 		return v.active, nil
+	case v.to != 0 && v.at >= v.to && v.follow && s.spans.span:
+		v.to = 0
+		return s.aim()
 	case v.to != 0:
 		return s.aimAt(v.to)
 	case v.target.Size != 0 && !v.follow:
@@ -74,7 +79,7 @@ func (s *Session) aimAt(size uint64) (bool, error) {
 	}
 	root, err := s.r.RootAt(size)
 	if err != nil {
-		return false, local("reading root", err)
+		return false, s.unserved("reading root", err)
 	}
 	s.serve.target = record.TreeHead{Size: size, Root: root}
 	return true, nil
@@ -85,12 +90,21 @@ func (s *Session) nextSegment() (Frame, bool, error) {
 		return Frame{}, false, nil
 	}
 	ok, err := s.aim()
-	if err != nil || !ok {
+	if err == nil && ok {
+		ok, err = s.mayServe()
+	}
+	if err != nil {
 		return Frame{}, false, err
 	}
+	if !ok {
+		return s.nextFill()
+	}
 	v := &s.serve
-	if v.whole {
+	switch {
+	case v.whole:
 		return s.nextEntries()
+	case s.spans.span:
+		return s.nextSpanFrame()
 	}
 	entries, err := s.collect()
 	if err != nil || len(entries) == 0 {
@@ -100,7 +114,7 @@ func (s *Session) nextSegment() (Frame, bool, error) {
 	proof := []record.Hash{}
 	if end < v.target.Size {
 		if proof, err = s.r.ConsistencyProof(end, v.target.Size); err != nil {
-			return Frame{}, false, local("proving consistency", err)
+			return Frame{}, false, s.unserved("proving consistency", err)
 		}
 	}
 	p := appendProof(nil, proof, v.before)
@@ -133,6 +147,16 @@ func (s *Session) collect() ([]record.Entry, error) {
 		}
 	}
 	return entries, nil
+}
+
+// unserved ends the stream where this replica lacks what it takes.
+func (s *Session) unserved(what string, err error) error {
+	if !errors.Is(err, record.ErrHole) {
+		return local(what, err)
+	}
+	s.serve.active = false
+	s.refuse()
+	return nil
 }
 
 // segmentEntriesMax bounds what one Extend has to take at once.

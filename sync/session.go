@@ -32,6 +32,13 @@ type Options struct {
 	// peer; asked again after every change. It does not on hubs, whose ledger raft
 	// feeds, nor while confirmation is frozen. nil: never.
 	WantOrdered func() bool
+	// Partial reports whether this box holds a part of the ledger, by its profile; asked
+	// again after every change. nil: it does not.
+	Partial func() bool
+	// Recent is how many of the newest entries a box that joins takes first, with what
+	// its profile has before them; the rest follows while it works. 0: it takes
+	// everything from the first entry on.
+	Recent uint64
 	// Turn is shared by the sessions of a box; nil for a session alone.
 	Turn *Turn
 
@@ -128,7 +135,9 @@ type Session struct {
 	acks     acks
 	push     push
 	serve    serve
+	spans    spans
 	fetch    fetch
+	part     partial
 	notes    notes
 	gossip   gossip
 	receipts receipts
@@ -175,6 +184,9 @@ func NewSession(r Replica, peer record.DeviceID, o Options) *Session {
 	if o.WantOrdered == nil {
 		o.WantOrdered = func() bool { return false }
 	}
+	if o.Partial == nil {
+		o.Partial = func() bool { return false }
+	}
 	if o.Ledger == nil {
 		o.Ledger = func() record.LedgerID { return o.Region.Ledger(1) }
 	}
@@ -193,7 +205,7 @@ func NewSession(r Replica, peer record.DeviceID, o Options) *Session {
 	if o.LocalFault == nil {
 		o.LocalFault = func(error) bool { return false }
 	}
-	s := &Session{o: o, r: r, peer: peer, hub: o.Hub(peer), dirty: true, lanes: newLanes()}
+	s := &Session{o: o, r: r, peer: peer, hub: o.Hub(peer), dirty: true, lanes: newLanes(), part: newPartial(r)}
 	s.push.epochs = map[record.EpochID]*peerEpoch{}
 	s.acks.heads, s.acks.waiting = map[record.Feed]ackHead{}, map[record.Feed]bool{}
 	s.push.told = map[record.RID]bool{}
@@ -230,7 +242,7 @@ func (s *Session) Handle(ctx context.Context, f Frame) error {
 	s.stats.settled.Store(false)
 	switch f.Type {
 	case TypeHello:
-		return s.handleHello(ctx, f.Payload)
+		return s.handleHello(ctx, f.Payload, f.Flags)
 	case TypeCheckpoint:
 		switch {
 		case f.Flags&flagAnswer != 0:
@@ -249,6 +261,16 @@ func (s *Session) Handle(ctx context.Context, f Frame) error {
 	case TypeEntries:
 		s.credit.received += uint64(len(f.Payload))
 		return s.handleEntries(ctx, f.Payload)
+	case TypeSpan:
+		s.credit.received += uint64(len(f.Payload))
+		return s.handleSpan(ctx, f.Payload)
+	case TypeFill:
+		s.credit.received += uint64(len(f.Payload))
+		return s.handleFill(ctx, f.Payload)
+	case TypeFilled:
+		return s.handleFilled(f.Payload)
+	case TypeAsk:
+		return s.handleAsk(f.Payload)
 	case TypePending:
 		s.credit.received += uint64(len(f.Payload))
 		return s.handlePending(ctx, f.Payload)
@@ -308,7 +330,7 @@ func (s *Session) Next(ctx context.Context) (f Frame, ok bool, err error) {
 	}
 	dueReceipt := func() (Frame, bool, error) { return s.nextReceipt(false) }
 	quietReceipt := func() (Frame, bool, error) { return s.nextReceipt(true) }
-	for _, next := range []func() (Frame, bool, error){s.nextEvidence, s.nextReject, s.nextAck, s.nextPull, s.nextAnswer, s.nextNote, dueReceipt, s.nextPromise, s.nextHeld, s.nextBulk, quietReceipt} {
+	for _, next := range []func() (Frame, bool, error){s.nextEvidence, s.nextReject, s.nextAck, s.nextPull, s.nextAsk, s.nextAnswer, s.nextNote, dueReceipt, s.nextPromise, s.nextFilled, s.nextHeld, s.nextBulk, s.nextFilled, quietReceipt} {
 		if f, ok, err := next(); err != nil || ok {
 			return f, ok, err
 		}
@@ -324,7 +346,7 @@ func (s *Session) settle() {
 
 // Waiting reports whether the peer owes an answer, so that silence is a fault.
 func (s *Session) Waiting() bool {
-	return !s.helloSeen || s.credit.sent != s.credit.acked || s.fetch.asking || s.fetch.handover.open || s.fetch.active && s.behind() || s.span != nil || s.blobs.open > 0
+	return !s.helloSeen || s.credit.sent != s.credit.acked || s.fetch.asking || s.fetch.handover.open || s.fetch.active && s.behind() || s.span != nil || s.blobs.open > 0 || len(s.part.fill.under) > 0
 }
 
 // full reports that so many answers wait to be sent that nothing more should be
@@ -337,6 +359,9 @@ func (s *Session) full() bool {
 func (s *Session) done() bool {
 	if s.span != nil {
 		return s.span.from >= s.span.to
+	}
+	if w := s.part.fill.only; w != nil {
+		return w.done
 	}
 	return s.fetch.only && s.r.Head().Size >= s.fetch.target.Size
 }
@@ -364,6 +389,7 @@ func (s *Session) Bye(err error) Frame {
 func (s *Session) Close() {
 	s.over = true
 	s.closeAsks()
+	s.o.Turn.unclaim(s, nil)
 	s.o.Turn.drop(s)
 }
 
@@ -377,13 +403,18 @@ func (s *Session) hello() (Frame, error) {
 	if err != nil {
 		return Frame{}, local("reading pending feeds", err)
 	}
+	if err := s.lookMode(); err != nil {
+		return Frame{}, err
+	}
 	s.fetch.wanted = s.o.WantOrdered()
-	want := s.fetch.wanted && (s.hub || s.o.Turn == nil) && s.o.Turn.take(s, false)
+	want := s.fetch.wanted && s.part.mode != beginning && (s.hub || s.o.Turn == nil) && s.o.Turn.take(s, false)
 	s.fetch.active, s.fetch.asked, s.fetch.follows = want, want, want
 	s.helloSent, s.notes.sent, s.notes.head = true, note, final
-	return encode(TypeHello, hello{Min: protocolMin, Max: protocolMax, Region: s.o.Region[:], Device: s.o.Device[:], Role: string(s.o.Role),
-		Software: clip(s.o.Software, nameBytesMax), Window: uint64(s.o.Window), Size: head.Size, Root: head.Root[:], Note: s.short(note), Want: want,
+	f, err := encode(TypeHello, hello{Min: protocolMin, Max: protocolMax, Region: s.o.Region[:], Device: s.o.Device[:], Role: string(s.o.Role),
+		Software: clip(s.o.Software, nameBytesMax), Window: uint64(s.o.Window), Size: head.Size, Root: head.Root[:], Note: s.short(note), Want: want && s.part.mode == segments,
 		Frontier: frontier(feeds)})
+	f.Flags |= s.helloFlags(want)
+	return f, err
 }
 
 func clip(t string, n int) string {
@@ -414,7 +445,7 @@ func frontier(feeds []PendingFeed) []epochFrontier {
 	return list
 }
 
-func (s *Session) handleHello(_ context.Context, p []byte) error {
+func (s *Session) handleHello(_ context.Context, p []byte, flags byte) error {
 	if s.helloSeen {
 		return misbehaved("a second hello")
 	}
@@ -429,8 +460,13 @@ func (s *Session) handleHello(_ context.Context, p []byte) error {
 	if h.Max < protocolEvidence { // it could not read the short note
 		s.notes.sent, s.notes.head = nil, record.TreeHead{}
 	}
-	if h.Want {
+	switch {
+	case h.Want:
 		s.serve = serve{active: true, follow: true, at: h.Size}
+	case flags&flagWhole != 0:
+		s.serveSpans(h.Size, 0, maxSeq, askFollow)
+	case flags&flagSpans != 0:
+		s.serveSpans(h.Size, 0, 0, askFollow)
 	}
 	if s.span != nil { // what is here may be damaged
 		return nil
@@ -445,6 +481,9 @@ func (s *Session) handleHello(_ context.Context, p []byte) error {
 	}
 	if len(h.Note) != 0 {
 		err = s.handleNote(h.Note)
+	}
+	if s.deaf() {
+		s.halt()
 	}
 	if s.fetch.active && !s.behind() {
 		s.o.Turn.rest(s) // the peer has nothing yet

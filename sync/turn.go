@@ -1,6 +1,10 @@
 package peersync
 
-import "sync"
+import (
+	"bytes"
+	"slices"
+	"sync"
+)
 
 // Turn lets one session at a time fetch the ordered range, so that two hubs do
 // not send the same entries over a metered link. A box has one Turn.
@@ -10,7 +14,16 @@ type Turn struct {
 	idle   bool // holder has all that its peer announced
 	moves  uint64
 	freed  func()
+	claims []claim
 }
+
+// claim is a hole that a session asked its peer to fill.
+type claim struct {
+	by *Session
+	ask
+}
+
+const claimsMax = 1024
 
 // NewTurn makes a free turn. freed, which may be nil, is called without locks
 // held when the turn becomes free; it must not block.
@@ -70,6 +83,42 @@ func (t *Turn) change(s, next *Session) {
 	if t.holder == s {
 		t.holder, t.idle = next, true
 	}
+	t.mu.Unlock()
+	if was && t.freed != nil {
+		t.freed()
+	}
+}
+
+// claim says that s asks for what fills a hole, unless another session did.
+func (t *Turn) claim(s *Session, m *ask) bool {
+	if t == nil {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i := range t.claims {
+		if c := &t.claims[i]; c.Kind == m.Kind && c.From < m.To && m.From < c.To && bytes.Equal(c.Compartment, m.Compartment) {
+			return false
+		}
+	}
+	if len(t.claims) >= claimsMax {
+		return false
+	}
+	t.claims = append(t.claims, claim{s, *m})
+	return true
+}
+
+// unclaim gives back one claim of s, or with nil all.
+func (t *Turn) unclaim(s *Session, m *ask) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	n := len(t.claims)
+	t.claims = slices.DeleteFunc(t.claims, func(c claim) bool {
+		return c.by == s && (m == nil || c.Kind == m.Kind && c.From == m.From && bytes.Equal(c.Compartment, m.Compartment))
+	})
+	was := m == nil && len(t.claims) < n
 	t.mu.Unlock()
 	if was && t.freed != nil {
 		t.freed()

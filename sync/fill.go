@@ -1,0 +1,244 @@
+package peersync
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/healthpost/healthpost/record"
+)
+
+// Holes are filled from whoever holds the entries, while nothing more urgent is to
+// be fetched: compartments that the profile of this box has, and where it is to hold
+// every entry, the newest first. Each frame is verified against a checkpoint's root
+// before it is stored; a cut costs the frames under way.
+
+const (
+	fillsMax     = 2    // asks of one session under way
+	fillEntries  = 1024 // of one ask
+	fillRefusals = 4    // after which a peer is not asked again in this session
+	fillTries    = 256  // holes looked at for one ask
+	missingMax   = 64
+)
+
+// fill is what this side asked for and waits for.
+type fill struct {
+	under  []question // oldest first
+	below  uint64     // the next hole begins below it
+	got    bool       // entries came since the newest hole was looked for
+	before []record.Hash
+
+	refusals int
+	lacks    map[record.CompartmentID]bool // what the peer has of them came
+	only     *wanted                       // of a session for one compartment
+}
+
+type question struct {
+	ask
+	head record.TreeHead // trusted
+	at   uint64          // entries before it came
+}
+
+// wanted is one compartment that somebody waits for.
+type wanted struct {
+	compartment record.CompartmentID
+	asked, done bool
+	why         uint64
+	took        int
+}
+
+// newWanted prepares a session that takes a compartment's entries and then ends.
+func newWanted(r Replica, peer record.DeviceID, w *wanted, o Options) *Session {
+	s := NewSession(r, peer, o.bare())
+	s.fetch.only, s.part.fill.only = true, w
+	return s
+}
+
+// nextAsk asks for what fills a hole.
+func (s *Session) nextAsk() (Frame, bool, error) {
+	x := &s.part.fill
+	_, head, ok := s.r.Final()
+	if s.part.p == nil || !ok || head.Size == 0 || len(x.under) >= fillsMax {
+		return Frame{}, false, nil
+	}
+	if x.only != nil {
+		if x.only.asked {
+			return Frame{}, false, nil
+		}
+		if s.theirs.Max < protocolPartial {
+			return Frame{}, false, fmt.Errorf("asking for a compartment: %w", ErrVersion)
+		}
+		x.only.asked = true
+		c := x.only.compartment
+		return s.put(ask{Kind: askCompartment, To: head.Size, Compartment: c[:]}, head)
+	}
+	if !s.mayFill(head) {
+		return Frame{}, false, nil
+	}
+	m, ok, err := s.pickCompartment(head)
+	if err == nil && !ok {
+		m, ok, err = s.pickRange(head)
+	}
+	if err != nil || !ok {
+		return Frame{}, false, err
+	}
+	return s.put(m, head)
+}
+
+func (s *Session) put(m ask, head record.TreeHead) (Frame, bool, error) {
+	x := &s.part.fill
+	if m.Size = head.Size; m.Compartment == nil {
+		m.Compartment = []byte{}
+	}
+	x.under = append(x.under, question{ask: m, head: head, at: m.From})
+	f, err := encode(TypeAsk, m)
+	return f, err == nil, err
+}
+
+// mayFill: the peer holds the tree that the own final checkpoint is of, and nothing
+// that is missing behind it is under way.
+func (s *Session) mayFill(head record.TreeHead) bool {
+	return s.theirs.Max >= protocolPartial && s.theirSize >= head.Size && !s.fetch.only && !s.fork.on && !s.fork.heard &&
+		s.part.mode != segments && s.lanes.allows.Later && s.part.fill.refusals < fillRefusals && s.o.WantOrdered() && !s.behind()
+}
+
+// pickCompartment finds one of the profile that misses entries.
+func (s *Session) pickCompartment(head record.TreeHead) (ask, bool, error) {
+	if s.part.mode != byProfile {
+		return ask{}, false, nil
+	}
+	list, err := s.part.p.Missing(missingMax)
+	if err != nil {
+		return ask{}, false, local("reading what is missing", err)
+	}
+	for _, c := range list {
+		if m := (ask{Kind: askCompartment, To: head.Size, Compartment: c[:]}); !s.part.fill.lacks[c] && s.o.Turn.claim(s, &m) {
+			return m, true, nil
+		}
+	}
+	return ask{}, false, nil
+}
+
+// pickRange finds the newest entries that are not here and that no other session
+// asked for.
+func (s *Session) pickRange(head record.TreeHead) (ask, bool, error) {
+	x := &s.part.fill
+	if s.part.mode == byProfile {
+		return ask{}, false, nil
+	}
+	if x.below == 0 {
+		x.below = head.Size
+	}
+	for range fillTries {
+		holes, err := s.part.p.HolesBefore(x.below, 1)
+		if err != nil {
+			return ask{}, false, local("reading holes", err)
+		}
+		if len(holes) == 0 {
+			if !x.got || len(x.under) > 0 {
+				return ask{}, false, nil
+			}
+			x.below, x.got = head.Size, false // once more, for what others had asked for
+			continue
+		}
+		h := holes[0]
+		to := min(h.To, x.below)
+		m := ask{Kind: askRange, From: max(h.From, (to-1)/fillEntries*fillEntries), To: to}
+		if x.below = m.From; x.below == 0 {
+			x.below = 1
+		}
+		if s.o.Turn.claim(s, &m) {
+			return m, true, nil
+		}
+	}
+	return ask{}, false, nil
+}
+
+// handleFill verifies and stores one frame of what was asked for.
+func (s *Session) handleFill(ctx context.Context, b []byte) error {
+	x := &s.part.fill
+	if s.part.p == nil || len(x.under) == 0 {
+		return misbehaved("entries for a hole that nobody asked for")
+	}
+	q := &x.under[0]
+	size, n := binary.Uvarint(b)
+	if n <= 0 || size != q.Size {
+		return misbehaved("entries for a hole, of another tree")
+	}
+	left, b, err := readProof(b[n:], x.before)
+	if err != nil {
+		return err
+	}
+	right, b, err := readProof(b, x.before)
+	if err != nil {
+		return err
+	}
+	x.before = append(append([]record.Hash{}, left...), right...)
+	from, to, err := record.SpanBounds(b)
+	if err != nil {
+		return misbehaved("%w", err)
+	}
+	if from < q.at || to > q.To || q.Kind == askRange && from != q.at {
+		return misbehaved("entries %d to %d for a hole, asked for %d to %d", from, to, q.at, q.To)
+	}
+	span, err := record.ReadSpan(b, func(record.Position) (record.Record, bool, error) { return record.Record{}, false, nil })
+	if err != nil || len(span.Gaps) > 0 {
+		return misbehaved("entries for a hole: %w", errOr(err, record.ErrMalformed))
+	}
+	if q.Kind == askCompartment {
+		for i := range span.Entries {
+			if span.Entries[i].Record.Core.Compartment != record.CompartmentID(q.Compartment) {
+				return misbehaved("an entry of another compartment")
+			}
+		}
+	}
+	took, err := s.part.p.Fill(ctx, from, span.Entries, span.Openings, left, right, q.head)
+	if err != nil {
+		return s.replicaError(ctx, "filling a hole", err)
+	}
+	if q.at = to; x.only != nil {
+		x.only.took += took
+	}
+	x.got = x.got || took > 0
+	s.stats.received.Add(uint64(took))
+	return nil
+}
+
+func errOr(err, other error) error {
+	if err != nil {
+		return err
+	}
+	return other
+}
+
+// handleFilled takes the end of the oldest ask.
+func (s *Session) handleFilled(b []byte) error {
+	m, err := decodeFilled(b)
+	if err != nil {
+		return err
+	}
+	if m.Why == filledPartial {
+		s.toldPartial()
+		return nil
+	}
+	x := &s.part.fill
+	if len(x.under) == 0 {
+		return misbehaved("the end of an answer that nobody asked for")
+	}
+	q := x.under[0]
+	x.under = x.under[1:]
+	s.o.Turn.unclaim(s, &q.ask)
+	s.dirty = true
+	switch {
+	case x.only != nil:
+		x.only.done, x.only.why = true, m.Why
+	case q.Kind == askCompartment:
+		if x.lacks == nil {
+			x.lacks = map[record.CompartmentID]bool{}
+		}
+		x.lacks[record.CompartmentID(q.Compartment)] = true
+	case m.Why != filledAll || q.at < q.To:
+		x.refusals++
+	}
+	return nil
+}
