@@ -79,7 +79,9 @@ func TestCallsOnSchedule(t *testing.T) {
 	b := w.start(t, c.memory, c.key, peersync.LinksOptions{Hubs: fixed(at), Schedule: peersync.Schedule{Every: time.Hour}}, peersync.HostOptions{Meter: counter(t, 0)})
 	met := func() bool { p := b.links.Peers(); return len(p) == 1 && !p[0].LastContact.IsZero() }
 	until(t, "the first call", met)
-	hungUp := func() bool { return b.links.Why() == peersync.WhyWaiting && len(b.host.Libp2p().Network().Peers()) == 0 }
+	hungUp := func() bool {
+		return b.links.Why() == peersync.WhyWaiting && len(b.host.Libp2p().Network().Peers()) == 0
+	}
 	until(t, "the end of it", hungUp)
 	if wait := time.Until(b.links.Usage().Next); wait < 59*time.Minute || wait > 67*time.Minute {
 		t.Errorf("the next call comes in %s, want an hour and at most a tenth", wait)

@@ -53,7 +53,7 @@ func (s *Session) handleParcel(ctx context.Context, f Frame, member bool) error 
 	case TypeHello:
 		s.helloSeen = false
 		defer func() { s.helloSeen = true }()
-		return s.handleHello(ctx, f.Payload)
+		return s.handleHello(ctx, f.Payload, 0)
 	case TypeReject:
 		return s.handleReject(f.Payload)
 	}

@@ -23,11 +23,16 @@ import (
 type memory struct {
 	self record.DeviceID
 
-	mu      sync.Mutex
-	entries []record.Entry
-	hashes  []tlog.Hash // stored hashes, as package tlog numbers them
-	roots   []record.Hash
-	edge    record.Range
+	mu       sync.Mutex
+	entries  []record.Entry
+	hashes   []tlog.Hash // stored hashes, as package tlog numbers them
+	roots    []record.Hash
+	edge     record.Range
+	nodes    record.Nodes
+	holes    []record.Hole                    // ascending
+	openings map[record.EpochID]record.Record // of epochs whose entries are held
+	assigned []record.CompartmentID           // to this box
+	time     int64
 
 	epochs   map[record.EpochID]record.Epoch
 	members  map[record.DeviceID]record.Member
@@ -51,7 +56,7 @@ type memory struct {
 }
 
 func newMemory(self record.DeviceID) *memory {
-	return &memory{self: self, roots: []record.Hash{record.EmptyRoot}, epochs: map[record.EpochID]record.Epoch{}, members: map[record.DeviceID]record.Member{}, registry: record.RegistryMap{},
+	return &memory{self: self, nodes: record.Nodes{}, openings: map[record.EpochID]record.Record{}, roots: []record.Hash{record.EmptyRoot}, epochs: map[record.EpochID]record.Epoch{}, members: map[record.DeviceID]record.Member{}, registry: record.RegistryMap{},
 		heads: map[record.Feed]record.Head{}, ordered: map[record.Position]uint64{}, last: map[record.CompartmentID]uint64{},
 		opening: map[record.EpochID]record.Record{}, pending: map[record.Feed][]record.Record{}, acked: map[record.DeviceID]map[record.Feed]uint64{},
 		refused: map[record.RID]peersync.Refusal{}, subs: map[int]chan struct{}{}}
@@ -60,13 +65,8 @@ func newMemory(self record.DeviceID) *memory {
 // state gives the ordering rules their view; the lock is held.
 type state struct{ m *memory }
 
-func (s state) Size() uint64 { return uint64(len(s.m.entries)) }
-func (s state) LastTime() int64 {
-	if n := len(s.m.entries); n > 0 {
-		return s.m.entries[n-1].Time
-	}
-	return 0
-}
+func (s state) Size() uint64    { return uint64(len(s.m.entries)) }
+func (s state) LastTime() int64 { return s.m.time }
 func (s state) Epoch(id record.EpochID) (record.Epoch, bool, error) {
 	e, ok := s.m.epochs[id]
 	return e, ok, nil
@@ -99,15 +99,21 @@ func (m *memory) Head() record.TreeHead {
 }
 
 func (m *memory) headLocked() record.TreeHead {
-	n := len(m.entries)
-	return record.TreeHead{Size: uint64(n), Root: m.roots[n]}
+	return record.TreeHead{Size: uint64(len(m.entries)), Root: m.edge.Root()}
 }
 
 func (m *memory) RootAt(size uint64) (record.Hash, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.rootLocked(size)
+}
+
+func (m *memory) rootLocked(size uint64) (record.Hash, error) {
 	if size >= uint64(len(m.roots)) {
-		return record.Hash{}, errors.New("past the end")
+		return record.Hash{}, errNoRoot
+	}
+	if !m.full() {
+		return m.sparseRoot(size)
 	}
 	return m.roots[size], nil
 }
@@ -121,7 +127,7 @@ func (m *memory) Final() ([]byte, record.TreeHead, bool) {
 func (m *memory) PutFinal(note []byte, head record.TreeHead) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if head.Size > uint64(len(m.entries)) || m.roots[head.Size] != head.Root {
+	if root, err := m.rootLocked(head.Size); err != nil || root != head.Root {
 		return errors.New("checkpoint not in the ledger")
 	}
 	if head.Size > m.final.Size || head == m.final && m.renews {
@@ -421,6 +427,12 @@ func (m *memory) Entries(from, to uint64, bytesMax int) ([]record.Entry, error) 
 	}
 	size := 0
 	for i := from; i < to; i++ {
+		if m.inHole(i) {
+			if i > from {
+				return slices.Clone(m.entries[from:i]), nil
+			}
+			return nil, fmt.Errorf("entry %d: %w", i, record.ErrHole)
+		}
 		if size += 100 + len(m.entries[i].Record.Body); i > from && size > bytesMax {
 			return slices.Clone(m.entries[from:i]), nil
 		}
@@ -441,7 +453,11 @@ func (s stored) ReadHashes(at []int64) ([]tlog.Hash, error) {
 func (m *memory) ConsistencyProof(old, next uint64) ([]record.Hash, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p, err := tlog.ProveTree(int64(next), int64(old), stored(m.hashes))
+	var r tlog.HashReader = stored(m.hashes)
+	if !m.full() {
+		r = m
+	}
+	p, err := tlog.ProveTree(int64(next), int64(old), r)
 	if err != nil {
 		return nil, err
 	}
@@ -513,20 +529,30 @@ func (m *memory) applyLocked(o *record.Orderer) {
 		m.edge.Append(record.LeafHash(leaf))
 		m.entries = append(m.entries, e)
 		m.roots = append(m.roots, m.edge.Root())
-		p := e.Record.Position()
-		m.ordered[p] = e.Seq
-		if p.N > 0 {
-			m.heads[p.Feed()] = record.Head{N: p.N, RID: e.Record.RID()}
-			if recs := m.pending[p.Feed()]; len(recs) > 0 && recs[0].Position().N == p.N {
-				m.pending[p.Feed()] = recs[1:]
-			}
-		} else {
-			delete(m.opening, p.Epoch)
-		}
-		if c := e.Record.Core.Compartment; !c.IsZero() {
-			m.last[c] = e.Seq + 1
-		}
+		m.keepLocked(e)
 	}
+	m.takeLocked(o)
+	m.changedLocked()
+}
+
+// settleLocked moves a feed's ordered head and takes what is ordered out of pending.
+func (m *memory) settleLocked(p record.Position, rid record.RID) {
+	if p.N == 0 {
+		delete(m.opening, p.Epoch)
+		return
+	}
+	if p.N > m.heads[p.Feed()].N {
+		m.heads[p.Feed()] = record.Head{N: p.N, RID: rid}
+	}
+	recs := m.pending[p.Feed()]
+	for len(recs) > 0 && recs[0].Position().N <= p.N {
+		recs = recs[1:]
+	}
+	m.pending[p.Feed()] = recs
+}
+
+// takeLocked takes what entries changed beside themselves.
+func (m *memory) takeLocked(o *record.Orderer) {
 	for _, e := range o.Changes.Epochs {
 		m.epochs[e.ID] = e
 	}
@@ -534,7 +560,6 @@ func (m *memory) applyLocked(o *record.Orderer) {
 		m.members[x.Device] = x
 	}
 	m.registry.Take(o.Changes.Registry)
-	m.changedLocked()
 }
 
 // allPending gives everything pending in an order that the rules accept.
@@ -558,7 +583,8 @@ func (m *memory) sum() [32]byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	h := sha256.New()
-	h.Write(m.roots[len(m.entries)][:])
+	root := m.edge.Root()
+	h.Write(root[:])
 	_ = binary.Write(h, binary.BigEndian, uint64(len(m.entries)))
 	for _, f := range m.feedsLocked() {
 		fmt.Fprintf(h, "%v", f.Feed)
@@ -580,6 +606,7 @@ type author struct {
 	open   record.Record
 	heads  [record.LaneCount]record.Head
 	hlc    uint64
+	home   byte // of its compartments
 }
 
 func deviceKey(seed byte, kind byte) ed25519.PrivateKey {
@@ -615,7 +642,7 @@ func (a *author) write(lane record.Lane, kind record.Kind, body []byte) record.R
 	h := &a.heads[lane]
 	c := record.Core{Epoch: a.epoch, Lane: lane, N: h.N + 1, Prev: h.RID, HLC: a.hlc, Kind: kind}
 	if kind.Sealed() {
-		c.Compartment = record.CompartmentID{byte(h.N % 5), 1}
+		c.Compartment = record.CompartmentID{byte(h.N % 5), 1, a.home}
 	}
 	r := record.Sign(c, body, a.key)
 	h.N, h.RID = h.N+1, r.RID()

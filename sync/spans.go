@@ -190,7 +190,7 @@ func (s *Session) readAhead() error {
 	from := v.target.Size - min(v.target.Size, g.recent)
 	bytesMax := min(4*s.frameBytes(), aheadBytes)
 	if v.at < from {
-		span, err := p.SpanFor(s.peer, v.at, from, bytesMax, s.carried()...)
+		span, err := p.SpanFor(s.peer, v.at, from, bytesMax, s.pendingThere()...)
 		if err == nil && (span.From != v.at || span.Tiles() != nil) {
 			err = record.ErrMalformed
 		}
@@ -356,8 +356,8 @@ func (s *Session) nextRun(m *ask) (from, to uint64, err error) {
 	return from, to, nil
 }
 
-// carried lists the feeds of which the peer holds something pending.
-func (s *Session) carried() []record.Feed {
+// pendingThere lists the feeds of which the peer holds something pending.
+func (s *Session) pendingThere() []record.Feed {
 	var out []record.Feed
 	for id, e := range s.push.epochs {
 		for lane, n := range e.held {
