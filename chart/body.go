@@ -23,7 +23,12 @@ const (
 	fullURLSizeMax = 1024
 )
 
-const bodyVersion = 1
+// A body with attachments has a version of its own, so that every other one reads
+// as it always did.
+const (
+	bodyVersion      = 1
+	bodyVersionBlobs = 2
+)
 
 // ErrBody is wrapped by every refusal of DecodeBody and EncodeBody: the bytes are no body and never will be.
 var ErrBody = errors.New("not a body")
@@ -126,12 +131,20 @@ func isUUID(s string) bool {
 type Body struct {
 	Reason string // of a retraction or amendment, in the words of staff
 	Items  []Item
+	Blobs  []Blob // content of the items that is kept apart from them
 }
 
 type bodyArray struct {
 	_      struct{} `cbor:",toarray"`
 	Reason string
 	Items  []itemArray
+}
+
+type bodyBlobsArray struct {
+	_      struct{} `cbor:",toarray"`
+	Reason string
+	Items  []itemArray
+	Blobs  []blobArray
 }
 
 type itemArray struct {
@@ -162,26 +175,49 @@ func EncodeBody(b Body) ([]byte, error) {
 		}
 		out.Items[i] = a
 	}
-	enc, err := record.Marshal(out)
+	version, all := byte(bodyVersion), any(out)
+	if len(b.Blobs) > 0 {
+		with := bodyBlobsArray{Reason: out.Reason, Items: out.Items}
+		for i := range b.Blobs {
+			with.Blobs = append(with.Blobs, b.Blobs[i].array())
+		}
+		version, all = bodyVersionBlobs, with
+	}
+	enc, err := record.Marshal(all)
 	if err != nil {
 		return nil, fmt.Errorf("encoding body: %w", err)
 	}
 	if len(enc) >= BodySizeMax {
 		return nil, fmt.Errorf("%w: larger than %d bytes", ErrBody, BodySizeMax)
 	}
-	return append([]byte{bodyVersion}, enc...), nil
+	return append([]byte{version}, enc...), nil
 }
 
 // DecodeBody reads the bytes of a body. The items share its memory. The error wraps ErrBody and holds nothing of the content.
 func DecodeBody(b []byte) (Body, error) {
-	if len(b) < 2 || len(b) > BodySizeMax || b[0] != bodyVersion {
+	if len(b) < 2 || len(b) > BodySizeMax || b[0] != bodyVersion && b[0] != bodyVersionBlobs {
 		return Body{}, fmt.Errorf("%w: size or version", ErrBody)
 	}
-	var in bodyArray
-	if err := record.Unmarshal(b[1:], &in); err != nil {
-		return Body{}, fmt.Errorf("%w: %w", ErrBody, err)
+	var in bodyBlobsArray
+	var err error
+	if b[0] == bodyVersionBlobs {
+		err = record.Unmarshal(b[1:], &in)
+	} else {
+		var plain bodyArray
+		err = record.Unmarshal(b[1:], &plain)
+		in.Reason, in.Items = plain.Reason, plain.Items
+	}
+	if err != nil || b[0] == bodyVersionBlobs && len(in.Blobs) == 0 {
+		return Body{}, fmt.Errorf("%w: %w", ErrBody, errors.Join(err, record.ErrMalformed))
 	}
 	out := Body{Reason: in.Reason}
+	for i := range in.Blobs {
+		blob, err := in.Blobs[i].blob()
+		if err != nil {
+			return Body{}, err
+		}
+		out.Blobs = append(out.Blobs, blob)
+	}
 	for _, a := range in.Items {
 		it, err := a.item()
 		if err != nil {
@@ -226,7 +262,7 @@ func (b Body) check() error {
 			return fmt.Errorf("item %d: %w", i, err)
 		}
 	}
-	return nil
+	return checkBlobs(b.Blobs)
 }
 
 func (i Item) check() error {

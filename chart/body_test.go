@@ -125,6 +125,10 @@ func FuzzDecodeBody(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
+	if b, err = chart.EncodeBody(withPhoto()); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		b, err := chart.DecodeBody(raw)
 		if err != nil {

@@ -10,7 +10,12 @@
 //	item = [ op, fullUrl, base, type, id, json ]                    type and id only where json is empty
 //	base = the versions replaced, 10 bytes each: the first 8 of the rid, 2 of the index (big endian)
 //
-// json is the resource byte for byte as it came. [DecodeBody] refuses what does not encode back to the same bytes, and resources that
+// A body with attachments says of each where its content is kept and how it is opened:
+//
+//	body = 0x02 ‖ CBOR [ reason, [ item, ... ], [ blob, ... ] ]     one to [record.BlobsMax]
+//	blob = [ hash, root, bytes, key, type, size, thumb ]            SHA-256 and size of the content, root and bytes as announced
+//
+// json is the resource byte for byte as it came, but that the hash of content that is kept apart stands in its place. [DecodeBody] refuses what does not encode back to the same bytes, and resources that
 // [fhir.ParseResource] refuses.
 //
 // # Fold

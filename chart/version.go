@@ -28,6 +28,7 @@ type Version struct {
 	Op       Op
 	Base     []Ref
 	Resource fhir.Resource // without JSON when Op is OpRetract
+	Blobs    []Blob        // of its record: content that is kept apart
 	Reason   string        // of its record
 	Author   string
 	At       time.Time // when its author's box says it was written; for display only
@@ -145,6 +146,6 @@ func (w *topoWalk) needs(i int) []int {
 func (o *Opened) version(i int) Version {
 	it := &o.Body.Items[i]
 	core := &o.Record.Core
-	return Version{Ref: RefOf(o.RID, i), RID: o.RID, Op: it.Op, Base: it.Base, Resource: it.Resource(), Reason: o.Body.Reason,
+	return Version{Ref: RefOf(o.RID, i), RID: o.RID, Op: it.Op, Base: it.Base, Resource: it.Resource(), Blobs: o.Body.Blobs, Reason: o.Body.Reason,
 		Author: o.Author, At: time.UnixMilli(int64(core.HLC >> 16)).UTC(), Clock: core.Clock, Seq: o.Seq, Ordered: o.Ordered, State: o.State}
 }
