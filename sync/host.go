@@ -19,6 +19,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
@@ -274,6 +275,9 @@ func (b *Host) connect(ctx context.Context, d record.DeviceID, addresses []ma.Mu
 		}
 		b.h.Peerstore().ClearAddrs(id)
 		b.h.Peerstore().SetAddrs(id, g, peerstore.TempAddrTTL)
+		if s, ok := b.h.Network().(*swarm.Swarm); ok { // who calls here has waited as long as it wants to
+			s.Backoff().Clear(id)
+		}
 		if _, err = b.h.Network().DialPeer(ctx, id); err == nil || ctx.Err() != nil {
 			break
 		}
