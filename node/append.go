@@ -68,7 +68,7 @@ func (n *Node) openEpoch(ctx context.Context) error {
 func (n *Node) beginEpoch(ctx context.Context) error {
 	n.own.mu.Lock()
 	defer n.own.mu.Unlock()
-	id, err := n.store.BeginEpoch(ctx, n.author, n.opening, n.hlc, clockTrust)
+	id, err := n.store.BeginEpoch(ctx, n.author, n.opening, n.hlc, n.clock.trust())
 	if err != nil {
 		return fmt.Errorf("beginning an epoch: %w", err)
 	}

@@ -215,6 +215,7 @@ func (n *Node) keepFinal(note []byte, head record.TreeHead) error {
 	if err := n.store.PutFinal(note, head); err != nil {
 		return err
 	}
+	n.heardTime()
 	rows, err := n.handoverRows(note, head)
 	if err != nil || len(rows) == 0 {
 		return err

@@ -31,7 +31,8 @@ type Node struct {
 	store   *store.Store
 	vault   *vault
 	seed    *hubSeed // hub set given on joining; set by Open only
-	started time.Time
+	clock   *boxClock
+	started time.Time // set by Open only
 
 	// collecting: a box that is about to reset the region follows the ledger,
 	// whatever its role. Set while no link runs.
@@ -89,20 +90,24 @@ func Open(o Options) (*Node, error) {
 	if warning != "" {
 		o.Log.Warn().Str("warning", warning).Msg("key file")
 	}
+	clock := newBoxClock(o.Now)
+	o.Now = clock.now
 	so := o.Store
+	so.Now = clock.now
 	so.Log = o.Log.With().Str("part", "store").Logger()
 	st, err := store.Open(box.path("db"), so)
 	if err != nil {
 		return nil, fmt.Errorf("opening the replica: %w", err)
 	}
-	n := &Node{o: o, log: o.Log, box: box, keys: keys, author: store.Author{Key: keys.Signer(), Device: keys.DeviceID()}, store: st, vault: newVault(keys, st), started: o.Now()}
+	n := &Node{o: o, clock: clock, log: o.Log, box: box, keys: keys, author: store.Author{Key: keys.Signer(), Device: keys.DeviceID()}, store: st, vault: newVault(keys, st)}
 	n.staff.init(o.SessionIdle, o.Now)
 	if err := n.loadSeed(); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	if err := errors.Join(n.loadOwn(), n.loadEvidence(), n.loadHandover(), n.loadDictionaries()); err != nil && !so.Salvage {
+	if err := errors.Join(n.loadOwn(), n.loadEvidence(), n.loadHandover(), n.loadDictionaries(), n.loadClock()); err != nil && !so.Salvage {
 		return nil, errors.Join(err, st.Close())
 	}
+	n.started = clock.now()
 	if err := n.projectNow(); err != nil && !errors.Is(err, store.ErrFull) && !so.Salvage { // a full or damaged disk leaves them behind
 		return nil, errors.Join(fmt.Errorf("bringing the lists up to date: %w", err), st.Close())
 	}

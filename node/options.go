@@ -84,10 +84,6 @@ const (
 	accessBatchEvery = 15 * time.Minute
 )
 
-// clockTrust is what a box can claim about its clock: it has no source of its
-// own, so it claims only that the clock moves forward.
-const clockTrust = 1
-
 func hlcFrom(t time.Time) uint64 { return uint64(max(t.UnixMilli(), 0)) << 16 }
 
 func timeOfHLC(h uint64) time.Time { return time.UnixMilli(int64(h >> 16)) }

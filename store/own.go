@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/binary"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/healthpost/healthpost/record"
 )
@@ -38,12 +39,15 @@ type ownEpoch struct {
 	author Author
 	id     record.EpochID
 	hlc    func(last uint64) uint64
-	clock  uint8
+	clock  atomic.Uint32
 }
 
 // foreignClockMax is how far past the local clock, in milliseconds, the hybrid
 // clock follows the record of another device.
 const foreignClockMax = 5 * 60 * 1000
+
+// clockTrustMax is the highest level of record.Core.Clock.
+const clockTrustMax = 4
 
 // tick gives the next hybrid clock value: past every one given or seen.
 func (t *tx) tick(hlc func(uint64) uint64) uint64 {
@@ -86,7 +90,8 @@ func (s *Store) BeginEpoch(ctx context.Context, a Author, open func(pred record.
 		t.drop()
 		return record.EpochID{}, fmt.Errorf("beginning epoch: %w", err)
 	}
-	own := &ownEpoch{author: a, id: r.OpenedEpoch(), hlc: hlc, clock: clock}
+	own := &ownEpoch{author: a, id: r.OpenedEpoch(), hlc: hlc}
+	own.clock.Store(uint32(clock))
 	l, err := t.accept(true)
 	if err == nil {
 		<-l.done
@@ -99,6 +104,16 @@ func (s *Store) BeginEpoch(ctx context.Context, a Author, open func(pred record.
 	s.own = own
 	s.mu.Unlock()
 	return own.id, nil
+}
+
+// TrustClock says from here on, in every record of the open epoch, how far the wall
+// clock is to be believed (record.Core.Clock). Without an open epoch it says nothing.
+func (s *Store) TrustClock(level uint8) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.own != nil {
+		s.own.clock.Store(uint32(min(level, clockTrustMax)))
+	}
 }
 
 func (t *tx) openingRecord(a Author, open func(record.EpochID, [record.LaneCount]uint64, uint64, record.Hash) record.EpochOpen,
@@ -211,7 +226,7 @@ func (t *tx) place(d *Draft, own *ownEpoch) (record.Record, error) {
 	if body == nil {
 		body = []byte{}
 	}
-	r := record.Sign(record.Core{Epoch: own.id, Lane: d.Lane, N: pos.N, Prev: f.Held.RID, HLC: t.tick(own.hlc), Clock: own.clock, Kind: d.Kind,
+	r := record.Sign(record.Core{Epoch: own.id, Lane: d.Lane, N: pos.N, Prev: f.Held.RID, HLC: t.tick(own.hlc), Clock: uint8(own.clock.Load()), Kind: d.Kind,
 		Session: d.Session, Size: t.next.ledger.Edge.Size, Compartment: d.Compartment, Ext: d.Ext}, body, own.author.Key)
 	t.s.verified.add(&r)
 	return r, t.addPending(&r, own.author.Device)
