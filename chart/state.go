@@ -14,6 +14,7 @@ const (
 type State struct {
 	Kind   StateKind
 	To     []string // of Copied: names of the devices that hold it
+	Near   bool     // of Copied: none of them is elsewhere, so that one fire could take them all
 	Seq    uint64   // of Confirmed
 	Reason string   // of Refused
 }

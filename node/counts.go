@@ -45,7 +45,8 @@ func (n *Node) recount() {
 // count counts this box's own records by state, so that no number says more than
 // the badges do.
 func (n *Node) count() (web.Counts, error) {
-	var c web.Counts
+	n.look()
+	c := web.Counts{Mobile: n.box.Role == record.RoleField}
 	feeds, err := n.store.PendingFeeds()
 	if err != nil {
 		return c, err
@@ -59,15 +60,18 @@ func (n *Node) count() (web.Counts, error) {
 		if f.Author != n.author.Device {
 			continue
 		}
-		acked, err := n.store.AckedUpTo(f.Feed)
-		if err != nil {
-			return c, err
+		acked, away := f.OrderedN, f.OrderedN
+		for d, held := range n.store.Holders(f.Feed) {
+			acked = max(acked, held)
+			if held > away && n.elsewhere(d) {
+				away = held
+			}
 		}
-		acked = max(acked, f.OrderedN)
 		not := refused[f.Feed]
 		c.Shared += int(acked-f.OrderedN) - between(not, f.OrderedN, acked)
 		c.Pending += int(f.HeldN-acked) - between(not, acked, f.HeldN)
-		visits, err := n.visitsAfter(f.Feed, acked, not)
+		c.OnlyHere += int(f.HeldN-away) - between(not, away, f.HeldN)
+		visits, err := n.visitsAfter(f.Feed, away, not)
 		if err != nil {
 			return c, err
 		}
@@ -155,6 +159,7 @@ func (n *Node) countOrdered(c *web.Counts) error {
 				continue
 			}
 			c.Pending++
+			c.OnlyHere++
 			if isVisit(r) {
 				c.VisitsOnlyHere++
 			}

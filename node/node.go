@@ -52,6 +52,7 @@ type Node struct {
 	dirty  fanout // told when anything a page shows may have changed
 
 	notices notices
+	places  places
 	own     ownRecords
 	epochs  epochs
 	doubts  doubts
@@ -104,7 +105,7 @@ func Open(o Options) (*Node, error) {
 	if err := n.loadSeed(); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	if err := errors.Join(n.loadOwn(), n.loadEvidence(), n.loadHandover(), n.loadDictionaries(), n.loadClock()); err != nil && !so.Salvage {
+	if err := errors.Join(n.loadOwn(), n.loadEvidence(), n.loadHandover(), n.loadDictionaries(), n.loadClock(), n.loadPlaces()); err != nil && !so.Salvage {
 		return nil, errors.Join(err, st.Close())
 	}
 	n.started = clock.now()
@@ -189,6 +190,7 @@ func (n *Node) supervise(ctx context.Context, r *running, at listeners, ready fu
 	g.Go(func() error { return n.accessLoop(ctx) })
 	g.Go(func() error { return n.scrubLoop(ctx) })
 	g.Go(func() error { return n.watchLoop(ctx) })
+	g.Go(func() error { return n.placesLoop(ctx) })
 	g.Go(func() error {
 		return serve(ctx, at.control, &http.Server{Handler: n.controlHandler(), ReadHeaderTimeout: 10 * time.Second})
 	})

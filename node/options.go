@@ -26,6 +26,9 @@ type Options struct {
 	// LogAddress is where a hub serves the ledger for witnesses and auditors,
 	// host:port; with an empty one it is not served.
 	LogAddress string
+	// Here and Away name boxes (by name or device) that stand in this building, and that
+	// do not, where their addresses tell otherwise: a copy here is lost with the building.
+	Here, Away []string
 	Language   []string // the box's languages, first choice first
 	Link       Link     // what the way to the hubs costs
 

@@ -18,6 +18,7 @@ type states struct {
 }
 
 func (n *Node) newStates() (*states, error) {
+	n.look()
 	s := &states{n: n, refused: map[record.RID]record.Outcome{}}
 	if _, head, ok := n.store.Final(); ok {
 		s.final = head.Size
@@ -67,8 +68,9 @@ func (s *states) find(rid record.RID) (chart.State, bool, error) {
 	if len(holders) == 0 {
 		return chart.State{Kind: chart.Saved}, true, nil
 	}
-	st := chart.State{Kind: chart.Copied}
+	st := chart.State{Kind: chart.Copied, Near: true}
 	for _, d := range holders {
+		st.Near = st.Near && !s.n.elsewhere(d)
 		st.To = append(st.To, s.n.deviceName(d))
 	}
 	return st, true, nil

@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"sort"
 
 	"github.com/healthpost/healthpost/record"
@@ -116,20 +117,10 @@ func (s *Store) Acked(peer record.DeviceID) ([]record.FeedHead, error) {
 	return out, nil
 }
 
-// AckedUpTo is the highest n of a feed that some other box acknowledged to hold,
-// 0 when none did or all of it is ordered.
-func (s *Store) AckedUpTo(f record.Feed) (n uint64, err error) {
-	err = s.read(func(l lookup) error {
-		return l.rows.(*view).scan(keyFeed(pAck, f), nil, false, func(key, value []byte) (bool, error) {
-			if len(value) != 8 {
-				return false, damagedRow(key, "acknowledgement")
-			}
-			n = max(n, binary.BigEndian.Uint64(value))
-			return true, nil
-		})
-	})
-	if err != nil {
-		return 0, fmt.Errorf("reading acknowledgements: %w", err)
-	}
-	return n, nil
+// Holders tells how far peers acknowledged holding a feed, where that is more than
+// what is ordered of it.
+func (s *Store) Holders(f record.Feed) map[record.DeviceID]uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.acks[f])
 }

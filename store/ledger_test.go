@@ -338,8 +338,8 @@ func TestAcksLastUntilOrdered(t *testing.T) {
 	if got, err := clinic.s.Acks(recs[1].Position()); err != nil || len(got) != 1 || got[0] != hub.a.Device {
 		t.Errorf("acks after reopening: %v, %v", got, err)
 	}
-	if n, err := clinic.s.AckedUpTo(recs[0].Position().Feed()); err != nil || n != 2 {
-		t.Errorf("acked up to %d, %v; want 2", n, err)
+	if got := clinic.s.Holders(recs[0].Position().Feed()); len(got) != 1 || got[hub.a.Device] != 2 {
+		t.Errorf("holders: %v, want the hub up to 2", got)
 	}
 	hub.order()
 	clinic.pull(hub)

@@ -134,11 +134,13 @@ type Box struct {
 
 // Counts are numbers of this box's own records by state; confirmed counts the whole region's ledger as verified here.
 type Counts struct {
-	Pending        int // on this box only
-	Shared         int // another device holds them durably; no final place yet
-	Confirmed      int // ledger size under the newest checkpoint this box verified
-	Refused        int // not accepted, still shown until a person has dealt with them
-	VisitsOnlyHere int // visits among Pending
+	Pending        int  // on this box only
+	Shared         int  // another device holds them durably; no final place yet
+	Confirmed      int  // ledger size under the newest checkpoint this box verified
+	Refused        int  // not accepted, still shown until a person has dealt with them
+	OnlyHere       int  // no device elsewhere acknowledged holding them; at least Pending
+	VisitsOnlyHere int  // visits among OnlyHere
+	Mobile         bool // the box is carried about: "only here" is on this device, not in this building
 }
 
 // StaffTile is one name to tap at sign in.
