@@ -246,12 +246,15 @@ func (n *Node) peerStatus(r *running) ([]PeerStatus, error) {
 	if live == nil {
 		return out, nil
 	}
+	n.look()
 	for _, p := range live.Peers() {
-		s := PeerStatus{Device: p.Device.String(), Name: p.Name, Link: "down", LastContact: p.LastContact, Sent: int(p.Sent), Received: int(p.Received),
+		s := PeerStatus{Device: p.Device.String(), Name: p.Name, Link: "down", Sent: int(p.Sent), Received: int(p.Received),
 			BytesOut: p.BytesOut, BytesIn: p.BytesIn}
 		if m, ok, err := n.store.Member(p.Device); err == nil && ok {
 			s.Role = m.Role
 		}
+		at, unsure := n.contact(p.Device)
+		s.LastContact, s.ContactSure, s.Elsewhere = at, !unsure, n.elsewhere(p.Device)
 		var err error
 		if s.Waiting, err = n.waitingFor(p.Device); err != nil {
 			return nil, err

@@ -30,6 +30,12 @@ type Status struct {
 	Shared     int          `json:"shared"`    // own records that another device holds
 	Carried    int          `json:"carried"`   // pending records of other boxes held here
 	Refused    int          `json:"refused"`
+	OnlyHere   int          `json:"onlyHere"`           // own records that no device elsewhere acknowledged
+	VisitsHere int          `json:"visitsOnlyHere"`     // visits among them
+	Why        string       `json:"why,omitempty"`      // why nothing moves, or not everything: a code, see whyWords
+	WhyWords   string       `json:"whyWords,omitempty"` // the same, and what to do
+	NextCall   *time.Time   `json:"nextCall,omitempty"` // on a link with a schedule
+	Usage      *UsageStatus `json:"usage,omitempty"`    // on a link that is paid for by its bytes
 	Frozen     bool         `json:"frozen,omitempty"`   // nothing more is confirmed here: see Faults
 	Ordering   string       `json:"ordering,omitempty"` // on a hub: its part in ordering
 	Voters     int          `json:"voters,omitempty"`   // on a hub: hubs that vote
@@ -37,7 +43,7 @@ type Status struct {
 	Peers      []PeerStatus `json:"peers"`
 	DiskFree   int64        `json:"diskFree"`
 	DiskTotal  int64        `json:"diskTotal"`
-	Clock      time.Time    `json:"clock"`
+	Clock      time.Time    `json:"clock"` // what staff's work is dated by
 	ClockTrust string       `json:"clockTrust"`
 	Faults     []string     `json:"faults"`
 	Version    string       `json:"version"`
@@ -50,6 +56,8 @@ type PeerStatus struct {
 	Role        record.Role `json:"role"`
 	Link        string      `json:"link"` // up, trying, down
 	LastContact time.Time   `json:"lastContact"`
+	ContactSure bool        `json:"contactSure"` // LastContact and Clock can be compared
+	Elsewhere   bool        `json:"elsewhere"`   // what it holds is under another roof than this box
 	Sent        int         `json:"sent"`
 	Received    int         `json:"received"`
 	Waiting     int         `json:"waiting"` // own pending records it has not acknowledged
@@ -58,11 +66,19 @@ type PeerStatus struct {
 	Trouble     string      `json:"trouble,omitempty"`
 }
 
+// UsageStatus is what a link cost this month.
+type UsageStatus struct {
+	Month    string `json:"month"` // as 2026-11
+	BytesIn  uint64 `json:"bytesIn"`
+	BytesOut uint64 `json:"bytesOut"`
+	Budget   uint64 `json:"budget,omitempty"` // bytes a month, 0 for no limit
+}
+
 // Status tells how the box is. It works on a stopped box too.
 func (n *Node) Status(context.Context) (Status, error) {
 	head := n.store.Head()
 	s := Status{Name: n.box.Name, Role: n.box.Role, Device: n.author.Device.String(), Started: n.started, Size: head.Size,
-		Root: fmt.Sprintf("%x", head.Root[:]), Clock: n.o.Now(), ClockTrust: "set by nobody since the start", Faults: []string{}, Peers: []PeerStatus{}, Version: Version, Frozen: n.frozen()}
+		Root: fmt.Sprintf("%x", head.Root[:]), Clock: n.o.Now(), ClockTrust: clockWords[n.clock.trust()], Faults: []string{}, Peers: []PeerStatus{}, Version: Version, Frozen: n.frozen()}
 	_, s.RegionName, _ = n.store.Region()
 	if id, ok := n.box.RegionID(); ok {
 		s.Region = id.String()
@@ -72,6 +88,7 @@ func (n *Node) Status(context.Context) (Status, error) {
 		return s, err
 	}
 	s.Pending, s.Shared, s.Refused, s.Confirmed = c.Pending, c.Shared, c.Refused, uint64(c.Confirmed)
+	s.OnlyHere, s.VisitsHere = c.OnlyHere, c.VisitsOnlyHere
 	if s.Carried, err = n.carried(); err != nil {
 		return s, err
 	}
@@ -103,6 +120,7 @@ func (n *Node) Status(context.Context) (Status, error) {
 	if r := n.up.Load(); r != nil {
 		s.Running, s.Page, s.Log, s.Addresses = true, r.page, r.tree, n.announced()
 		s.Peers, err = n.peerStatus(r)
+		n.linkStatus(r, c, &s)
 		if r.ordering != nil {
 			s.Ordering, s.Voters = r.ordering.describe(), r.ordering.voters()
 		}
@@ -206,8 +224,11 @@ func (n *Node) SyncPage(ctx context.Context, s web.Session) (web.SyncPage, error
 	if _, err := n.staff.get(s.Token, true); err != nil {
 		return web.SyncPage{}, err
 	}
-	p := web.SyncPage{Counts: n.Counts(ctx), Clock: web.Clock{Now: n.o.Now()}}
+	p := web.SyncPage{Counts: n.Counts(ctx), Clock: n.webClock()}
 	var err error
+	if p.Carried, err = n.carried(); err != nil {
+		return p, explain(err)
+	}
 	if p.Disk, err = diskOf(n.o.Data); err != nil {
 		return p, err
 	}
@@ -229,6 +250,7 @@ func (n *Node) SyncPage(ctx context.Context, s web.Session) (web.SyncPage, error
 		if p.Peers, err = n.webPeers(r); err != nil {
 			return p, explain(err)
 		}
+		n.webLink(r, &p)
 	}
 	p.Refused, err = n.refusedRecords()
 	return p, explain(err)
@@ -245,7 +267,7 @@ func (n *Node) webPeers(r *running) ([]web.Peer, error) {
 		hub = hub || x.Link == string(web.LinkUp) && x.Role.Orders()
 	}
 	for _, x := range list {
-		p := web.Peer{ID: x.Device, Name: x.Name, Role: string(x.Role), Link: web.Link(x.Link), LastContact: x.LastContact, Sent: x.Sent, Waiting: x.Waiting, Received: x.Received}
+		p := web.Peer{ID: x.Device, Name: x.Name, Role: string(x.Role), Link: web.Link(x.Link), LastContact: x.LastContact, ContactUnsure: !x.ContactSure, Elsewhere: x.Elsewhere, Sent: x.Sent, Waiting: x.Waiting, Received: x.Received}
 		if x.Trouble != "" && !hub { // one hub is enough: the others are called when it fails
 			p.Fault = web.Fault{Code: "peer_unreachable", Args: []string{x.Name}}
 		}

@@ -221,6 +221,36 @@ type SyncPage struct {
 	Disk       Disk
 	Clock      Clock
 	Checkpoint time.Time // when the newest checkpoint verified here was made; zero: none yet
+	Why        string    // why nothing moves, or not everything: a code of WhyCodes; "" for nothing to say
+	NextCall   time.Time // of WhyWaiting
+	Usage      Usage
+	Carried    int // records of other boxes that this one takes along; it cannot read those it has no key to
+}
+
+// Why nothing moves.
+const (
+	WhyNothing = ""            // nothing to say
+	WhyCut     = "cut"         // the links of this box are switched off
+	WhyAlone   = "alone"       // it knows no other box
+	WhyNoLink  = "no_link"     // nobody answers
+	WhyWaiting = "waiting"     // the next call is at NextCall
+	WhyLow     = "budget_low"  // little is left of the month's bytes: visits go, the rest waits
+	WhyEmpty   = "budget_used" // nothing is left: only what is urgent goes
+	WhyFull    = "full"        // this box's disk takes nothing more
+	WhyRefused = "refused"     // a hub ends the exchange: it or this box breaks a rule
+	WhyForked  = "forked"      // the hub's regional record contradicts the one here
+	WhyOrder   = "order"       // other boxes have all of it; the hubs have given it no place yet
+)
+
+// WhyCodes lists them.
+var WhyCodes = []string{WhyCut, WhyAlone, WhyNoLink, WhyWaiting, WhyLow, WhyEmpty, WhyFull, WhyRefused, WhyForked, WhyOrder}
+
+// Usage is what a link that is paid for by its bytes cost this month.
+type Usage struct {
+	Metered bool
+	Month   string // as 2026-11
+	Bytes   uint64 // both ways
+	Budget  uint64 // 0 for no limit
 }
 
 // Link is the state of the way to a peer.
@@ -239,10 +269,13 @@ type Peer struct {
 	Role        string
 	Link        Link
 	LastContact time.Time // zero: never
-	Sent        int       // records this peer has acknowledged as durable
-	Waiting     int       // records it has not acknowledged yet
-	Received    int       // records taken from it
-	Fault       Fault     // zero Code: none
+	// ContactUnsure: LastContact was before the last start, by a clock that forgot the time since.
+	ContactUnsure bool
+	Elsewhere     bool  // what it holds is under another roof than this box
+	Sent          int   // records this peer has acknowledged as durable
+	Waiting       int   // records it has not acknowledged yet
+	Received      int   // records taken from it
+	Fault         Fault // zero Code: none
 }
 
 // RefusedRecord is a record the region did not take. It stays on screen until a person has dealt with it.
@@ -263,6 +296,7 @@ type Disk struct {
 type Clock struct {
 	Now     time.Time
 	Trusted bool   // set by a source since the last start
+	Wrong   bool   // it shows a time that is over: Now is a guess
 	Source  string // "network time", "hub", "" when not set
 }
 
