@@ -1,8 +1,10 @@
 package node
 
 import (
+	"slices"
 	"time"
 
+	peersync "github.com/healthpost/healthpost/sync"
 	"github.com/healthpost/healthpost/web"
 )
 
@@ -35,8 +37,11 @@ func (n *Node) why(r *running, c web.Counts) string {
 		return web.WhyNothing
 	}
 	why := live.Why()
-	if why == web.WhyNothing && c.Shared > 0 && c.Pending == 0 {
+	switch {
+	case why == web.WhyNothing && c.Shared > 0 && c.Pending == 0:
 		return web.WhyOrder
+	case why == web.WhyNoLink && slices.ContainsFunc(live.Peers(), func(p peersync.PeerStatus) bool { return p.Connected }):
+		return web.WhyNoHub
 	}
 	return why
 }
@@ -80,6 +85,7 @@ var whyWords = map[string]string{
 	web.WhyCut:     "the links of this box are switched off",
 	web.WhyAlone:   "this box knows no other box: 'healthpost join' makes it part of a region, a hub's address in the configuration (dial) leads there",
 	web.WhyNoLink:  "nobody answers: look at the modem or the cable; work goes on and is kept",
+	web.WhyNoHub:   "no hub answers; the boxes that are connected take copies and pass them on",
 	web.WhyWaiting: "the link is used on schedule: what is urgent goes at once, 'healthpost sync' calls now",
 	web.WhyLow:     "less than a fifth is left of this month's bytes: visits go, the rest waits",
 	web.WhyEmpty:   "this month's bytes are used: only what is urgent goes",

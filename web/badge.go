@@ -30,6 +30,9 @@ func badgeOf(c *Catalogue, s chart.State, rid string) badge {
 	case chart.Confirmed:
 		return badge{rid, kindConfirmed, c.Text("state.confirmed")}
 	case chart.Copied:
+		if s.Near {
+			return badge{rid, kindCopied, c.Text("state.copied_near", copiedText(c, s.To))}
+		}
 		return badge{rid, kindCopied, copiedText(c, s.To)}
 	case chart.Refused:
 		return badge{rid, kindRefused, c.Text("state.refused")}
@@ -54,21 +57,19 @@ type line struct {
 }
 
 // lineOf says the one thing about this box's records that matters most: what was not accepted,
-// then what exists only here, then what waits for its place, and only then that all is well. While
+// then what exists under this roof alone, then what waits for its place, and only then that all is well. While
 // the regional record is in doubt, nothing is said to be well.
 func lineOf(c *Catalogue, n Counts, doubt bool) line {
 	switch {
 	case n.Refused > 0:
 		refused := c.Count("line.refused", n.Refused)
 		n.Refused = 0
-		if n.Pending > 0 {
+		if n.OnlyHere > 0 {
 			refused += ". " + lineOf(c, n, doubt).Text
 		}
 		return line{kindRefused, refused}
-	case n.VisitsOnlyHere > 0:
-		return line{kindSaved, c.Count("line.visits_only_here", n.VisitsOnlyHere)}
-	case n.Pending > 0:
-		return line{kindSaved, c.Count("line.only_here", n.Pending)}
+	case n.VisitsOnlyHere > 0 || n.OnlyHere > 0:
+		return line{kindSaved, onlyHere(c, n)}
 	case n.Shared > 0:
 		return line{kindCopied, c.Count("line.copied", n.Shared)}
 	case doubt:
@@ -77,6 +78,18 @@ func lineOf(c *Catalogue, n Counts, doubt bool) line {
 		return line{kindConfirmed, c.Text("line.confirmed")}
 	}
 	return line{kindSaved, c.Text("line.empty")}
+}
+
+// onlyHere says what would be lost with this building, or with a box that is carried about.
+func onlyHere(c *Catalogue, n Counts) string {
+	key, count := "line.only_here", n.OnlyHere
+	if n.VisitsOnlyHere > 0 {
+		key, count = "line.visits_only_here", n.VisitsOnlyHere
+	}
+	if n.Mobile {
+		key += "_mobile"
+	}
+	return c.Count(key, count)
 }
 
 // refusalWords says why a record was not accepted. What the catalogue does not know stands in brackets, as

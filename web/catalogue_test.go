@@ -166,15 +166,27 @@ func TestSyncLineSaysWhatMattersMost(t *testing.T) {
 		kind, text string
 	}{
 		{web.Counts{}, "saved", "Nothing is recorded yet"},
-		{web.Counts{Pending: 40, VisitsOnlyHere: 37, Shared: 2, Confirmed: 9}, "saved", "37 visits exist only in this building"},
-		{web.Counts{Pending: 1, Confirmed: 9}, "saved", "1 record exists only in this building"},
+		{web.Counts{Pending: 40, OnlyHere: 41, VisitsOnlyHere: 37, Shared: 2, Confirmed: 9}, "saved", "37 visits exist only in this building"},
+		{web.Counts{Pending: 1, OnlyHere: 1, Confirmed: 9}, "saved", "1 record exists only in this building"},
+		{web.Counts{Shared: 3, OnlyHere: 3, VisitsOnlyHere: 2, Confirmed: 9}, "saved", "2 visits exist only in this building"},
+		{web.Counts{Pending: 1, OnlyHere: 1, VisitsOnlyHere: 1, Mobile: true}, "saved", "1 visit exists only on this device"},
 		{web.Counts{Shared: 2, Confirmed: 9}, "copied", "2 records are copied and wait for their place"},
 		{web.Counts{Confirmed: 9}, "confirmed", "Everything is in the regional record"},
 		{web.Counts{Refused: 1, Confirmed: 9}, "refused", "1 record was not accepted"},
-		{web.Counts{Refused: 1, Pending: 2, VisitsOnlyHere: 2}, "refused", "1 record was not accepted. 2 visits exist only in this building"},
+		{web.Counts{Refused: 1, Pending: 2, OnlyHere: 2, VisitsOnlyHere: 2}, "refused", "1 record was not accepted. 2 visits exist only in this building"},
 	} {
 		if kind, text := web.LineWords(en, c.counts); kind != c.kind || text != c.text {
 			t.Errorf("%+v: %s %q, want %s %q", c.counts, kind, text, c.kind, c.text)
+		}
+	}
+}
+
+func TestEveryWhyHasWords(t *testing.T) {
+	for language, c := range catalogues(t) {
+		for _, code := range web.WhyCodes {
+			if !c.Has("why."+code+".what") || !c.Has("why."+code+".do") {
+				t.Errorf("%s has no words for why nothing moves: %q", language, code)
+			}
 		}
 	}
 }

@@ -233,6 +233,7 @@ const (
 	WhyCut     = "cut"         // the links of this box are switched off
 	WhyAlone   = "alone"       // it knows no other box
 	WhyNoLink  = "no_link"     // nobody answers
+	WhyNoHub   = "no_hub"      // no hub answers, but other boxes take copies
 	WhyWaiting = "waiting"     // the next call is at NextCall
 	WhyLow     = "budget_low"  // little is left of the month's bytes: visits go, the rest waits
 	WhyEmpty   = "budget_used" // nothing is left: only what is urgent goes
@@ -243,7 +244,7 @@ const (
 )
 
 // WhyCodes lists them.
-var WhyCodes = []string{WhyCut, WhyAlone, WhyNoLink, WhyWaiting, WhyLow, WhyEmpty, WhyFull, WhyRefused, WhyForked, WhyOrder}
+var WhyCodes = []string{WhyCut, WhyAlone, WhyNoLink, WhyNoHub, WhyWaiting, WhyLow, WhyEmpty, WhyFull, WhyRefused, WhyForked, WhyOrder}
 
 // Usage is what a link that is paid for by its bytes cost this month.
 type Usage struct {

@@ -84,6 +84,7 @@ func (f *fakeClinic) countsLocked() web.Counts {
 			switch r.State.Kind {
 			case chart.Saved:
 				c.Pending++
+				c.OnlyHere++
 				if len(r.Body.Items) > 0 && r.Body.Items[0].Type == "Encounter" {
 					c.VisitsOnlyHere++
 				}
@@ -481,8 +482,8 @@ func seed(t testing.TB, f *fakeClinic) people {
 	must(f.visitLocked("Jean Habimana", p.conflict, fhir.Visit{At: now.Add(-26 * time.Hour), Problem: "wound", Treatment: "Cleaned and dressed", Note: "Left hand."},
 		chart.State{Kind: chart.Refused, Reason: "quarantined"}))
 	f.sync.Peers = []web.Peer{
-		{ID: "a", Name: "Nyanza hub", Role: "hub", Link: web.LinkUp, LastContact: now.Add(-2 * time.Minute), Sent: 1204, Waiting: 3, Received: 8816},
-		{ID: "b", Name: "Karongi hub", Role: "hub", Link: web.LinkDown, LastContact: now.Add(-26 * time.Hour), Sent: 998, Waiting: 209, Received: 8102, Fault: web.Fault{Code: "peer_unreachable", Args: []string{"Karongi hub"}}},
+		{ID: "a", Name: "Nyanza hub", Role: "hub", Link: web.LinkUp, LastContact: now.Add(-2 * time.Minute), Elsewhere: true, Sent: 1204, Waiting: 3, Received: 8816},
+		{ID: "b", Name: "Karongi hub", Role: "hub", Link: web.LinkDown, LastContact: now.Add(-26 * time.Hour), Elsewhere: true, Sent: 998, Waiting: 209, Received: 8102, Fault: web.Fault{Code: "peer_unreachable", Args: []string{"Karongi hub"}}},
 		{ID: "c", Name: "Rubavu clinic", Role: "clinic", Link: web.LinkTrying},
 	}
 	f.sync.Refused = []web.RefusedRecord{{RID: randomHex(32), PatientID: p.conflict, Name: "Samuel Bizimana", At: now.Add(-26 * time.Hour), Reason: "quarantined"}}
@@ -494,6 +495,20 @@ func seed(t testing.TB, f *fakeClinic) people {
 		Words: strings.Fields("absent cabin daring eager fabric gadget habit icon jacket kangaroo label machine naive oasis paddle quality rabbit saddle table umbrella vacant wagon yard zebra"),
 		Line:  "HPR1 5e1d0c9a5e1d0c9a g1 48231 Yk3v1u0mJ0a8lqk7F2rXo9cQwzT5hBnE4sUdGpLiVyA 20261121 7c1e"}
 	return p
+}
+
+// setLink changes what the box says of its links, and adds to its counts.
+func (f *fakeClinic) setLink(p web.SyncPage, more web.Counts) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sync.Why, f.sync.NextCall, f.sync.Usage, f.sync.Carried = p.Why, p.NextCall, p.Usage, p.Carried
+	if !p.Clock.Now.IsZero() {
+		f.sync.Clock = p.Clock
+		for i := range f.sync.Peers {
+			f.sync.Peers[i].Link, f.sync.Peers[i].ContactUnsure, f.sync.Peers[i].Fault = web.LinkDown, true, web.Fault{}
+		}
+	}
+	f.counts = more
 }
 
 func (f *fakeClinic) SeenFault(_ context.Context, _ web.Session, code string) error {

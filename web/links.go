@@ -1,5 +1,7 @@
 package web
 
+import "strconv"
+
 // linksBody is the page of links: what waits, for whom, and what is wrong.
 type linksBody struct {
 	SyncPage
@@ -7,7 +9,13 @@ type linksBody struct {
 	FreeWords   string
 	Cards       []faultCard
 	Peers       []peerCard
+	OnlyHere    string // what exists under this roof alone
+	Why         whyCard
+	Month, Used string // of a link that is paid for by its bytes; "" for another
 }
+
+// whyCard says why nothing moves, or not everything, and what to do.
+type whyCard struct{ Title, What, Do string }
 
 // peerCard is a peer with its fault in words.
 type peerCard struct {
@@ -20,7 +28,14 @@ func showLinks(q *request) error {
 	if err != nil {
 		return err
 	}
-	body := linksBody{SyncPage: sync, FreePercent: -1, FreeWords: sizeWords(sync.Disk.FreeBytes), Cards: q.faultCards(sync.Faults)}
+	body := linksBody{SyncPage: sync, FreePercent: -1, FreeWords: sizeWords(sync.Disk.FreeBytes), Cards: q.faultCards(sync.Faults), Why: q.why(&sync)}
+	body.OnlyHere = onlyHereOrNothing(q.words, sync.Counts)
+	if u := sync.Usage; u.Metered {
+		body.Month, body.Used = formatDate(q.words, u.Month), trafficWords(u.Bytes)
+		if u.Budget > 0 {
+			body.Used = q.words.Text("links.usage_of", body.Used, trafficWords(u.Budget))
+		}
+	}
 	for _, p := range sync.Peers {
 		card := peerCard{Peer: p}
 		if p.Fault.Code != "" {
@@ -37,6 +52,36 @@ func showLinks(q *request) error {
 		p.Notice = notice{Text: q.words.Text("links." + done)}
 	}
 	return q.show("links", p)
+}
+
+func onlyHereOrNothing(c *Catalogue, n Counts) string {
+	switch {
+	case n.OnlyHere > 0 || n.VisitsOnlyHere > 0:
+		return onlyHere(c, n)
+	case n.Mobile:
+		return c.Text("links.nothing_only_here_mobile")
+	}
+	return c.Text("links.nothing_only_here")
+}
+
+// why puts the code of a page in words; a zero card for one that it does not know.
+func (q *request) why(p *SyncPage) whyCard {
+	key := "why." + p.Why
+	if p.Why == WhyNothing || !q.words.Has(key+".what") {
+		return whyCard{}
+	}
+	title := "why.title"
+	switch p.Why {
+	case WhyNoHub, WhyLow, WhyEmpty, WhyOrder:
+		title = "why.some"
+	}
+	return whyCard{q.words.Text(title), q.words.Text(key+".what", formatTime(q.words, p.NextCall.In(q.opts.Location))), q.words.Text(key + ".do")}
+}
+
+// trafficWords shows bytes as a bill for them does: in MB with one decimal, rounded up.
+func trafficWords(bytes uint64) string {
+	tenths := (bytes + 99_999) / 100_000
+	return formatCount(int(tenths/10)) + "." + strconv.Itoa(int(tenths%10)) + "\u00a0MB"
 }
 
 // sizeWords shows bytes in whole GB from two on, else in MB.

@@ -85,6 +85,17 @@ func pageCases() []pageCase {
 			x.fake.setFaults(web.Fault{Code: "split_view", Args: []string{"Nyanza hub, Karongi hub"}})
 			return x.get("/links")
 		}},
+		{"links-metered", "links", 200, func(x *fixture) answer {
+			x.signIn()
+			x.fake.setLink(web.SyncPage{Why: web.WhyWaiting, NextCall: now.Add(90 * time.Minute), Carried: 212,
+				Usage: web.Usage{Metered: true, Month: "2026-11", Bytes: 31_940_112, Budget: 50_000_000}}, web.Counts{Shared: 2, OnlyHere: 40, VisitsOnlyHere: 37})
+			return x.get("/links")
+		}},
+		{"links-field", "links", 200, func(x *fixture) answer {
+			x.signIn()
+			x.fake.setLink(web.SyncPage{Why: web.WhyNoLink, Clock: web.Clock{Now: now, Wrong: true}}, web.Counts{OnlyHere: 3, VisitsOnlyHere: 2, Mobile: true})
+			return x.get("/links")
+		}},
 		{"today-banners", "today", 200, func(x *fixture) answer { x.signIn(); x.fake.setFaults(bannerFaults()...); return x.get("/") }},
 		{"proof", "proof", 200, func(x *fixture) answer { x.signIn(); return x.get(x.proofPath(x.people.child)) }},
 		{"no-proof", "error", 409, func(x *fixture) answer {
@@ -188,7 +199,7 @@ func TestEveryPageIsWellFormed(t *testing.T) {
 }
 
 // missingKey finds a catalogue key where words should be.
-var missingKey = regexp.MustCompile(`\b(visit|error|signin|patient|state|line|links|form|page|label|measure|short|check|conflict|withdraw|details|register|staff|find|today|time|age|month|fault|proof|root|sheet)\.[a-z_]+\b`)
+var missingKey = regexp.MustCompile(`\b(visit|error|signin|patient|state|line|links|why|form|page|label|measure|short|check|conflict|withdraw|details|register|staff|find|today|time|age|month|fault|proof|root|sheet)\.[a-z_]+\b`)
 
 // checkElements holds the rules that each page's markup keeps.
 func checkElements(t *testing.T, all []element) {
@@ -352,7 +363,7 @@ func TestCompressedAndPlainAreTheSame(t *testing.T) {
 var changing = regexp.MustCompile(`-[0-9a-f]{8}\.(css|js|svg)|value="[0-9a-f]{32}"`)
 
 func TestGolden(t *testing.T) {
-	for _, name := range []string{"today", "patient", "check", "conflict", "links", "links-faults", "today-banners", "proof", "root", "visit-errors"} {
+	for _, name := range []string{"today", "patient", "check", "conflict", "links", "links-faults", "links-metered", "links-field", "today-banners", "proof", "root", "visit-errors"} {
 		for _, language := range []string{"en", "fr"} {
 			t.Run(name+"/"+language, func(t *testing.T) {
 				x := newFixture(t)
