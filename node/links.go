@@ -29,7 +29,8 @@ func (n *Node) newLinks() (*links, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := peersync.NewHost(peersync.HostOptions{Meter: meter, Key: n.keys.Signer(), Listen: n.o.Listen, Hub: n.box.Role.Orders(), Allow: n.isMember, AllowStrangers: n.openInvitations})
+	h, err := peersync.NewHost(peersync.HostOptions{Meter: meter, Prompt: func(d record.DeviceID) bool { return n.box.Role.Orders() && n.isHub(d) },
+		Key: n.keys.Signer(), Listen: n.o.Listen, Hub: n.box.Role.Orders(), Allow: n.isMember, AllowStrangers: n.openInvitations})
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	"github.com/libp2p/go-libp2p/x/rate"
 	yx "github.com/libp2p/go-yamux/v5"
 	ma "github.com/multiformats/go-multiaddr"
@@ -58,6 +57,9 @@ type HostOptions struct {
 	// Meter counts what this box pays for; nil for a link that costs nothing. With
 	// one hubs are dialled over TCP alone, and nothing keeps idle connections alive.
 	Meter *Meter
+	// Prompt names peers to which every message goes at once, not with what comes
+	// within two milliseconds: hubs name each other. nil: none.
+	Prompt func(record.DeviceID) bool
 	// Allow admits members. AllowStrangers, while it answers true, lets others in
 	// for the join protocol alone, for two minutes each.
 	Allow          func(record.DeviceID) bool
@@ -97,17 +99,13 @@ func NewHost(o HostOptions) (*Host, error) {
 		return nil, fmt.Errorf("setting limits: %w", err)
 	}
 	g, free := newGater(o.Allow, o.AllowStrangers), &freeAddresses{list: map[string]bool{}}
-	overTCP := libp2p.Transport(tcp.NewTCPTransport, tcp.WithConnectionTimeout(tcpTimeout), tcp.DisableReuseport())
-	if o.metered() {
-		overTCP = libp2p.Transport(newPaidTCP(o.Meter, free))
-	}
 	circuits := libp2p.DisableRelay()
 	if o.relays() {
 		circuits = libp2p.EnableRelay()
 	}
 	h, err := libp2p.New(libp2p.Identity(key), libp2p.ListenAddrStrings(o.Listen...),
-		overTCP, libp2p.Transport(quic.NewTransport),
-		libp2p.Security(noise.ID, noise.New), muxer(o.metered()), libp2p.ConnectionGater(g), libp2p.ResourceManager(limits),
+		libp2p.Transport(newSlowTCP(o.Meter, free)), libp2p.Transport(quic.NewTransport),
+		libp2p.Security(noise.ID, noise.New), muxer(o), libp2p.ConnectionGater(g), libp2p.ResourceManager(limits),
 		libp2p.ConnectionManager(connmgr.NullConnMgr{}), libp2p.WithDialTimeout(dialTimeout), libp2p.UserAgent("healthpost"),
 		libp2p.AddrsFactory(func([]ma.Multiaddr) []ma.Multiaddr { return nil }),
 		circuits, libp2p.ForceReachabilityPrivate(), libp2p.DisableIdentifyAddressDiscovery(), libp2p.Ping(false), libp2p.DisableMetrics())
@@ -128,12 +126,16 @@ func NewHost(o HostOptions) (*Host, error) {
 	return b, nil
 }
 
-func muxer(metered bool) libp2p.Option {
+func muxer(o HostOptions) libp2p.Option {
 	c := yx.DefaultConfig()
 	c.LogOutput, c.ReadBufSize = io.Discard, 0
 	c.MaxStreamWindowSize, c.MaxMessageSize, c.MaxIncomingStreams = 1<<20, 8<<10, 256
-	c.EnableKeepAlive, c.KeepAliveInterval, c.MeasureRTTInterval, c.ConnectionWriteTimeout = !metered, keepAlive, 10*time.Minute, writeTimeout
-	return libp2p.Muxer(yamux.ID, (*yamux.Transport)(c))
+	c.EnableKeepAlive, c.KeepAliveInterval, c.MeasureRTTInterval, c.ConnectionWriteTimeout = !o.metered(), keepAlive, 10*time.Minute, writeTimeout
+	prompt := func(p peer.ID) bool {
+		d, err := DeviceOf(p)
+		return err == nil && o.Prompt != nil && o.Prompt(d)
+	}
+	return libp2p.Muxer(yamux.ID, &gatherMux{(*yamux.Transport)(c), prompt})
 }
 
 // resources raises what libp2p would allow one address and one peer; a hub

@@ -14,13 +14,14 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 )
 
-// paidTCP is TCP whose outgoing connections are counted and send nothing to keep
-// themselves alive, but for those to addresses that cost nothing.
-type paidTCP struct {
+// slowTCP is TCP that fits slow links where this box dials: the handshake takes one
+// round trip less, and with a meter connections are counted and send nothing to
+// keep themselves alive, but for those to addresses that cost nothing.
+type slowTCP struct {
 	*tcp.TcpTransport
 	upgrader transport.Upgrader
 	limits   network.ResourceManager
-	meter    *Meter
+	meter    *Meter // nil: nothing is paid for
 	free     *freeAddresses
 }
 
@@ -52,24 +53,24 @@ func (f *freeAddresses) has(a ma.Multiaddr) bool {
 // sendBufferBytes keeps the kernel from queueing more than the window.
 const sendBufferBytes = 16 << 10
 
-func newPaidTCP(m *Meter, free *freeAddresses) func(transport.Upgrader, network.ResourceManager) (*paidTCP, error) {
-	return func(u transport.Upgrader, limits network.ResourceManager) (*paidTCP, error) {
+func newSlowTCP(m *Meter, free *freeAddresses) func(transport.Upgrader, network.ResourceManager) (*slowTCP, error) {
+	return func(u transport.Upgrader, limits network.ResourceManager) (*slowTCP, error) {
 		t, err := tcp.NewTCPTransport(u, limits, nil, tcp.WithConnectionTimeout(tcpTimeout), tcp.DisableReuseport())
 		if err != nil {
 			return nil, err
 		}
-		return &paidTCP{TcpTransport: t, upgrader: u, limits: limits, meter: m, free: free}, nil
+		return &slowTCP{TcpTransport: t, upgrader: u, limits: limits, meter: m, free: free}, nil
 	}
 }
 
 // DialWithUpdates implements transport.DialUpdater without updates.
-func (t *paidTCP) DialWithUpdates(ctx context.Context, a ma.Multiaddr, p peer.ID, _ chan<- transport.DialUpdate) (transport.CapableConn, error) {
+func (t *slowTCP) DialWithUpdates(ctx context.Context, a ma.Multiaddr, p peer.ID, _ chan<- transport.DialUpdate) (transport.CapableConn, error) {
 	return t.Dial(ctx, a, p)
 }
 
 // Dial implements transport.Transport.
-func (t *paidTCP) Dial(ctx context.Context, a ma.Multiaddr, p peer.ID) (transport.CapableConn, error) {
-	if t.free.has(a) {
+func (t *slowTCP) Dial(ctx context.Context, a ma.Multiaddr, p peer.ID) (transport.CapableConn, error) {
+	if ok, _, _ := network.GetSimultaneousConnect(ctx); ok { // who begins is not decided
 		return t.TcpTransport.Dial(ctx, a, p)
 	}
 	scope, err := t.limits.OpenConnection(network.DirOutbound, true, a)
@@ -84,22 +85,29 @@ func (t *paidTCP) Dial(ctx context.Context, a ma.Multiaddr, p peer.ID) (transpor
 	return c, nil
 }
 
-func (t *paidTCP) dial(ctx context.Context, a ma.Multiaddr, p peer.ID, scope network.ConnManagementScope) (transport.CapableConn, error) {
+func (t *slowTCP) dial(ctx context.Context, a ma.Multiaddr, p peer.ID, scope network.ConnManagementScope) (transport.CapableConn, error) {
 	if err := scope.SetPeer(p); err != nil {
 		return nil, err
 	}
 	connect, cancel := context.WithTimeout(ctx, tcpTimeout)
 	defer cancel()
-	t.meter.count(openingBytes/2, openingBytes/2)
-	d := manet.Dialer{Dialer: net.Dialer{KeepAlive: -1}}
+	pays := t.meter != nil && !t.free.has(a)
+	d := manet.Dialer{Dialer: net.Dialer{KeepAlive: keepAlive}}
+	if pays {
+		d.Dialer.KeepAlive = -1
+		t.meter.count(openingBytes/2, openingBytes/2)
+	}
 	c, err := d.DialContext(connect, a)
 	if err != nil {
 		return nil, err
 	}
-	if b, ok := c.(interface{ SetWriteBuffer(int) error }); ok {
+	if b, ok := c.(interface{ SetWriteBuffer(int) error }); ok && pays {
 		_ = b.SetWriteBuffer(sendBufferBytes) // a larger buffer only makes urgent records wait
 	}
-	return t.upgrader.Upgrade(ctx, t, &paidConn{c, t.meter}, network.DirOutbound, p, scope)
+	if pays {
+		c = &paidConn{c, t.meter}
+	}
+	return t.upgrader.Upgrade(ctx, t, newEagerConn(c), network.DirOutbound, p, scope)
 }
 
 // paidConn counts what goes over a connection.

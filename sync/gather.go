@@ -1,0 +1,136 @@
+package peersync
+
+import (
+	"net"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+)
+
+// gatherMux makes one message of what is said within a moment. The multiplexer
+// hands each of its frames, often of twelve bytes, to the secure channel alone, and
+// each then costs thirty bytes of framing and a packet of its own.
+type gatherMux struct {
+	mux    *yamux.Transport
+	prompt func(peer.ID) bool // peers for which nothing is gathered
+}
+
+// NewConn implements network.Multiplexer.
+func (m *gatherMux) NewConn(c net.Conn, isServer bool, scope network.PeerScope) (network.MuxedConn, error) {
+	if p, ok := c.(interface{ RemotePeer() peer.ID }); ok && m.prompt(p.RemotePeer()) {
+		return m.mux.NewConn(c, isServer, scope)
+	}
+	return m.mux.NewConn(newGatherConn(c), isServer, scope)
+}
+
+const (
+	gatherTime     = 2 * time.Millisecond
+	gatherBytes    = 1200     // from which on nothing is waited for
+	gatherBytesMax = 16 << 10 // held at most; a writer waits
+	gatherClose    = time.Second
+)
+
+// gatherConn is a connection whose writer runs beside it. A write that returned may
+// fail later; the next one tells.
+type gatherConn struct {
+	net.Conn
+	more chan struct{} // of one slot: there is something to send, or the end
+	full chan struct{} // of one slot: enough for a packet
+	done chan struct{} // the writer ended
+
+	mu      sync.Mutex // guards what follows
+	room    *sync.Cond
+	buf     []byte
+	err     error
+	closing bool
+}
+
+func newGatherConn(c net.Conn) *gatherConn {
+	g := &gatherConn{Conn: c, more: make(chan struct{}, 1), full: make(chan struct{}, 1), done: make(chan struct{})}
+	g.room = sync.NewCond(&g.mu)
+	go g.run()
+	return g
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Write holds p until a moment is over or there is enough for a packet.
+func (g *gatherConn) Write(p []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for len(g.buf) >= gatherBytesMax && g.err == nil && !g.closing {
+		g.room.Wait()
+	}
+	if g.err != nil {
+		return 0, g.err
+	}
+	if g.closing {
+		return 0, net.ErrClosed
+	}
+	g.buf = append(g.buf, p...)
+	signal(g.more)
+	if len(g.buf) >= gatherBytes {
+		signal(g.full)
+	}
+	return len(p), nil
+}
+
+// run is the writer; Close ends it and waits.
+func (g *gatherConn) run() {
+	defer close(g.done)
+	var out []byte
+	moment := time.NewTimer(gatherTime)
+	defer moment.Stop()
+	for range g.more {
+		moment.Reset(gatherTime)
+		select {
+		case <-moment.C:
+		case <-g.full:
+		}
+		g.mu.Lock()
+		out, g.buf = g.buf, out[:0]
+		closing := g.closing
+		g.room.Broadcast()
+		g.mu.Unlock()
+		if len(out) > 0 {
+			if _, err := g.Conn.Write(out); err != nil {
+				g.fail(err)
+				return
+			}
+		}
+		if closing {
+			return
+		}
+	}
+}
+
+func (g *gatherConn) fail(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.err = err
+	g.room.Broadcast()
+}
+
+// Close sends what is held, for a second at most, and closes the connection.
+func (g *gatherConn) Close() error {
+	g.mu.Lock()
+	again := g.closing
+	g.closing = true
+	g.room.Broadcast()
+	g.mu.Unlock()
+	if !again {
+		_ = g.Conn.SetWriteDeadline(time.Now().Add(gatherClose)) // a peer that takes nothing is left alone
+		signal(g.more)
+		signal(g.full)
+		<-g.done
+	}
+	return g.Conn.Close()
+}
