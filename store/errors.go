@@ -20,7 +20,7 @@ var (
 	// ErrRefused: the entries or the arguments do not fit what is stored.
 	ErrRefused = errors.New("does not fit the ledger held here")
 	// ErrHole: what is asked for lies in a hole of this replica; a peer may have it.
-	ErrHole = errors.New("not held here")
+	ErrHole = record.ErrHole
 	// ErrNoEpoch: Append before BeginEpoch.
 	ErrNoEpoch = errors.New("no epoch is open")
 )

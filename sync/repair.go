@@ -76,19 +76,9 @@ func (l *Links) sources() []target {
 }
 
 func (l *Links) rangeFrom(ctx context.Context, t target, p *span) error {
-	dial, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	id, err := l.host.connect(dial, t.device, t.addresses, t.lan, l.circuits)
+	s, o, err := l.fetchStream(ctx, t)
 	if err != nil {
 		return err
-	}
-	s, err := l.host.stream(dial, id, FetchProtocol)
-	if err != nil {
-		return err
-	}
-	o := l.o.Session
-	if t.lan {
-		o.Window = WindowLAN
 	}
 	return Run(ctx, s, newRange(l.r, t.device, p, o), RunOptions{})
 }
