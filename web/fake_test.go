@@ -218,7 +218,7 @@ func (f *fakeClinic) answer(formID, content string, save func() (string, error))
 
 func (f *fakeClinic) appendLocked(id, author, reason string, items []chart.Item, at time.Time, state chart.State) record.RID {
 	f.n++
-	core := record.Core{N: f.n, HLC: uint64(at.UnixMilli())<<16 | f.n}
+	core := record.Core{N: f.n, HLC: uint64(at.UnixMilli())<<16 | f.n, Clock: 1}
 	rid := record.RID(sha256.Sum256([]byte(fmt.Sprint("record", f.n))))
 	f.records[id] = append(f.records[id], chart.Opened{Record: record.Record{Core: core}, RID: rid, State: state, Author: author,
 		Body: chart.Body{Reason: reason, Items: items}})

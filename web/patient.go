@@ -230,10 +230,21 @@ func (q *request) visitCards(patientID string, c *chart.Chart) []visitCard {
 	return cards
 }
 
+// firstVersion is how a visit was written before anybody amended it.
+func firstVersion(v *chart.Visit) chart.Version {
+	if len(v.Past) > 0 {
+		return v.Past[0]
+	}
+	return v.Shown
+}
+
 func (q *request) visitCard(patientID string, v *chart.Visit) visitCard {
 	card := visitCard{
 		When: formatTime(q.words, v.At.In(q.opts.Location)), Author: firstOf(v.Shown.Author, v.View.Author), Urgent: v.View.Urgent,
 		Badge: badgeOf(q.words, v.Shown.State, ridText(v.Shown.RID)), Withdraw: withdrawPath(patientID, v.Line), Proof: proofPath(v.Shown),
+	}
+	if firstVersion(v).Clock == 0 {
+		card.When = q.words.Text("time.uncertain", card.When)
 	}
 	if v.Shown.State.Kind == chart.Refused {
 		card.Refusal = refusalWords(q.words, v.Shown.State.Reason)

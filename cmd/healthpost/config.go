@@ -114,6 +114,8 @@ func (c *configFile) apply(o *node.Options) {
 	setList(&o.Listen, c.Listen)
 	setList(&o.Announce, c.Announce)
 	setList(&o.Dial, c.Dial)
+	setList(&o.Here, c.Here)
+	setList(&o.Away, c.Away)
 	setList(&o.Language, c.Languages)
 	if c.SessionIdle != nil {
 		o.SessionIdle = minutesOf(*c.SessionIdle)

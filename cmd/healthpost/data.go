@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/healthpost/healthpost/node"
+	"github.com/healthpost/healthpost/record"
 )
 
 func statusCommand(g *global) *cobra.Command {
@@ -54,21 +55,57 @@ func writeStatus(w io.Writer, s node.Status) {
 	fmt.Fprintf(w, "region    %s (%s)\n", s.RegionName, s.Region[:12])
 	fmt.Fprintf(w, "ledger    %d entries, root %s; final up to %d\n", s.Size, s.Root[:12], s.Confirmed)
 	fmt.Fprintf(w, "records   %d saved here only, %d copied, %d refused\n", s.Pending, s.Shared, s.Refused)
+	if s.OnlyHere > 0 {
+		where := "in this building"
+		if s.Role == record.RoleField {
+			where = "on this device"
+		}
+		fmt.Fprintf(w, "at risk   %d visits, %d records exist only %s\n", s.VisitsHere, s.OnlyHere, where)
+	}
+	if s.Carried > 0 {
+		fmt.Fprintf(w, "carries   %d records of other boxes\n", s.Carried)
+	}
+	if s.WhyWords != "" {
+		fmt.Fprintf(w, "why       %s\n", s.WhyWords)
+	}
+	if s.NextCall != nil {
+		fmt.Fprintf(w, "next call %s\n", s.NextCall.Local().Format("2 Jan 15:04"))
+	}
+	if u := s.Usage; u != nil {
+		fmt.Fprintf(w, "data      %s: %d kB in, %d kB out", u.Month, u.BytesIn/1000, u.BytesOut/1000)
+		if u.Budget > 0 {
+			fmt.Fprintf(w, " of %d kB", u.Budget/1000)
+		}
+		fmt.Fprintln(w)
+	}
 	if s.Ordering != "" {
 		fmt.Fprintf(w, "ordering  %s\n", s.Ordering)
 	}
 	for _, p := range s.Peers {
-		last := "never"
-		if !p.LastContact.IsZero() {
-			last = time.Since(p.LastContact).Round(time.Second).String() + " ago"
-		}
-		fmt.Fprintf(w, "peer      %-20s %-8s %-12s last contact %s, %d B out, %d B in %s\n", p.Name, p.Role, p.Link, last, p.BytesOut, p.BytesIn, p.Trouble)
+		fmt.Fprintf(w, "peer      %-20s %-8s %-8s %-13s last contact %s, %d B out, %d B in %s\n", p.Name, p.Role, p.Link, place(p), contact(s, p), p.BytesOut, p.BytesIn, p.Trouble)
 	}
 	fmt.Fprintf(w, "disk      %d MB free of %d MB\n", s.DiskFree>>20, s.DiskTotal>>20)
 	fmt.Fprintf(w, "clock     %s (%s)\n", s.Clock.Local().Format("2 Jan 2006 15:04"), s.ClockTrust)
 	for _, f := range s.Faults {
 		fmt.Fprintf(w, "trouble   %s\n", f)
 	}
+}
+
+func place(p node.PeerStatus) string {
+	if p.Elsewhere {
+		return "elsewhere"
+	}
+	return "in reach"
+}
+
+func contact(s node.Status, p node.PeerStatus) string {
+	switch {
+	case p.LastContact.IsZero():
+		return "never"
+	case !p.ContactSure:
+		return "before this start"
+	}
+	return s.Clock.Sub(p.LastContact).Round(time.Second).String() + " ago"
 }
 
 func syncCommand(g *global) *cobra.Command {

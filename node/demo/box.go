@@ -35,26 +35,33 @@ type box struct {
 	last   node.Status // guarded by mu
 }
 
-func (b *box) config(dial []string) string {
+func quotedList(list []string) string {
+	quoted := make([]string, len(list))
+	for i, s := range list {
+		quoted[i] = fmt.Sprintf("%q", s)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+func (b *box) config(dial, away []string) string {
 	var c strings.Builder
 	fmt.Fprintf(&c, "page = %q\nlisten = [\"/ip4/127.0.0.1/tcp/%s\"]\nlan = false\nprofile = \"lan\"\n", b.page, port(b.peer))
+	if away != nil { // each box stands for a place of its own, though all are on one machine
+		fmt.Fprintf(&c, "away = [%s]\n", quotedList(away))
+	}
 	if dial != nil {
-		quoted := make([]string, len(dial))
-		for i, d := range dial {
-			quoted[i] = fmt.Sprintf("%q", d)
-		}
-		fmt.Fprintf(&c, "dial = [%s]\n", strings.Join(quoted, ", "))
+		fmt.Fprintf(&c, "dial = [%s]\n", quotedList(dial))
 	}
 	return c.String()
 }
 
 func port(hostport string) string { return hostport[strings.LastIndex(hostport, ":")+1:] }
 
-func (b *box) writeConfig(dial []string) error {
+func (b *box) writeConfig(dial, away []string) error {
 	if err := os.MkdirAll(b.dir, 0o700); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(b.dir, "config.toml"), []byte(b.config(dial)), 0o600)
+	return os.WriteFile(filepath.Join(b.dir, "config.toml"), []byte(b.config(dial, away)), 0o600)
 }
 
 // command runs this program once on the box and gives what it prints.

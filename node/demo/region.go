@@ -217,7 +217,7 @@ func (r *Region) build(ctx context.Context) error {
 		if _, err := b.command(ctx, "", "init", "--role", string(b.role), "--name", b.name); err != nil {
 			return err
 		}
-		if err := b.writeConfig(nil); err != nil {
+		if err := b.writeConfig(nil, r.others(b)); err != nil {
 			return err
 		}
 	}
@@ -260,7 +260,7 @@ func (r *Region) admit(ctx context.Context, first, b *box) error {
 		if err != nil {
 			return err
 		}
-		if err := b.writeConfig(dial); err != nil {
+		if err := b.writeConfig(dial, r.others(b)); err != nil {
 			return err
 		}
 	}
@@ -303,6 +303,17 @@ func (r *Region) approve(ctx context.Context, b *box) error {
 		}
 	}
 	return nil
+}
+
+// others are the names of all boxes but one.
+func (r *Region) others(b *box) []string {
+	out := []string{}
+	for _, x := range r.boxes {
+		if x != b {
+			out = append(out, x.name)
+		}
+	}
+	return out
 }
 
 // dialAddresses are the forwarders of a box, with the identity behind each.
