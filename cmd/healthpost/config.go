@@ -23,6 +23,8 @@ type configFile struct {
 	Dial        []string  `toml:"dial"`
 	LAN         *bool     `toml:"lan"`
 	Profile     *string   `toml:"profile"`
+	Here        []string  `toml:"here"`
+	Away        []string  `toml:"away"`
 	Languages   []string  `toml:"languages"`
 	SessionIdle *minutes  `toml:"session_idle_minutes"`
 	Link        *linkFile `toml:"link"`
