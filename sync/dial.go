@@ -299,7 +299,7 @@ func (l *Links) leave(d record.DeviceID, v *live, err error) {
 		}
 		c.live, c.deferred, c.glance, c.status.Connected, c.status.Settled = nil, false, false, false, false
 		c.status.Size, c.status.Target = n.Size, n.Target
-		c.cut = n.Greeted && !n.Settled
+		c.cut = !n.Settled
 		if time.Since(v.began) > goodSession && !errors.Is(err, ErrMisbehaved) {
 			c.failures = 0
 		}

@@ -24,7 +24,7 @@ type Address struct {
 
 // LinksOptions say whom this box keeps sessions with.
 type LinksOptions struct {
-	// Session is the pattern for every session; Turn is filled in. Its Window is
+	// Session is the pattern for every session; Turn and Fair are filled in. Its Window is
 	// for links to hubs, other links use WindowLAN.
 	Session Options
 	// Hubs are the hubs to dial, preferred first, asked again for every attempt.
@@ -160,6 +160,7 @@ func NewLinks(h *Host, r Replica, o LinksOptions) *Links {
 		o.Allow = func(record.DeviceID) bool { return false }
 	}
 	l := &Links{host: h, r: r, o: o, kick: make(chan struct{}, 1), contacts: map[record.DeviceID]*contact{}, bell: make(chan struct{})}
+	l.o.Session.Fair = NewFair(FairSlots)
 	l.o.Session.Turn, l.o.Session.shorts = NewTurn(l.Wake), &shorts{}
 	if h.meter != nil {
 		l.calls.schedule = o.Schedule

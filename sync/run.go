@@ -175,6 +175,9 @@ func (l *link) loop(ctx context.Context, changed <-chan struct{}) error {
 				return err
 			}
 			if ok {
+				if fair := l.s.o.Fair; fair != nil && f.Type.bulk() {
+					fair.charge(l.s.peer, len(f.Payload))
+				}
 				if l.ready = false; f.Type == TypeAck {
 					l.lastAck, l.ackMoment = time.Now(), nil
 				}
@@ -201,7 +204,7 @@ func (l *link) loop(ctx context.Context, changed <-chan struct{}) error {
 		case err := <-l.broken:
 			return linkError(err)
 		case f := <-in:
-			if err := l.s.Handle(ctx, f.Frame); err != nil {
+			if err := l.handle(ctx, f.Frame); err != nil {
 				return err
 			}
 			l.paceAck(f)
@@ -233,6 +236,18 @@ func (l *link) loop(ctx context.Context, changed <-chan struct{}) error {
 			stall.Reset(l.o.Stall)
 		}
 	}
+}
+
+// handle gives a frame to the session, one with records or entries when it is this
+// peer's turn.
+func (l *link) handle(ctx context.Context, f Frame) error {
+	if fair := l.s.o.Fair; fair != nil && f.Type.bulk() {
+		if err := fair.enter(ctx, l.s.peer, len(f.Payload)+frameBytesMin); err != nil {
+			return err
+		}
+		defer fair.leave()
+	}
+	return l.s.Handle(ctx, f)
 }
 
 // paceAck lets one answer do for what arrives within a second, where a frame

@@ -39,6 +39,8 @@ type Options struct {
 	// its profile has before them; the rest follows while it works. 0: it takes
 	// everything from the first entry on.
 	Recent uint64
+	// Fair is shared by the sessions of a box; nil takes every frame at once.
+	Fair *Fair
 	// Turn is shared by the sessions of a box; nil for a session alone.
 	Turn *Turn
 
