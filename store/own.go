@@ -106,6 +106,9 @@ func (s *Store) BeginEpoch(ctx context.Context, a Author, open func(pred record.
 	return own.id, nil
 }
 
+// Clock is the last value of the hybrid clock that was given or seen.
+func (s *Store) Clock() uint64 { return s.shown.Load().state.clock }
+
 // TrustClock says from here on, in every record of the open epoch, how far the wall
 // clock is to be believed (record.Core.Clock). Without an open epoch it says nothing.
 func (s *Store) TrustClock(level uint8) {

@@ -121,15 +121,17 @@ func (n *Node) loadClock() error {
 	if !n.box.Role.Orders() { // its own signature says nothing that its clock did not
 		n.clock.notBefore(signed.Add(-agreeBehind))
 	}
+	last := timeOfHLC(n.store.Clock())
 	b, err := n.store.GetRow(lastTimeKey)
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return nil
-	case err != nil:
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return fmt.Errorf("reading the time of the last run: %w", err)
-	case len(b) == 8:
-		n.clock.resume(time.Unix(int64(binary.BigEndian.Uint64(b)), 0), signed)
 	}
+	if len(b) == 8 {
+		if at := time.Unix(int64(binary.BigEndian.Uint64(b)), 0); at.After(last) {
+			last = at
+		}
+	}
+	n.clock.resume(last, signed)
 	return nil
 }
 
