@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -15,6 +16,7 @@ import (
 // or be contradicted by them.
 //
 //	at/attest      [day of ledger time, size attested last]
+//	at/said/ device  size that a box said last that it holds, of this ledger; 8 bytes
 type attestRow struct {
 	_    struct{} `cbor:",toarray"`
 	Day  uint64   // since 1970
@@ -85,11 +87,32 @@ func (p *projection) compareLedgers(seq uint64, r *record.Record, d record.Devic
 		return nil
 	}
 	root, err := p.n.store.RootAt(said.Size)
-	if err != nil || root == said.Root {
+	if err != nil {
 		return err
+	}
+	if root == said.Root {
+		p.put(saidRow(d, said.Size))
+		return nil
 	}
 	p.n.log.Error().Uint64("size", said.Size).Str("device", d.Short()).Msg("a box has verified another ledger")
 	return p.n.notifyOnce(noticeOtherLedger, d[:], p.n.deviceName(d))
+}
+
+func saidRow(d record.DeviceID, size uint64) store.Row {
+	return store.Row{Key: append([]byte("at/said/"), d[:]...), Value: binary.BigEndian.AppendUint64(nil, size)}
+}
+
+// said is the size of the ledger that a box said last that it holds; 0 when it never
+// did.
+func (n *Node) said(d record.DeviceID) (uint64, error) {
+	b, err := n.store.GetRow(saidRow(d, 0).Key)
+	if errors.Is(err, store.ErrNotFound) || err == nil && len(b) != 8 {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("reading what a box holds: %w", err)
+	}
+	return binary.BigEndian.Uint64(b), nil
 }
 
 // heardEvidence keeps evidence that came by way of the ledger.

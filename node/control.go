@@ -70,6 +70,7 @@ func (n *Node) controlHandler() http.Handler {
 		return n.Import(ctx, ImportRequest{Name: q.Get("name"), DryRun: q.Get("dry") == "true", Size: r.ContentLength},
 			http.MaxBytesReader(nil, r.Body, controlBodyMax), func(p Progress) { progress(p) })
 	}))
+	n.parcelRoutes(mux)
 	mux.HandleFunc("POST /verify", n.verifyHandler())
 	mux.HandleFunc("GET /export", n.exportHandler)
 	return mux
@@ -107,6 +108,9 @@ const progressEvery = 200 * time.Millisecond
 func (n *Node) streamed(f func(context.Context, *http.Request, func(any)) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		enc := json.NewEncoder(w)
+		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil { // progress goes out while the body comes in
+			n.log.Debug().Err(err).Msg("progress waits for the request to end")
+		}
 		var last time.Time
 		v, err := f(r.Context(), r, func(p any) {
 			if now := time.Now(); now.Sub(last) >= progressEvery {

@@ -30,6 +30,7 @@ const receiptsMax = 4096
 type promises struct {
 	mu    sync.Mutex // one change at a time
 	count int        // rows, as far as this process knows; guarded by mu
+	came  uint64     // receipts kept by this process, and one; guarded by mu
 }
 
 func receiptKey(hub record.DeviceID, f record.Feed, which byte) []byte {
@@ -81,6 +82,7 @@ func (n *Node) takeReceipt(hub record.DeviceID, r record.Receipt) error {
 		return nil
 	}
 	n.promises.count += len(rows)
+	n.promises.came++
 	return unlessFull(n.store.PutRowsSoon(context.Background(), rows)) // a hub promises again what a crash forgot
 }
 
@@ -241,4 +243,51 @@ func (n *Node) broken(p *keptPromise) ([]store.Row, error) {
 	}
 	n.anotherThan(p.receipt.Hub)
 	return []store.Row{{Key: p.key}}, nil
+}
+
+// passedOn gives the promises of hubs about records of a box that are open here,
+// when one came after seen: who carried the records brings them back.
+func (n *Node) passedOn(to record.DeviceID, seen uint64) ([]record.Receipt, uint64) {
+	n.promises.mu.Lock()
+	defer n.promises.mu.Unlock()
+	now := n.promises.came + 1
+	if now == seen {
+		return nil, seen
+	}
+	list, err := n.openPromises(func(d record.DeviceID) bool { return d == to })
+	if err != nil {
+		n.log.Warn().Err(err).Msg("reading promises to pass on")
+	}
+	return list, now
+}
+
+// openPromises gives each promise about pending records of certain authors once.
+// The caller holds promises.mu.
+func (n *Node) openPromises(of func(author record.DeviceID) bool) ([]record.Receipt, error) {
+	feeds, err := n.store.PendingFeeds()
+	if err != nil {
+		return nil, err
+	}
+	open := map[record.Feed]bool{}
+	for _, f := range feeds {
+		if of(f.Author) {
+			open[f.Feed] = true
+		}
+	}
+	if len(open) == 0 {
+		return nil, nil
+	}
+	kept, err := n.keptPromises()
+	if err != nil {
+		return nil, err
+	}
+	var out []record.Receipt
+	told := map[[64]byte]bool{}
+	for i := range kept {
+		if k := &kept[i]; open[k.head.Feed()] && !told[k.receipt.Sig] {
+			told[k.receipt.Sig] = true
+			out = append(out, k.receipt)
+		}
+	}
+	return out, nil
 }

@@ -29,10 +29,11 @@ type ParcelReadOptions struct {
 type ParcelReport struct {
 	ID        [parcelIDBytes]byte
 	From, For record.DeviceID // For is zero when it is for several
+	Head      record.TreeHead // of the writer's ledger, as it says
 	AsOf      int64           // as of ParcelOptions
 	Age       uint64
 
-	New, Known, Refused int // records and entries
+	New, Known, Refused int // records and entries; Refused counts frames that break a rule too
 	// Waiting counts those that nothing can be said of yet: what comes before them
 	// is missing here.
 	Waiting int
@@ -383,6 +384,8 @@ func (p *parcelReader) done() ParcelReport {
 	rep := &p.report
 	if p.s != nil {
 		t := &p.s.tally
+		rep.Head = record.TreeHead{Size: p.s.theirs.Size}
+		copy(rep.Head.Root[:], p.s.theirs.Root)
 		rep.New, rep.Known, rep.Waiting, rep.Entries = t.fresh+t.entries, t.known, t.waiting, t.entries
 		rep.Refused += t.refused
 		rep.Again = p.more && (t.entries > 0 || t.fresh > 0)

@@ -10,5 +10,6 @@
 //	device NAME DIR BOX      puts the device of the member called BOX into $NAME, as the box in DIR knows it
 //	region NAME DIR          puts the region of the box in DIR, which is its founding record, into $NAME
 //	until REGEXP PROGRAM ARG...  runs it again until it works and its output matches
+//	cut FILE BYTES           leaves the first bytes of a file
 //	damage DIR               turns one bit over in the largest table of the stopped box in DIR
 package script

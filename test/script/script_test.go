@@ -50,7 +50,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup:               setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": code, "settings": settings, "up": up, "down": down, "invite": invite, "device": device, "region": region, "until": until, "damage": damage,
+			"code": code, "settings": settings, "up": up, "down": down, "invite": invite, "device": device, "region": region, "until": until, "damage": damage, "cut": cut,
 		},
 	})
 }
@@ -253,6 +253,21 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("waited %s for %q: %v\n%s", untilMax, args[0], err, out)
 		}
 	}
+}
+
+// cut leaves the first bytes of a file.
+func cut(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: cut FILE BYTES")
+	}
+	n, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	st, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if st.Size() <= n {
+		ts.Fatalf("%s has %d bytes", args[0], st.Size())
+	}
+	ts.Check(os.Truncate(ts.MkAbs(args[0]), n))
 }
 
 func damage(ts *testscript.TestScript, neg bool, args []string) {
