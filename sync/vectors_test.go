@@ -5,8 +5,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"flag"
-	"fmt"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -69,12 +69,18 @@ type wholeSession struct {
 }
 
 type replicaVector struct {
-	Size    uint64     `json:"size"` // of its ledger: the first so many of entries
-	Root    hexBytes   `json:"root"`
-	Final   uint64     `json:"final"` // size of its newest final checkpoint
-	Note    string     `json:"note"`  // that checkpoint
-	Pending []hexBytes `json:"pending"`
-	Acked   []string   `json:"acked"` // what the other side acknowledged, as it knows
+	Size    uint64       `json:"size"` // of its ledger: the first so many of entries
+	Root    hexBytes     `json:"root"`
+	Final   uint64       `json:"final"` // size of its newest final checkpoint
+	Note    string       `json:"note"`  // that checkpoint
+	Pending []hexBytes   `json:"pending"`
+	Acked   []feedVector `json:"acked"` // what the other side acknowledged of what is pending, as it knows
+}
+
+type feedVector struct {
+	Epoch hexBytes `json:"epoch"`
+	Lane  uint8    `json:"lane"`
+	N     uint64   `json:"n"`
 }
 
 type frameVector struct {
@@ -118,7 +124,7 @@ func (s *script) device(name string, seed []byte, d record.DeviceID) {
 func (s *script) replica(m *memory, peer *memory) replicaVector {
 	head := m.Head()
 	note, final, _ := m.Final()
-	v := replicaVector{Size: head.Size, Root: head.Root[:], Final: final.Size, Note: string(note), Pending: []hexBytes{}, Acked: []string{}}
+	v := replicaVector{Size: head.Size, Root: head.Root[:], Final: final.Size, Note: string(note), Pending: []hexBytes{}, Acked: []feedVector{}}
 	for _, r := range m.allPending() {
 		rid := r.RID()
 		v.Pending = append(v.Pending, rid[:])
@@ -132,7 +138,7 @@ func (s *script) replica(m *memory, peer *memory) replicaVector {
 		s.t.Fatal(err)
 	}
 	for _, h := range acked {
-		v.Acked = append(v.Acked, fmt.Sprintf("%s lane %d up to %d", h.Epoch, h.Lane, h.N))
+		v.Acked = append(v.Acked, feedVector{h.Epoch[:], uint8(h.Lane), h.N})
 	}
 	return v
 }
@@ -236,10 +242,11 @@ func (s *script) refusals() {
 	})
 }
 
+// What was written down leads each side from the state before to the state after,
+// whatever this program would send itself.
 func TestSessionVectors(t *testing.T) {
-	got := makeSessions(t)
 	if *update {
-		b, err := json.MarshalIndent(got, "", " ")
+		b, err := json.MarshalIndent(makeSessions(t), "", " ")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,30 +254,112 @@ func TestSessionVectors(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	v := readSessions(t)
+	for _, x := range v.Sessions {
+		for _, d := range v.Devices {
+			if before, ok := x.Before[d.Name]; ok {
+				v.replay(t, x, d, before)
+			}
+		}
+	}
+}
+
+func readSessions(t *testing.T) sessionVectors {
+	t.Helper()
 	b, err := os.ReadFile(vectorsFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var want sessionVectors
-	if err := json.Unmarshal(b, &want); err != nil {
+	var v sessionVectors
+	if err := json.Unmarshal(b, &v); err != nil {
 		t.Fatal(err)
 	}
-	for i := range want.Sessions {
-		if i < len(got.Sessions) {
-			if diff := cmp.Diff(want.Sessions[i], got.Sessions[i]); diff != "" {
-				t.Errorf("session %q: %s", want.Sessions[i].Name, diff)
+	return v
+}
+
+// replay gives one side the frames of the other.
+func (v *sessionVectors) replay(t *testing.T, x wholeSession, d deviceVector, before replicaVector) {
+	t.Helper()
+	m, peer := newMemory(record.DeviceID(d.Key)), newMemory(record.DeviceID{})
+	for _, other := range v.Devices {
+		if _, ok := x.Before[other.Name]; ok && other.Name != d.Name {
+			peer.self = record.DeviceID(other.Key)
+		}
+	}
+	s := &script{world: newWorld(t, 99, 2), t: t, known: map[record.RID]bool{}}
+	v.fill(t, m, peer.self, before)
+	own := peersync.NewSession(m, peer.self, s.options(m))
+	defer own.Close()
+	speak := func() {
+		for {
+			if _, ok, err := own.Next(t.Context()); err != nil {
+				t.Fatalf("%s: %s: %v", x.Name, d.Name, err)
+			} else if !ok {
+				return
 			}
 		}
 	}
-	if diff := cmp.Diff(want, got); !t.Failed() && diff != "" {
-		t.Error(diff)
+	speak()
+	for i, f := range x.Frames {
+		if f.From == d.Name {
+			continue
+		}
+		got, err := peersync.NewFrameReader(bytes.NewReader(f.Bytes)).Read()
+		if err == nil {
+			err = own.Handle(t.Context(), got)
+		}
+		if err != nil {
+			t.Fatalf("%s: %s: frame %d, %s: %v", x.Name, d.Name, i, f.Type, err)
+		}
+		own.Changed()
+		speak()
+	}
+	if diff := cmp.Diff(x.After[d.Name], s.replica(m, peer)); diff != "" {
+		t.Errorf("%s: %s afterwards: %s", x.Name, d.Name, diff)
+	}
+}
+
+// fill puts a replica into a state of the file.
+func (v *sessionVectors) fill(t *testing.T, m *memory, peer record.DeviceID, to replicaVector) {
+	t.Helper()
+	var entries []record.Entry
+	for seq := range to.Size {
+		e, err := record.DecodeLeaf(seq, v.Entries[seq].Leaf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Record = e.Record.WithBody(v.Entries[seq].Body)
+		entries = append(entries, e)
+	}
+	if err := m.Extend(t.Context(), entries, record.TreeHead{Size: to.Size, Root: record.Hash(to.Root)}, nil); err != nil {
+		t.Fatal(err)
+	}
+	root, err := m.RootAt(to.Final)
+	if err == nil {
+		err = m.PutFinal([]byte(to.Note), record.TreeHead{Size: to.Final, Root: root})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, rid := range to.Pending {
+		i := slices.IndexFunc(v.Records, func(r heldVector) bool { return bytes.Equal(r.RID, rid) })
+		r, err := record.DecodeHeader(v.Records[i].Header)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keep(t, m, r.WithBody(v.Records[i].Body))
+	}
+	for _, h := range to.Acked {
+		if err := m.PutAck(peer, []record.FeedHead{{Feed: record.Feed{Epoch: record.EpochID(h.Epoch), Lane: record.Lane(h.Lane)}, N: h.N}}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
 // What must be refused is refused.
 func TestSessionVectorsRefused(t *testing.T) {
 	w := newWorld(t, 99, 2)
-	for _, x := range makeSessions(t).Refused {
+	for _, x := range readSessions(t).Refused {
 		s, _ := w.pair(w.clinics[0].memory, w.hub)
 		if _, _, err := s.Next(t.Context()); err != nil {
 			t.Fatal(err)
