@@ -15,7 +15,7 @@ type Fair struct {
 	mu     sync.Mutex // guards what follows
 	free   int
 	at     uint64                     // tag of who went last
-	given  map[record.DeviceID]uint64 // tag after the last frame of a peer, of those beyond at
+	given  map[record.DeviceID]uint64 // tag after the last frame of a peer, of those that are not far behind at
 	queues []*ticket                  // in the order of their tags
 }
 
@@ -29,17 +29,20 @@ type ticket struct {
 // of what several of them wrote.
 const FairSlots = 16
 
+// fairSlack is by how many bytes a peer that had nothing for a moment may be behind
+// the others and still catch up; who comes back after longer begins there.
+const fairSlack = 256 << 10
+
 // NewFair gives that many frames a turn at a time.
 func NewFair(slots int) *Fair { return &Fair{free: slots, given: map[record.DeviceID]uint64{}} }
 
 // enter waits for a turn; leave ends it.
 func (f *Fair) enter(ctx context.Context, peer record.DeviceID, n int) error {
 	f.mu.Lock()
-	tag := max(f.at, f.given[peer])
-	f.given[peer] = tag + uint64(n)
+	tag := f.take(peer, n)
 	if f.free > 0 {
 		f.free--
-		f.at = tag
+		f.at = max(f.at, tag)
 		f.mu.Unlock()
 		return nil
 	}
@@ -81,7 +84,7 @@ func (f *Fair) leave() {
 	if len(f.queues) == 0 {
 		f.free++
 		for d, tag := range f.given { // who is not ahead of the others needs no note
-			if tag <= f.at {
+			if tag+fairSlack <= f.at {
 				delete(f.given, d)
 			}
 		}
@@ -89,7 +92,7 @@ func (f *Fair) leave() {
 	}
 	next := f.queues[0]
 	f.queues = f.queues[1:]
-	f.at = next.tag
+	f.at = max(f.at, next.tag)
 	close(next.turn)
 }
 
@@ -97,5 +100,12 @@ func (f *Fair) leave() {
 func (f *Fair) charge(peer record.DeviceID, n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.given[peer] = max(f.at, f.given[peer]) + uint64(n)
+	f.take(peer, n)
+}
+
+// take notes n bytes for a peer, mu held, and gives the tag that they begin at.
+func (f *Fair) take(peer record.DeviceID, n int) uint64 {
+	tag := max(f.at-min(f.at, fairSlack), f.given[peer])
+	f.given[peer] = tag + uint64(n)
+	return tag
 }
