@@ -16,7 +16,7 @@ import (
 // and in it, entries are judged as Extend judges them. ErrRefused when something
 // does not fit: nothing changed.
 func (s *Store) ExtendSpan(ctx context.Context, span Span, target record.TreeHead, proof []record.Hash) error {
-	if err := span.check(); err != nil {
+	if err := checkSpan(&span); err != nil {
 		return fmt.Errorf("extending the ledger: %w", err)
 	}
 	recs := append([]record.Record(nil), span.Openings...)
@@ -46,21 +46,14 @@ func (s *Store) ExtendSpan(ctx context.Context, span Span, target record.TreeHea
 	return nil
 }
 
-// check says whether entries and gaps make up the span.
-func (s *Span) check() error {
-	at, entries, gaps := s.From, s.Entries, s.Gaps
-	for at < s.To {
-		switch {
-		case len(entries) > 0 && entries[0].Seq == at:
-			at, entries = at+1, entries[1:]
-		case len(gaps) > 0 && gaps[0].From == at && gaps[0].Check() == nil && at >= 2:
-			at, gaps = gaps[0].To, gaps[1:]
-		default:
-			return fmt.Errorf("%w: span %d to %d has neither entry nor gap at %d", ErrRefused, s.From, s.To, at)
-		}
+// checkSpan says whether entries and gaps make up the span. The first two entries
+// found the region: everybody holds them.
+func checkSpan(s *Span) error {
+	if err := s.Tiles(); err != nil {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	if at != s.To || len(entries) > 0 || len(gaps) > 0 || s.From == s.To || len(s.Openings) > 2*len(s.Entries) {
-		return fmt.Errorf("%w: span %d to %d of %d entries, %d gaps, %d openings", ErrRefused, s.From, s.To, len(s.Entries), len(s.Gaps), len(s.Openings))
+	if s.From == s.To || len(s.Gaps) > 0 && s.Gaps[0].From < 2 {
+		return fmt.Errorf("%w: span %d to %d", ErrRefused, s.From, s.To)
 	}
 	return nil
 }

@@ -3,8 +3,10 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"sort"
 
 	"github.com/healthpost/healthpost/record"
 )
@@ -156,7 +158,7 @@ func (f *filling) fill(h *holeRow) error {
 	from, to := max(h.From, f.from), min(h.To, f.to)
 	f.nodes.AddGap(h.From, h.To, h.Hashes)
 	f.t.unset(keyHole(h.From))
-	for _, rest := range []Hole{{h.From, from}, {to, h.To}} {
+	for _, rest := range []Hole{{From: h.From, To: from}, {From: to, To: h.To}} {
 		if rest.From < rest.To {
 			if err := f.leave(rest); err != nil {
 				return err
@@ -219,7 +221,7 @@ func (f *filling) tiles(h *holeRow, from, to uint64) error {
 			}
 		}
 	}
-	for _, rest := range []Hole{{h.From, from}, {to, h.To}} {
+	for _, rest := range []Hole{{From: h.From, To: from}, {From: to, To: h.To}} {
 		for _, s := range record.GapShape(rest.From, rest.To) {
 			if s.Level%tileHeight == 0 {
 				if err := known(s.Level/tileHeight, s.Index); err != nil {
@@ -380,5 +382,62 @@ func (f *filling) full() error {
 			f.t.unset([]byte(key))
 		}
 	}
+	for _, w := range f.t.state.work {
+		if err := f.t.setBack(w.Feed); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// setBack ends a feed where the ledger does, when its pending records were taken in
+// behind some that it does not have: those stay as refused until the ones before
+// them come.
+func (t *tx) setBack(feed record.Feed) error {
+	l := t.lookup()
+	row, ok, err := l.feed(feed)
+	if err != nil || !ok || row.Ordered.N == 0 {
+		return err
+	}
+	at := func(n uint64) bool {
+		known, herr := t.has(keyPosition(pPosition, record.Position{Epoch: feed.Epoch, Lane: feed.Lane, N: n}))
+		err = errors.Join(err, herr)
+		return known
+	}
+	n := uint64(sort.Search(int(row.Ordered.N), func(i int) bool { return !at(uint64(i) + 1) }))
+	if err != nil || n == row.Ordered.N {
+		return err
+	}
+	for behind := row.Ordered.N + 1; behind <= row.Held.N; behind++ {
+		p, ok, err := l.pending(record.Position{Epoch: feed.Epoch, Lane: feed.Lane, N: behind})
+		if err == nil && ok {
+			err = t.moveRefused(p, record.BadPrev)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	e, _, err := l.epoch(feed.Epoch)
+	if err != nil {
+		return err
+	}
+	head := record.Head{RID: e.Opening}
+	if n > 0 {
+		seq, _, err := l.seqAt(record.Position{Epoch: feed.Epoch, Lane: feed.Lane, N: n})
+		if err != nil {
+			return err
+		}
+		last, err := l.entry(seq, false)
+		if err != nil {
+			return err
+		}
+		head = record.Head{N: n, RID: last.Record.RID()}
+	}
+	row.Ordered, row.Held = head, head
+	if n == 0 {
+		t.unset(keyFeed(pFeed, feed))
+	} else {
+		t.put(keyFeed(pFeed, feed), row.encode())
+	}
+	return t.trimFeed(record.Position{Epoch: feed.Epoch, Lane: feed.Lane}, row)
 }

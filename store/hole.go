@@ -16,7 +16,7 @@ import (
 // computed, and every entry that is held can be proven.
 
 // Hole is a run of entries [From, To) that are not held.
-type Hole struct{ From, To uint64 }
+type Hole = record.Hole
 
 // holeRow is a hole at rest; its key has the first entry.
 type holeRow struct{ record.GapHashes }
@@ -200,7 +200,7 @@ func (s *Store) Holes(max int) ([]Hole, error) {
 			return nil
 		}
 		return l.eachHole(0, func(h *holeRow) (bool, error) {
-			out = append(out, Hole{h.From, h.To})
+			out = append(out, Hole{From: h.From, To: h.To})
 			return len(out) < max, nil
 		})
 	})
@@ -219,7 +219,7 @@ func (s *Store) HolesBefore(size uint64, max int) ([]Hole, error) {
 		}
 		return l.snapshot().scan([]byte{pHole}, keyHole(size-1), true, func(key, value []byte) (bool, error) {
 			h, err := decodeHoleRow(key, value)
-			out = append(out, Hole{h.From, h.To})
+			out = append(out, Hole{From: h.From, To: h.To})
 			return len(out) < max, err
 		})
 	})
@@ -258,6 +258,35 @@ func (s *Store) MissingOf(c record.CompartmentID) (missing bool, err error) {
 		return false, fmt.Errorf("looking for missing entries: %w", err)
 	}
 	return missing, nil
+}
+
+// Missing lists the compartments of which MissingOf is true, at most max.
+func (s *Store) Missing(max int) ([]record.CompartmentID, error) {
+	var out []record.CompartmentID
+	err := s.read(func(l lookup) error {
+		from := []byte{pMissing}
+		for l.st.absent > 0 && len(out) < max && from != nil {
+			next := []byte(nil)
+			err := l.snapshot().scan([]byte{pMissing}, from, false, func(key, _ []byte) (bool, error) {
+				if len(key) != 25 {
+					return false, damagedRow(key, "missing entry")
+				}
+				c := record.CompartmentID(key[1:17])
+				out = append(out, c)
+				next = keyMissing(c, ^uint64(0)) // behind the last one of it
+				return false, nil
+			})
+			if err != nil {
+				return err
+			}
+			from = next
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing missing entries: %w", err)
+	}
+	return out, nil
 }
 
 // CompartmentSeqs gives the seqs of the entries of a compartment from one on, in

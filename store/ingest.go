@@ -233,6 +233,8 @@ func (l lookup) continues(r *record.Record) (v record.Verdict, want uint64, err 
 		return 0, 0, err
 	case !ok:
 		return record.UnknownEpoch, 0, nil
+	case pos.N > row.Held.N+1 && l.st.absent > 0 && row.Held == row.Ordered:
+		return record.Ordered, 0, nil // what it continues is in a hole, by what its author signed
 	case pos.N > row.Held.N+1:
 		return record.Gap, row.Held.N + 1, nil
 	case pos.N == row.Held.N+1 && r.Core.Prev != row.Held.RID:
@@ -241,6 +243,9 @@ func (l lookup) continues(r *record.Record) (v record.Verdict, want uint64, err 
 		return record.Ordered, 0, nil
 	}
 	have, _, _, ok, err := l.held(pos, false)
+	if err == nil && !ok && l.st.absent > 0 {
+		return record.Duplicate, 0, nil // its place is in a hole
+	}
 	if err == nil && !ok {
 		err = &DamageError{What: fmt.Sprintf("record at n %d of a feed is missing", pos.N)}
 	}

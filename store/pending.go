@@ -40,6 +40,9 @@ func (t *tx) addPending(r *record.Record, device record.DeviceID) error {
 		if err != nil {
 			return err
 		}
+		if pos.N > f.Held.N+1 { // only where there are holes
+			f.Ordered = record.Head{N: pos.N - 1, RID: r.Core.Prev}
+		}
 		f.Held = record.Head{N: pos.N, RID: rid}
 		t.put(keyFeed(pFeed, pos.Feed()), f.encode())
 	}

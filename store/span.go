@@ -11,12 +11,7 @@ import (
 
 // Span is a run of the ledger as a partial replica takes it: the entries that it
 // holds, and hashes for those between them.
-type Span struct {
-	From, To uint64
-	Entries  []record.Entry     // ascending, with bodies; PrevSeq as in the leaf
-	Openings []record.Record    // of epochs and sessions that entries need and that are not among them
-	Gaps     []record.GapHashes // ascending; with Entries they make up [From, To)
-}
+type Span = record.Span
 
 // interests knows who wrote in which compartment, from the entries held here. It
 // is built when a peer first asks for a span and grows with the ledger.
@@ -148,8 +143,11 @@ func (p *profile) holds(e *record.Entry) (bool, error) {
 	return p.wants(e.Record.Core.Compartment)
 }
 
-// spanEntriesMax bounds how far one span reaches: entries that are looked at.
-const spanEntriesMax = 1 << 16
+// Limits of one span: entries that are looked at, and entries in it.
+const (
+	spanReachMax   = 1 << 16
+	spanEntriesMax = 512
+)
 
 // SpanFor gives the entries from one on as the partial replica of a device takes
 // them, up to to at the most, and about bytesMax bytes. Entries of the feeds in
@@ -193,7 +191,7 @@ func (b *spanBuilder) run(to uint64) error {
 		return err
 	}
 	seq := b.span.From
-	for seq < to && (seq == b.span.From || b.bytes < b.bytesMax) {
+	for seq < to && (seq == b.span.From || b.bytes < b.bytesMax && len(b.span.Entries) < spanEntriesMax) {
 		e, err := b.l.entry(seq, false)
 		if errors.Is(err, ErrHole) {
 			h, _, herr := b.l.holeAt(seq)
@@ -225,7 +223,7 @@ func (b *spanBuilder) run(to uint64) error {
 // clip ends the span where a hole of this replica begins that reaches past it, and
 // says when it begins inside of one.
 func (b *spanBuilder) clip(to uint64) (uint64, error) {
-	to = min(to, b.span.From+spanEntriesMax)
+	to = min(to, b.span.From+spanReachMax)
 	if b.l.st.absent == 0 || to == b.span.From {
 		return to, nil
 	}

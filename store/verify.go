@@ -36,7 +36,8 @@ type Report struct {
 	Pending uint64 // records read
 	Rows    uint64 // of any kind
 	Damage  []DamageError
-	More    bool // damage past the first 10,000 is not listed
+	Absent  uint64 // entries in holes
+	More    bool   // damage past the first 10,000 is not listed
 	// Head is the ledger as it was verified. State continues from there in a
 	// later call; nil when there is damage.
 	Head  record.TreeHead
@@ -70,7 +71,12 @@ type verifier struct {
 	// broken is set after an entry that cannot be read: what follows may miss it.
 	broken  bool
 	lookups int // entries that were looked up backwards
-	read    int // bytes since Pause
+	// snapshot is what everything is read from where the ledger has holes, which
+	// are filled while the store is used; nil otherwise.
+	snapshot *lookup
+	gone     uint64          // entries in holes so far
+	behind   map[string]bool // rows of missing entries that the entries call for
+	read     int             // bytes since Pause
 
 	hints  map[record.EpochID]record.DeviceID // who probably signed; the replay decides
 	opened map[record.EpochID]record.DeviceID // by the entries judged just now
@@ -95,7 +101,7 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions, progress func(done,
 	if err := v.run(ctx); err != nil {
 		return v.rep, fmt.Errorf("verifying: %w", err)
 	}
-	if len(v.rep.Damage) == 0 {
+	if len(v.rep.Damage) == 0 && v.snapshot == nil {
 		v.rep.State = v.state()
 	}
 	return v.rep, nil
@@ -112,14 +118,39 @@ func newVerifier(s *Store, o VerifyOptions, progress func(done, total uint64)) *
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
 	return &verifier{s: s, o: o, progress: progress, rep: Report{Damage: []DamageError{}}, noted: map[DamageError]bool{}, mem: newReplayState(),
-		opened: map[record.EpochID]record.DeviceID{}, blob: blobCheck{announced: map[record.BlobID]announcement{}}, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
+		opened: map[record.EpochID]record.DeviceID{}, blob: blobCheck{announced: map[record.BlobID]announcement{}}, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, behind: map[string]bool{}}
 }
 
 func (v *verifier) run(ctx context.Context) error {
+	if v.s.HasHoles() {
+		return v.s.read(func(l lookup) error {
+			v.snapshot = &l
+			if err := v.immutable(ctx); err != nil {
+				return err
+			}
+			return v.rest(ctx, l)
+		})
+	}
 	if err := v.immutable(ctx); err != nil {
 		return err
 	}
-	return v.s.read(func(l lookup) error { return v.rest(ctx, l) })
+	return v.see(func(l lookup) error { return v.rest(ctx, l) })
+}
+
+// see calls f with a snapshot: a new one each time, or the one that is read from.
+func (v *verifier) see(f func(lookup) error) error {
+	if v.snapshot != nil {
+		return f(*v.snapshot)
+	}
+	return v.s.read(f)
+}
+
+// size is how far the ledger goes now.
+func (v *verifier) size() uint64 {
+	if v.snapshot != nil {
+		return v.snapshot.Size()
+	}
+	return v.s.shown.Load().state.ledger.Edge.Size
 }
 
 // immutable reads what never changes once it is written.
@@ -138,12 +169,12 @@ func (v *verifier) immutable(ctx context.Context) error {
 		}
 	}
 	for range verifyRounds {
-		size := v.s.shown.Load().state.ledger.Edge.Size
+		size := v.size()
 		if err := v.entries(ctx, size); err != nil {
 			return err
 		}
 		v.whole = v.edge.Size
-		if v.s.shown.Load().state.ledger.Edge.Size <= size+verifyRestMax {
+		if v.size() <= size+verifyRestMax {
 			break
 		}
 	}
@@ -278,8 +309,8 @@ func (v *verifier) state() []byte {
 // resume takes up an earlier verification, if that is what the options ask for
 // and the tree still has the root of then. It also learns who writes which epoch.
 func (v *verifier) resume() error {
-	return v.s.read(func(l lookup) error {
-		if err := v.loadHints(l); err != nil || v.o.From == 0 || v.o.From > l.Size() {
+	return v.see(func(l lookup) error {
+		if err := v.loadHints(l); err != nil || v.snapshot != nil || v.o.From == 0 || v.o.From > l.Size() {
 			return err
 		}
 		var a verifiedArray

@@ -14,6 +14,7 @@ import (
 type chunk struct {
 	from uint64
 	rows []entryRows
+	hole *holeRow      // instead of entries
 	tile []record.Hash // of the entries, nil when it cannot be read: grow reports it
 	err  error         // of reading
 	done chan struct{}
@@ -91,9 +92,12 @@ func (v *verifier) entries(ctx context.Context, size uint64) error {
 // readEntries sends chunks to the workers and, in order, to the judge.
 func (v *verifier) readEntries(ctx context.Context, from, to uint64, jobs, ordered chan<- *chunk) {
 	for from < to {
-		err := v.s.read(func(l lookup) error {
+		err := v.see(func(l lookup) error {
 			for read := v.read; from < to && v.read-read < verifyViewBytes; {
-				c := v.readChunk(l, from, min(to, from|(tileHashes-1)+1))
+				c := v.readPiece(l, from, to)
+				if c.hole != nil {
+					from = c.hole.To
+				}
 				from += uint64(len(c.rows))
 				if !v.send(ctx, c, jobs, ordered) {
 					return ctx.Err()
@@ -132,6 +136,25 @@ func (v *verifier) send(ctx context.Context, c *chunk, jobs, ordered chan<- *chu
 		close(c.done)
 		return false
 	}
+}
+
+// readPiece reads the hole or the chunk of entries at a place.
+func (v *verifier) readPiece(l lookup, from, to uint64) *chunk {
+	to = min(to, from|(tileHashes-1)+1)
+	if l.st.absent > 0 {
+		h, ok, err := l.holeAt(from)
+		if err != nil || ok {
+			return &chunk{from: from, hole: &h, err: err, done: make(chan struct{})}
+		}
+		h, ok, err = l.holeFrom(from)
+		if err != nil {
+			return &chunk{from: from, err: err, done: make(chan struct{})}
+		}
+		if ok {
+			to = min(to, h.From)
+		}
+	}
+	return v.readChunk(l, from, to)
 }
 
 // readChunk reads leaves, bodies and hashes of entries [from, to) of one tile, or
@@ -318,12 +341,15 @@ func (v *verifier) signer(r *record.Record, opened map[record.EpochID]record.Dev
 
 // judgeChunk goes entry by entry through tree and rules.
 func (v *verifier) judgeChunk(c *chunk) error {
+	if c.hole != nil {
+		return v.passHole(c.hole)
+	}
 	clear(v.opened)
 	var now *checked
 	verified := func(rid record.RID, sig [64]byte) bool {
 		return now.signed && now.entry.Record.RID() == rid && now.entry.Record.Sig == sig && (v.trusting || v.signerHolds(now))
 	}
-	o := record.NewOrderer(v.mem, verified)
+	o := v.orderer(verified)
 	for i := range c.made {
 		now = &c.made[i]
 		seq := c.from + uint64(i)
@@ -334,7 +360,7 @@ func (v *verifier) judgeChunk(c *chunk) error {
 			v.broken = true
 			v.mem.skip(o)
 			v.mem.size = seq + 1
-			o = record.NewOrderer(v.mem, verified)
+			o = v.orderer(verified)
 			continue
 		}
 		if err := v.judge(o, &now.entry); err != nil {
@@ -343,7 +369,7 @@ func (v *verifier) judgeChunk(c *chunk) error {
 		if o.Size() != seq+1 { // not ordered: go on behind it
 			v.mem.skip(o)
 			v.mem.force(&now.entry)
-			o = record.NewOrderer(v.mem, verified)
+			o = v.orderer(verified)
 		} else if now.entry.Record.Core.Kind == record.KindEpochOpen {
 			v.opened[now.entry.Record.OpenedEpoch()] = now.signer
 		}
@@ -351,7 +377,7 @@ func (v *verifier) judgeChunk(c *chunk) error {
 	v.mem.skip(o)
 	v.rep.Entries += uint64(len(c.made))
 	if v.rep.From > 0 { // the rows of old entries are not read again: look these up
-		return v.s.read(func(l lookup) error { return v.lookUp(l, c) })
+		return v.see(func(l lookup) error { return v.lookUp(l, c) })
 	}
 	v.want.merge(&c.sums)
 	return nil
@@ -435,9 +461,13 @@ func annotate(err error, seq uint64, e *record.Entry) error {
 
 // grow adds a leaf to the tree being computed and compares the tiles that got full.
 func (v *verifier) grow(seq uint64, h record.Hash) error {
-	full := v.tiles.add(seq, 0, v.edge.Append(h))
+	return v.sameTiles(v.tiles.add(seq, 0, v.edge.Append(h)))
+}
+
+// sameTiles compares tiles that got full with those that are there.
+func (v *verifier) sameTiles(full []tileRow) error {
 	for _, t := range full {
-		err := v.s.read(func(l lookup) error {
+		err := v.see(func(l lookup) error {
 			key := keyTile(t.level, t.index)
 			d := damagedRow(key, "tile of the tree")
 			d.Seq, d.End, d.HasSeq = t.index<<(tileHeight*(t.level+1)), (t.index+1)<<(tileHeight*(t.level+1)), true
@@ -468,7 +498,7 @@ func (v *verifier) entryIndex(l lookup, e *record.Entry) error {
 
 // judge runs the ordering rules over one entry.
 func (v *verifier) judge(o *record.Orderer, e *record.Entry) error {
-	out, err := o.Add(e.Time, e.Record)
+	out, err := v.judged(o, e)
 	if err != nil {
 		return v.note(err)
 	}
@@ -511,7 +541,7 @@ func (v *verifier) rangeOf(err error) error {
 	}
 	c := *d
 	c.Seq, c.End, c.HasSeq = from, to, true
-	lookErr := v.s.read(func(l lookup) error {
+	lookErr := v.see(func(l lookup) error {
 		c.End = min(c.End, l.Size())
 		if from > 0 {
 			if e, err := l.entry(from-1, false); err == nil {

@@ -221,7 +221,7 @@ func (v *verifier) trace(ctx context.Context, ix *index) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err := v.s.read(func(l lookup) error {
+		err := v.see(func(l lookup) error {
 			for seq := from; seq < min(from+tileHashes, v.whole); seq++ {
 				if found[seq/8]>>(seq%8)&1 == 0 {
 					if err := v.note(v.missing(l, ix, seq)); err != nil {
@@ -274,7 +274,7 @@ func (v *verifier) sweep(ctx context.Context, prefix byte, f func(l lookup, key,
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err := v.s.read(func(l lookup) error {
+		err := v.see(func(l lookup) error {
 			last, err := v.sweepSome(l, prefix, from, f)
 			more = last != nil
 			from = append(last, 0)

@@ -66,7 +66,7 @@ func (v *verifier) work(l lookup) error {
 			return l.headless(f, want, "feed", e.Device)
 		case err != nil:
 			return err
-		case !ok || !known, row.Held == row.Ordered && (f.Lane != record.LaneControl || e.Ordered):
+		case !ok || !known, row.Held == row.Ordered && (f.Lane != record.LaneControl || !e.open()):
 			return strayRow(key)
 		}
 		last := row.Ordered
@@ -216,7 +216,8 @@ func (l lookup) pendingFound(p *pendingRow, e *epochRow, damage func(string) *Da
 	}
 	if held := pos.N > f.Ordered.N && pos.N <= f.Held.N || pos.N == 0 && !e.Ordered && e.Opening == r.RID(); !held {
 		_, refused, err := l.get(keyRID(pRefused, r.RID()))
-		if err == nil && !refused {
+		inHole := l.st.absent > 0 && pos.N > 0 && pos.N <= f.Ordered.N // its place is, until it is filled
+		if err == nil && !refused && !inHole {
 			err = &fixable{DamageError: damage("pending record that its feed does not account for"), key: keyPosition(pPending, pos), aside: true}
 		}
 		return err

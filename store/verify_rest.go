@@ -28,7 +28,7 @@ func (v *verifier) rest(ctx context.Context, l lookup) error {
 		}
 	}
 	v.rep.Head = v.edge.Head()
-	steps := []func(lookup) error{v.ledgerRow, v.lasts, v.members, v.feeds, v.work, v.pendingRows, v.scopesOfPending, v.refused, v.meta, v.ends}
+	steps := []func(lookup) error{v.ledgerRow, v.lasts, v.members, v.feeds, v.work, v.pendingRows, v.scopesOfPending, v.refused, v.meta, v.ends, v.missingRows, v.looseRows}
 	if v.rep.From == 0 {
 		steps = append(steps, v.registry, v.epochs, v.otherRows, v.counted)
 	}
@@ -223,7 +223,8 @@ func (v *verifier) registry(l lookup) error {
 // epochs compares the table of epochs with the replay.
 func (v *verifier) epochs(l lookup) error {
 	for id, e := range v.mem.epochs {
-		want := epochRow{Device: e.Device, Opening: e.Opening, Ordered: true, Seq: v.mem.openings[id]}
+		seq, ordered := v.mem.openings[id]
+		want := epochRow{Device: e.Device, Opening: e.Opening, Ordered: ordered, Loose: !ordered, Seq: seq}
 		row, ok, err := l.epoch(id)
 		row.Refused = false
 		if errors.Is(err, ErrDamaged) || err == nil && (!ok || row != want) {
@@ -247,6 +248,13 @@ func (v *verifier) epochs(l lookup) error {
 		if err != nil {
 			return damagedRow(key, err.Error())
 		}
+		if row.Loose {
+			r, ok, err := l.loose(record.Position{Epoch: id})
+			if err == nil && (!ok || r.RID() != row.Opening) {
+				err = damagedRow(key, "opening record of the epoch is missing")
+			}
+			return err
+		}
 		p, ok, err := l.pending(record.Position{Epoch: id})
 		if err != nil {
 			return l.namedPending(err, record.Position{Epoch: id})
@@ -265,7 +273,8 @@ func (v *verifier) feeds(l lookup) error {
 	}
 	for f, want := range v.mem.heads {
 		row, ok, err := l.feed(f)
-		if errors.Is(err, ErrDamaged) || err == nil && (!ok || row.Ordered != want) {
+		further := l.st.absent > 0 && row.Ordered.N > want.N // in a hole, or its author says so
+		if errors.Is(err, ErrDamaged) || err == nil && (!ok || row.Ordered != want && !further) {
 			err = l.headless(f, want, "ordered head of the feed", v.mem.epochs[f.Epoch].Device)
 		}
 		if err := v.note(err); err != nil {
@@ -292,7 +301,7 @@ func (v *verifier) feeds(l lookup) error {
 		switch {
 		case !known:
 			return strayRow(key)
-		case err != nil || !ordered && row.Ordered != want:
+		case err != nil || !ordered && row.Ordered != want && l.st.absent == 0:
 			return l.headless(f, want, "feed", e.Device)
 		case row.Held.N < row.Ordered.N || row.Held.N == row.Ordered.N && row.Held != row.Ordered:
 			return l.headless(f, want, "held head of the feed", e.Device)
@@ -400,7 +409,7 @@ func (v *verifier) ends(l lookup) error {
 		}
 	}
 	return v.scan(l, pTile, func(key, value []byte) error {
-		if len(key) != 10 || len(value) != tileHashes*32 || key[1] > tileLevelMax {
+		if len(key) != 10 || key[1] > tileLevelMax || len(value) != tileHashes*32 && l.st.absent == 0 {
 			return strayRow(key)
 		}
 		if i := binary.BigEndian.Uint64(key[2:]); i >= l.Size()>>(tileHeight*(uint(key[1])+1)) {
@@ -431,7 +440,7 @@ func (v *verifier) otherRows(l lookup) error {
 		switch byte(prefix) {
 		case pRow, pKV:
 			f = func([]byte, []byte) error { return nil }
-		case pEntry, pBody, pPosition, pRID, pPending, pFeed, pWork, pEpoch, pMember, pRegistry, pScope, pScopeOpen, pScopeLast, pTile, pAck, pRefused, pArrival, pMeta, pBlob, pBlobPart:
+		case pEntry, pBody, pPosition, pRID, pPending, pFeed, pWork, pEpoch, pMember, pRegistry, pScope, pScopeOpen, pScopeLast, pTile, pAck, pRefused, pArrival, pMeta, pHole, pMissing, pLoose, pBlob, pBlobPart:
 			continue
 		}
 		if err := v.scan(l, byte(prefix), f); err != nil {
