@@ -111,19 +111,27 @@ func (f *folder) encounter(l *Line) {
 		return
 	}
 	v := Visit{Line: *l, View: l.Resource().Encounter()}
-	v.At = visitTime(v.View, l.Shown.At)
+	v.At = visitTime(v.View, &l.Shown)
 	f.visits[l.Key] = len(f.chart.Visits)
 	f.chart.Visits = append(f.chart.Visits, v)
 }
 
-func visitTime(e fhir.Encounter, written time.Time) time.Time {
+// visitTime is when a visit began, as its form says; when that was written where the
+// form took it from a clock that nobody ever set.
+func visitTime(e fhir.Encounter, v *Version) time.Time {
 	for _, s := range []string{e.Start, e.End} {
 		if t, ok := fhir.ParseTime(s); ok {
+			if v.Clock == 0 && !v.Bulk && t.Year() < unsetYears {
+				break
+			}
 			return t
 		}
 	}
-	return written
+	return v.At
 }
+
+// unsetYears are those that a clock without a battery begins in.
+const unsetYears = 2001
 
 // visit finds the visit that an encounter reference means; nil for none.
 func (f *folder) visit(ref string) *Visit {

@@ -343,3 +343,28 @@ func TestLongChainsFold(t *testing.T) {
 		t.Errorf("shown %s, %d past", c.Demographics.Family, len(c.Patient.Past))
 	}
 }
+
+// A board that begins in 1970 at each start writes visits that stand by when they
+// were written; what a file says of 1970 stays as it is.
+func TestVisitsByAClockThatWasNeverSet(t *testing.T) {
+	visit := func(id, start string) chart.Item {
+		return chart.PutItem(resource(t, fmt.Sprintf(`{"resourceType":"Encounter","id":%q,"status":"finished","class":{"code":"AMB"},"period":{"start":%q},"subject":{"reference":"Patient/p"}}`, id, start)))
+	}
+	var w writer
+	w.n = 30_000_000 // minutes: 2027
+	for _, x := range []struct {
+		id, start string
+		clock     uint8
+		lane      record.Lane
+	}{{"old", "1970-03-01T08:00:00Z", 0, record.LaneBulk}, {"a", "1970-01-26T08:00:00Z", 0, record.LaneClinical}, {"b", "1970-01-01T08:00:00Z", 0, record.LaneClinical}, {"c", "2020-01-01T08:00:00Z", 1, record.LaneClinical}} {
+		o := w.add("A", visit(x.id, x.start))
+		o.Record.Core.Clock, o.Record.Core.Lane = x.clock, x.lane
+	}
+	var got []string
+	for _, v := range chart.Fold(w.records).Visits {
+		got = append(got, strings.TrimPrefix(v.Key, "Encounter/"))
+	}
+	if want := []string{"b", "a", "c", "old"}; !slices.Equal(got, want) {
+		t.Errorf("visits, newest first: %v, want %v", got, want)
+	}
+}

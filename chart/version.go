@@ -33,6 +33,7 @@ type Version struct {
 	Author   string
 	At       time.Time // when its author's box says it was written; for display only
 	Clock    uint8     // trust in At: 0 none to 4 verified
+	Bulk     bool      // taken in from a file
 	Seq      uint64
 	Ordered  bool
 	State    State
@@ -147,5 +148,5 @@ func (o *Opened) version(i int) Version {
 	it := &o.Body.Items[i]
 	core := &o.Record.Core
 	return Version{Ref: RefOf(o.RID, i), RID: o.RID, Op: it.Op, Base: it.Base, Resource: it.Resource(), Blobs: o.Body.Blobs, Reason: o.Body.Reason,
-		Author: o.Author, At: time.UnixMilli(int64(core.HLC >> 16)).UTC(), Clock: core.Clock, Seq: o.Seq, Ordered: o.Ordered, State: o.State}
+		Author: o.Author, At: time.UnixMilli(int64(core.HLC >> 16)).UTC(), Clock: core.Clock, Bulk: core.Lane == record.LaneBulk, Seq: o.Seq, Ordered: o.Ordered, State: o.State}
 }
