@@ -1,7 +1,6 @@
 package seal
 
 import (
-	"crypto/cipher"
 	"crypto/ecdh"
 	"encoding/binary"
 	"fmt"
@@ -66,24 +65,16 @@ func (p *Parcel) Slots() []byte { return p.slots }
 
 // Seal seals the block with that index, which is used once.
 func (p *Parcel) Seal(index uint32, plain []byte) []byte {
-	return p.aead().Seal(nil, parcelNonce(index), plain, p.slots)
+	return onceAEAD(p.key).Seal(nil, parcelNonce(index), plain, p.slots)
 }
 
 // Open opens what Seal gave.
 func (p *Parcel) Open(index uint32, box []byte) ([]byte, error) {
-	plain, err := p.aead().Open(nil, parcelNonce(index), box, p.slots)
+	plain, err := onceAEAD(p.key).Open(nil, parcelNonce(index), box, p.slots)
 	if err != nil {
 		return nil, fmt.Errorf("opening a block of a parcel: %w", ErrDamaged)
 	}
 	return plain, nil
-}
-
-func (p *Parcel) aead() cipher.AEAD {
-	a, err := chacha20poly1305.New(p.key[:])
-	if err != nil {
-		panic(err) // fixed length: cannot fail on input
-	}
-	return a
 }
 
 func parcelNonce(index uint32) []byte {
