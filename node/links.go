@@ -67,8 +67,11 @@ func (l *links) sessionOptions(region record.RegionID) peersync.Options {
 		Final: func(note []byte) (record.Checkpoint, error) {
 			return record.VerifyFinal(n.ledgerID(), note, n.hubs())
 		},
-		Aged:       n.aged,
+		Aged: n.aged, Partial: n.selfPartial,
 		LocalFault: ownFault}
+	if !n.box.Role.Orders() && !n.collecting {
+		o.Recent = joinRecent
+	}
 	if l.order != nil {
 		o.Receipt = n.promise
 		o.Checkpoint, o.Note, o.PushPending = l.order.cosigner.offered, l.order.cosigner.note, l.order.wantsPending

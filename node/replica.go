@@ -50,16 +50,24 @@ func (r replica) Extend(ctx context.Context, entries []record.Entry, target reco
 	if r.n.frozen() {
 		return errFrozen
 	}
-	for i := range entries {
-		if e := &entries[i]; e.Seq == foundingSeq && record.RegionID(e.Record.RID()) != r.region {
-			return fmt.Errorf("extending the ledger: %w: it was founded as region %s, this box was invited to %s", record.ErrMalformed, e.Record.RID().Short(), record.RID(r.region).Short())
-		}
+	if err := r.founded(entries); err != nil {
+		return err
 	}
 	err := r.Store.Extend(ctx, entries, target, proof)
 	if err == nil {
 		return r.n.checkSeed()
 	}
 	return errors.Join(err, r.Store.Barrier(ctx))
+}
+
+// founded refuses entries of another region than this box was invited to.
+func (r replica) founded(entries []record.Entry) error {
+	for i := range entries {
+		if e := &entries[i]; e.Seq == foundingSeq && record.RegionID(e.Record.RID()) != r.region {
+			return fmt.Errorf("extending the ledger: %w: it was founded as region %s, this box was invited to %s", record.ErrMalformed, e.Record.RID().Short(), record.RID(r.region).Short())
+		}
+	}
+	return nil
 }
 
 func (r replica) Refused() ([]peersync.Refusal, error) {

@@ -1,0 +1,128 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/store"
+	peersync "github.com/healthpost/healthpost/sync"
+)
+
+// joinRecent is how many of the newest entries a box that joins takes before all
+// others: some weeks of a district, at 1 Mbit/s in less than half a minute.
+const joinRecent = 4096
+
+var _ peersync.Partial = replica{}
+
+// IsPartial says whether the ledger calls a device's replica partial.
+func (r replica) IsPartial(d record.DeviceID) (bool, error) { return r.n.holdsPart(d) }
+
+func (n *Node) holdsPart(d record.DeviceID) (bool, error) {
+	mode, err := record.ModeOf(n.store.State(), d)
+	return mode == record.ModePartial, err
+}
+
+// selfPartial is holdsPart of this box. Boxes that order hold everything.
+func (n *Node) selfPartial() bool {
+	part, err := n.holdsPart(n.author.Device)
+	if err != nil {
+		n.log.Error().Err(err).Msg("the profile of this box cannot be read; it takes whole entries")
+	}
+	return part && !n.box.Role.Orders()
+}
+
+func (r replica) SpanFor(d record.DeviceID, from, to uint64, bytesMax int, pending ...record.Feed) (record.Span, error) {
+	s, err := r.Store.SpanFor(d, from, to, bytesMax, pending...)
+	return record.Span(s), err
+}
+
+// ExtendSpan is Extend with gaps. A box that orders has its ledger from the log.
+func (r replica) ExtendSpan(ctx context.Context, s *record.Span, target record.TreeHead, proof []record.Hash) error {
+	if r.n.frozen() {
+		return errFrozen
+	}
+	if r.n.box.Role.Orders() {
+		return fmt.Errorf("extending the ledger: %w: a box that orders holds every entry", store.ErrRefused)
+	}
+	if err := r.founded(s.Entries); err != nil {
+		return err
+	}
+	err := r.Store.ExtendSpan(ctx, store.Span(*s), target, proof)
+	if err == nil {
+		return r.n.checkSeed()
+	}
+	return errors.Join(err, r.Store.Barrier(ctx))
+}
+
+func (r replica) Fill(ctx context.Context, from uint64, entries []record.Entry, openings []record.Record, left, right []record.Hash, head record.TreeHead) (int, error) {
+	if r.n.frozen() {
+		return 0, errFrozen
+	}
+	n, err := r.Store.Fill(ctx, from, entries, openings, left, right, head)
+	if err != nil {
+		return n, errors.Join(err, r.Store.Barrier(ctx))
+	}
+	return n, nil
+}
+
+func (r replica) HolesBefore(size uint64, limit int) ([]record.Hole, error) {
+	list, err := r.Store.HolesBefore(size, limit)
+	out := make([]record.Hole, 0, len(list))
+	for _, h := range list {
+		out = append(out, record.Hole(h))
+	}
+	return out, err
+}
+
+// Missing lists compartments of the profile with entries known to be absent, and
+// assigned ones of which nothing is here yet.
+func (r replica) Missing(limit int) ([]record.CompartmentID, error) {
+	var out []record.CompartmentID
+	if !r.Store.HasHoles() {
+		return nil, nil
+	}
+	self := r.n.author.Device
+	known, err := r.Store.Missing(limit)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range known {
+		if in, err := r.Store.InProfile(self, c); err != nil {
+			return nil, err
+		} else if in {
+			out = append(out, c)
+		}
+	}
+	assigned, err := r.Store.Assigned(self)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range assigned {
+		seqs, err := r.Store.CompartmentSeqs(c, 0, 1)
+		if err != nil {
+			return nil, err
+		}
+		if len(seqs) == 0 && len(out) < limit {
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+// MayHold says whether a device may be given a compartment's entries: every member
+// with the region's reading key may, a field device what its profile has.
+func (r replica) MayHold(d record.DeviceID, c record.CompartmentID) (bool, error) {
+	m, ok, err := r.Store.Member(d)
+	if err != nil || !ok || !m.Active() {
+		return false, err
+	}
+	if m.Role != record.RoleField {
+		return true, nil
+	}
+	if part, err := r.n.holdsPart(d); err != nil || !part {
+		return err == nil, err
+	}
+	return r.Store.InProfile(d, c)
+}
