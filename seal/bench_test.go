@@ -109,3 +109,16 @@ func BenchmarkUnlockDefault(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkPackWithLedgerDictionary(b *testing.B) {
+	var d seal.Dictionaries
+	if err := d.Add(ledgerDictionary(b)); err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(testVisit)))
+	for b.Loop() {
+		if _, err := d.Pack(testVisit); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
