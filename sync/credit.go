@@ -37,6 +37,7 @@ const (
 	slowAnswer     = 100 * time.Millisecond
 	frameBytesMin  = 1 << 10
 	frameBytesSlow = 16 << 10
+	windowLeast    = 4 << 10
 )
 
 // open sets the window once both ends are known.
@@ -93,7 +94,7 @@ func (c *credit) take(acked uint64) {
 	switch {
 	case took-c.least > queueDelayMax:
 		if last.sent > c.shrunkAt {
-			c.window, c.shrunkAt = max(c.window*3/4, min(WindowSlow, c.most)), c.sent
+			c.window, c.shrunkAt = max(c.window*3/4, min(c.floor(), c.most)), c.sent
 		}
 	case c.window > goal:
 		c.window = max(goal, c.window-gained/4)
@@ -106,27 +107,41 @@ func (c *credit) take(acked uint64) {
 // slow reports that answers take so long that what is under way matters.
 func (c *credit) slow() bool { return c.least >= slowAnswer }
 
-// goal is twice what the link carries until the fastest answer, where that is
-// known and the link slow.
+// goal is twice what the link carries until the fastest answer comes back, where
+// that is known and the link slow.
 func (c *credit) goal() uint64 {
-	rate := c.pace.rate()
-	if rate == 0 || !c.slow() {
+	if !c.slow() || !c.pace.steady {
 		return c.most
 	}
-	return min(max(uint64(2*float64(rate)*c.least.Seconds()), WindowSlow), c.most)
+	return min(max(2*c.carried()+uint64(c.frameBytes()), windowLeast), c.most)
+}
+
+// floor is what the window does not fall below.
+func (c *credit) floor() uint64 {
+	if !c.pace.steady {
+		return WindowSlow
+	}
+	return max(c.carried(), windowLeast)
+}
+
+// carried is how many bytes are on the link at a time: without the frame itself,
+// for which the answer waited.
+func (c *credit) carried() uint64 {
+	n := uint64(float64(c.pace.rate()) * c.least.Seconds())
+	return n - min(n, uint64(c.frameBytes()))
 }
 
 // frameBytes is how large a bulk frame should be: a quarter of the window, and on
-// a slow link no more than goes over it in a second.
+// a slow link what goes over it in half a second and no more than half the window.
 func (c *credit) frameBytes() int {
-	n := min(max(c.window/4, frameBytesMin), controlBytesMax)
 	if c.now == nil || !c.slow() {
-		return int(n)
+		return int(min(max(c.window/4, frameBytesMin), controlBytesMax))
 	}
+	n := c.window / 4
 	if rate := c.pace.rate(); rate != 0 {
-		n = min(n, max(rate, frameBytesMin))
+		n = max(n, min(rate/2, c.window/2))
 	}
-	return int(min(n, frameBytesSlow))
+	return int(min(max(n, 2*frameBytesMin), max(c.pace.rate(), frameBytesMin), frameBytesSlow))
 }
 
 // pace measures how many bytes a second a link carries: the most of the last few
@@ -137,6 +152,8 @@ type pace struct {
 	busy  bool      // all the span more could have been sent
 	spans [4]uint64 // bytes a second
 	next  int
+
+	steady bool // a larger window brought no more
 }
 
 const paceSpan = time.Second
@@ -150,8 +167,9 @@ func (p *pace) answer(now time.Time, acked uint64, least time.Duration, limited 
 	if took < max(paceSpan, 2*least) {
 		return
 	}
-	rate := uint64(float64(acked-p.acked) / took.Seconds())
-	if p.busy || rate > p.rate() { // else it tells how much there was to send
+	rate, before := uint64(float64(acked-p.acked)/took.Seconds()), p.rate()
+	p.steady = p.steady || p.busy && before != 0 && rate < before*5/4
+	if p.busy || rate > before { // else it tells how much there was to send
 		p.spans[p.next] = rate
 		p.next = (p.next + 1) % len(p.spans)
 	}

@@ -139,10 +139,9 @@ func muxer(o HostOptions) libp2p.Option {
 }
 
 // resources raises what libp2p would allow one address and one peer; a hub
-// serves many clinics behind one address of a mobile network. On a metered link,
-// and from hubs, which do not know whose link is metered, the exchange of addresses
-// that libp2p begins on every connection gets no stream: everything in it is known
-// from the ledger.
+// serves many clinics behind one address of a mobile network. The exchange of addresses
+// that libp2p begins on every connection gets no stream: all that it tells is known
+// from the ledger, and it costs more than a session that has nothing new.
 func resources(o HostOptions) (network.ResourceManager, error) {
 	lim := rcmgr.DefaultLimits
 	libp2p.SetDefaultServiceLimits(&lim)
@@ -152,14 +151,8 @@ func resources(o HostOptions) (network.ResourceManager, error) {
 		lim.SystemBaseLimit.Conns, lim.SystemBaseLimit.ConnsInbound, lim.SystemBaseLimit.ConnsOutbound = 1024, 1024, 1024
 		lim.TransientBaseLimit.Conns, lim.TransientBaseLimit.ConnsInbound = 256, 256
 	}
-	limits := lim.Scale(mem, fd)
-	if o.Hub || o.metered() {
-		none := rcmgr.ResourceLimits{StreamsOutbound: rcmgr.BlockAllLimit}
-		if o.metered() {
-			none = rcmgr.ResourceLimits{Streams: rcmgr.BlockAllLimit, StreamsInbound: rcmgr.BlockAllLimit, StreamsOutbound: rcmgr.BlockAllLimit}
-		}
-		limits = rcmgr.PartialLimitConfig{Protocol: map[protocol.ID]rcmgr.ResourceLimits{identify.ID: none, identify.IDPush: none}}.Build(limits)
-	}
+	none := rcmgr.ResourceLimits{Streams: rcmgr.BlockAllLimit, StreamsInbound: rcmgr.BlockAllLimit, StreamsOutbound: rcmgr.BlockAllLimit}
+	limits := rcmgr.PartialLimitConfig{Protocol: map[protocol.ID]rcmgr.ResourceLimits{identify.ID: none, identify.IDPush: none}}.Build(lim.Scale(mem, fd))
 	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits), rcmgr.WithMetricsDisabled(),
 		rcmgr.WithLimitPerSubnet([]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: perAddress}}, []rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: perAddress}}),
 		rcmgr.WithConnRateLimiters(&rate.Limiter{GlobalLimit: rate.Limit{RPS: 20, Burst: 200}}))

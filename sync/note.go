@@ -35,6 +35,9 @@ func (s *Session) nextNote() (Frame, bool, error) {
 	if forked := s.fork.on || s.fork.heard; forked && !s.mayProve() || !forked && !s.news(note, head) {
 		return Frame{}, false, nil
 	}
+	if s.notes.held = s.notes.paced && !s.notes.due; s.notes.held {
+		return Frame{}, false, nil
+	}
 	s.notes.sent, s.notes.head = note, head
 	if s.theirs.Max >= protocolEvidence {
 		note = s.short(note)

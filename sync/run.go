@@ -21,6 +21,7 @@ const (
 	receiptPauseMax = 32 * time.Second
 
 	ackPauseMax = time.Second
+	notePause   = 4 * time.Second // between checkpoints on a slow link
 )
 
 // RunOptions tune Run. The zero value is for a stream alone.
@@ -54,6 +55,7 @@ func Run(ctx context.Context, rw io.ReadWriteCloser, s *Session, o RunOptions) e
 		o.Stall = stallMax
 	}
 	s.credit.now, s.receipts.paced, s.acks.paced = time.Now, true, true
+	s.notes.paced = true
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx for the goodbye
 	l := &link{rw: rw, s: s, o: o, in: make(chan arrived), out: make(chan Frame, 1), idle: make(chan struct{}, 1), broken: make(chan error, 2)}
 	var wg sync.WaitGroup
@@ -95,6 +97,8 @@ type link struct {
 	ackMoment           <-chan time.Time // of an answer
 	ackPause            time.Duration    // 0 where the link is fast
 	lastAck             time.Time
+	noteMoment          <-chan time.Time // of a checkpoint
+	lastNote            time.Time
 	lastLook            time.Time
 	lastReceipt         time.Time
 	receiptWait         time.Duration
@@ -170,6 +174,7 @@ func (l *link) loop(ctx context.Context, changed <-chan struct{}) error {
 	moved := uint64(0)
 	for {
 		if l.ready {
+			l.s.notes.due = l.noteWait() <= 0
 			f, ok, err := l.s.Next(ctx)
 			if err != nil {
 				return err
@@ -181,8 +186,14 @@ func (l *link) loop(ctx context.Context, changed <-chan struct{}) error {
 				if l.ready = false; f.Type == TypeAck {
 					l.lastAck, l.ackMoment = time.Now(), nil
 				}
+				if f.Type == TypeCheckpoint {
+					l.lastNote = time.Now()
+				}
 				l.out <- f
 			}
+		}
+		if l.noteMoment == nil && l.s.notes.held {
+			l.noteMoment = time.After(l.noteWait())
 		}
 		l.report()
 		if l.s.done() {
@@ -221,6 +232,8 @@ func (l *link) loop(ctx context.Context, changed <-chan struct{}) error {
 		case <-l.moment:
 			l.moment, l.lastReceipt = nil, time.Now()
 			l.s.releaseReceipt()
+		case <-l.noteMoment:
+			l.noteMoment, l.s.notes.held = nil, false
 		case <-l.ackMoment:
 			l.ackMoment = nil
 			l.s.releaseAck()
@@ -236,6 +249,15 @@ func (l *link) loop(ctx context.Context, changed <-chan struct{}) error {
 			stall.Reset(l.o.Stall)
 		}
 	}
+}
+
+// noteWait is how long the next checkpoint is held back, so that on a slow link one
+// answers for many and the entries behind it go in one piece.
+func (l *link) noteWait() time.Duration {
+	if l.ackPause < ackPauseMax/2 && !l.s.credit.slow() {
+		return 0
+	}
+	return notePause - time.Since(l.lastNote)
 }
 
 // handle gives a frame to the session, one with records or entries when it is this

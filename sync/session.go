@@ -167,6 +167,9 @@ type notes struct {
 	seenSize uint64          // of the last final one received
 	weighed  []byte          // own final one whose time was looked at last
 	time     int64           // latest that either side told
+	paced    bool            // the shell says when the moment has come
+	due      bool            // it has
+	held     bool            // one waits for its moment
 }
 
 const unknownFramesMax = 4096
