@@ -44,6 +44,10 @@ type Options struct {
 	// stays a doubt before staff are told.
 	DoubtAfter time.Duration
 
+	// CarryMax is how many records of other boxes this one holds before they have a
+	// place in the ledger; a frame may exceed it.
+	CarryMax int
+
 	// ScrubEvery is how often a running box reads everything it holds; 0 never.
 	ScrubEvery time.Duration
 
@@ -72,7 +76,7 @@ func NewOptions(data string) Options {
 		Listen: []string{"/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"},
 		LAN:    true, Profile: "wan", Language: []string{"en", "fr"},
 		SessionIdle: 10 * time.Minute, PIN: seal.DefaultPINParams(), ScrubEvery: 7 * 24 * time.Hour,
-		CosignEvery: time.Hour, PromiseAfter: 24 * time.Hour, DoubtAfter: time.Minute,
+		CosignEvery: time.Hour, PromiseAfter: 24 * time.Hour, DoubtAfter: time.Minute, CarryMax: 50_000,
 		Store: store.NewOptions(), Log: zerolog.Nop(), Now: time.Now,
 	}
 }

@@ -139,6 +139,19 @@ func (n *Node) carried() (int, error) {
 	return total, err
 }
 
+// mayCarry bounds what a box holds of others until it is in the ledger. Own records
+// that come back always fit; a hub takes what it is there to order.
+func (n *Node) mayCarry(e record.EpochID) bool {
+	if n.box.Role.Orders() {
+		return true
+	}
+	if d, ok, err := n.store.EpochAuthor(e); err == nil && ok && d == n.author.Device {
+		return true
+	}
+	held, err := n.carried()
+	return err != nil || held < n.o.CarryMax // an error shows when the records are written
+}
+
 func diskOf(path string) (web.Disk, error) {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(path, &st); err != nil {

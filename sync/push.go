@@ -349,6 +349,9 @@ func (s *Session) handlePending(ctx context.Context, p []byte) error {
 	if err != nil {
 		return misbehaved("reading pending run: %w", err)
 	}
+	if !opening && s.o.Carry != nil && !s.o.Carry(first.Epoch) {
+		return s.answerLater(first.Feed())
+	}
 	var readErr error
 	recs, err := record.ReadRun(p, func(pos record.Position) (record.RID, bool) {
 		rid, ok, err := s.r.HeldRID(pos)
@@ -459,6 +462,16 @@ func (s *Session) otherBranch(first record.Position) (bool, error) {
 	}
 	s.acks.put(first.Feed(), ackHead{Lane: uint64(first.Lane), N: n, State: ackGap, restart: true})
 	return true, nil
+}
+
+// answerLater has the peer keep what follows until this ledger grows, which makes
+// room for it.
+func (s *Session) answerLater(f record.Feed) error {
+	n, err := s.heldN(f)
+	if err == nil {
+		s.acks.put(f, ackHead{Lane: uint64(f.Lane), N: n, State: ackHold})
+	}
+	return err
 }
 
 // answerGap says how far the feed is held here.

@@ -96,6 +96,9 @@ type Options struct {
 	// TakeReceipt keeps a receipt whose signature by the peer, a hub, was verified
 	// and whose records are held here. Errors as of TakeEvidence.
 	TakeReceipt func(from record.DeviceID, r record.Receipt) error
+	// Carry reports whether there is room for more records of an epoch until the
+	// ledger has them. nil: there always is.
+	Carry func(record.EpochID) bool
 	// Promises gives promises of hubs about records of the peer that are open here,
 	// when any came after seen, and what to ask with next time. nil: none.
 	Promises func(peer record.DeviceID, seen uint64) (list []record.Receipt, now uint64)
