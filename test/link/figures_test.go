@@ -1,6 +1,7 @@
 package link_test
 
 import (
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -34,24 +35,51 @@ func BenchmarkLinkDay(b *testing.B) {
 }
 
 // BenchmarkLinkVisits: 200 visits of Synthea patients, taken in while there was no
-// network, go up, and an urgent visit saved half-way overtakes them.
+// network, go up, and an urgent visit saved half-way overtakes them. Once as a new
+// region packs them, once with a dictionary trained on other patients.
 func BenchmarkLinkVisits(b *testing.B) {
-	for range b.N {
-		metric(b, load(b), "load/core")
-		r := newRig(b, 3)
-		base, visits, size, resources := writeVisits(b, r.rnd, 200)
-		patient := r.clinic.browser.day(r.rnd, 1)
-		r.takeIn(base)
-		r.same(time.Minute)
-		r.unplug()
-		rep := r.takeIn(visits)
-		metric(b, float64(size), "json-B")
-		metric(b, float64(resources), "resources")
-		metric(b, float64(rep.Records), "records")
-		up, down := gprs()
-		r.exchangeWith(up, down, 20*time.Minute, patient).report(b)
-		r.same(time.Minute)
+	for _, c := range []struct {
+		name    string
+		trained bool
+	}{{"built-in", false}, {"trained", true}} {
+		b.Run(c.name, func(b *testing.B) {
+			for range b.N {
+				linkVisits(b, c.trained)
+			}
+		})
 	}
+}
+
+func linkVisits(b *testing.B, trained bool) {
+	metric(b, load(b), "load/core")
+	r := newRig(b, 3)
+	if trained {
+		r.publishDictionary()
+	}
+	base, visits, size, resources := writeVisits(b, r.rnd, 200)
+	patient := r.clinic.browser.day(r.rnd, 1)
+	r.takeIn(base)
+	r.same(time.Minute)
+	r.unplug()
+	first := r.clinic.status().Size
+	rep := r.takeIn(visits)
+	metric(b, float64(size), "json-B")
+	metric(b, float64(resources), "resources")
+	metric(b, float64(rep.Records), "records")
+	up, down := gprs()
+	r.exchangeWith(up, down, 20*time.Minute, patient).report(b)
+	r.same(time.Minute)
+	metric(b, float64(r.sealed(first, r.hubs[0].status().Size)), "sealed-B")
+}
+
+// publishDictionary trains one on the files that no visits are taken from.
+func (r *rig) publishDictionary() {
+	r.tb.Helper()
+	train, _ := patientFiles(r.tb)
+	file := filepath.Join(r.tb.TempDir(), "region.zdict")
+	r.tb.Log(r.hubs[0].must(append([]string{"dictionary", "train", "--without", "Claim,ExplanationOfBenefit", "--out", file}, train...)...))
+	r.hubs[0].must("dictionary", "publish", file)
+	r.same(time.Minute)
 }
 
 // BenchmarkLinkUrgent: one urgent visit, saved while there was no network.

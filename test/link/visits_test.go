@@ -80,17 +80,34 @@ func readHistory(tb testing.TB, path string) (h history) {
 	return h
 }
 
-func readHistories(tb testing.TB) (all []history) {
+// patientFiles are the files of bundleDir with a patient, every second one held out.
+func patientFiles(tb testing.TB) (train, heldOut []string) {
 	tb.Helper()
+	n := 0
 	err := filepath.WalkDir(bundleDir(), func(path string, d fs.DirEntry, err error) error {
-		if err == nil && filepath.Ext(path) == ".json" && strings.Contains(filepath.Base(path), "_") || strings.HasPrefix(filepath.Base(path), "synthea-us") {
-			if h := readHistory(tb, path); len(h.visits) > 0 {
-				all = append(all, h)
-			}
+		name := filepath.Base(path)
+		if err != nil || filepath.Ext(path) != ".json" || os.Getenv("HEALTHPOST_BUNDLES") == "" && !strings.HasPrefix(name, "synthea-us") {
+			return err
 		}
-		return err
+		if n++; n%2 == 0 {
+			train = append(train, path)
+		} else {
+			heldOut = append(heldOut, path)
+		}
+		return nil
 	})
 	check(tb, "listing the bundles", err)
+	return train, heldOut
+}
+
+func readHistories(tb testing.TB) (all []history) {
+	tb.Helper()
+	_, files := patientFiles(tb)
+	for _, path := range files {
+		if h := readHistory(tb, path); len(h.visits) > 0 {
+			all = append(all, h)
+		}
+	}
 	if len(all) == 0 {
 		tb.Fatalf("no patient with visits in %s", bundleDir())
 	}
