@@ -112,12 +112,11 @@ func (r *rig) exchangedUntil(up, down link.Path, limit time.Duration, enough fun
 	r.tb.Helper()
 	app := r.application()
 	t := &taken{before: r.counts(), begun: time.Now()}
-	r.Trace(func(p link.Packet) {
+	r.Trace(func(p link.Packet) { // until the next exchange
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.packets = append(t.packets, p)
 	})
-	defer r.Trace(nil)
 	r.plug(up, down)
 	eventually(r.tb, limit, "the clinic's records to be final", func() string {
 		s := r.clinic.status()

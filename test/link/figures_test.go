@@ -82,35 +82,57 @@ func (r *rig) publishDictionary() {
 	r.same(time.Minute)
 }
 
-// BenchmarkLinkUrgent: one urgent visit, saved while there was no network.
+// BenchmarkLinkUrgent: one urgent visit, saved while there was no network, by a
+// clinic that pays for its link and by one that does not.
 func BenchmarkLinkUrgent(b *testing.B) {
-	for range b.N {
+	paying(b, func(b *testing.B, metered bool) {
 		metric(b, load(b), "load/core")
 		r := newRig(b, 3)
 		patient := r.clinic.browser.day(r.rnd, 1)
 		r.same(time.Minute)
 		r.unplug()
+		if metered {
+			r.meter()
+		}
 		rid := r.clinic.browser.save(r.rnd, patient, urgentVisit)
 		metric(b, float64(r.clinic.status().Pending), "records")
 		up, down := gprs()
 		t := r.exchangeOf(up, down, 5*time.Minute, rid)
 		t.report(b)
 		t.timeline(b)
-		r.same(time.Minute)
-	}
+	})
 }
 
 // BenchmarkLinkNothing: a clinic that has nothing to say and misses nothing meets its hub.
 func BenchmarkLinkNothing(b *testing.B) {
-	for range b.N {
+	paying(b, func(b *testing.B, metered bool) {
 		metric(b, load(b), "load/core")
 		r := newRig(b, 3)
 		r.unplug()
+		if metered {
+			r.meter()
+			up, down := both(link.Path{})
+			r.exchange(up, down, time.Minute) // what the start wrote
+			r.unplug()
+		}
 		up, down := gprs()
 		t := r.exchange(up, down, 5*time.Minute)
 		t.rest(b, r, 10*time.Second)
 		t.report(b)
 		t.timeline(b)
+	})
+}
+
+func paying(b *testing.B, measure func(b *testing.B, metered bool)) {
+	for _, c := range []struct {
+		name    string
+		metered bool
+	}{{"metered", true}, {"free", false}} {
+		b.Run(c.name, func(b *testing.B) {
+			for range b.N {
+				measure(b, c.metered)
+			}
+		})
 	}
 }
 

@@ -126,7 +126,7 @@ func (r *rig) unplug() {
 	r.tb.Helper()
 	check(r.tb, "unplugging", r.Plug(false))
 	r.Cut()
-	check(r.tb, "cutting the link", r.clinic.with(func(ctx context.Context, c *node.Client) error { return c.SetLink(ctx, false) }))
+	r.cutOff()
 	eventually(r.tb, time.Minute, "the hubs to miss the clinic", func() string {
 		for _, h := range r.hubs {
 			if p := peerOf(h.status(), r.clinic.name); p.Link == "up" {
@@ -135,6 +135,22 @@ func (r *rig) unplug() {
 		}
 		return ""
 	})
+}
+
+// meter starts the unplugged clinic anew as a box that pays for its link.
+func (r *rig) meter() {
+	r.tb.Helper()
+	r.clinic.stop()
+	r.clinic.settings = "[link]\nmetered = true\n"
+	r.clinic.configure()
+	r.clinic.start()
+	r.clinic.browser.again()
+	r.cutOff()
+}
+
+func (r *rig) cutOff() {
+	r.tb.Helper()
+	check(r.tb, "cutting the link", r.clinic.with(func(ctx context.Context, c *node.Client) error { return c.SetLink(ctx, false) }))
 }
 
 // plug gives the clinic its network back, shaped. The clinic tries at once.
