@@ -87,6 +87,9 @@ func (p *projection) compareLedgers(seq uint64, r *record.Record, d record.Devic
 		return nil
 	}
 	root, err := p.n.store.RootAt(said.Size)
+	if errors.Is(err, store.ErrHole) {
+		return nil // who holds a part cannot tell
+	}
 	if err != nil {
 		return err
 	}

@@ -64,6 +64,7 @@ func (n *Node) controlHandler() http.Handler {
 		return struct{}{}, n.AddStaff(r.Context(), &web.Session{Role: adminRoleText}, q)
 	})
 	reply("GET /record", func(r *http.Request) (any, error) { return n.RecordState(r.URL.Query().Get("rid")) })
+	n.profileRoutes(reply)
 	n.proofRoutes(reply)
 	mux.HandleFunc("POST /import", n.streamed(func(ctx context.Context, r *http.Request, progress func(any)) (any, error) {
 		q := r.URL.Query()

@@ -150,6 +150,10 @@ func (n *Node) countOrdered(c *web.Counts) error {
 	c.Confirmed = int(final.Size)
 	for from, to := final.Size, min(n.store.Head().Size, final.Size+unconfirmedMax); from < to; {
 		entries, err := n.store.Entries(from, to, 256<<10)
+		if errors.Is(err, record.ErrHole) { // what is not held was not written here
+			from++
+			continue
+		}
 		if err != nil || len(entries) == 0 {
 			return err
 		}

@@ -404,6 +404,9 @@ func (n *Node) checkSeed() error {
 		return nil
 	}
 	root, err := n.store.RootAt(s.Size)
+	if errors.Is(err, store.ErrHole) {
+		return nil // the entry of the reset names its size, and that is judged
+	}
 	if err != nil {
 		return err
 	}

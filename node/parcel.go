@@ -262,6 +262,9 @@ func (n *Node) heardSize(ctx context.Context, rep peersync.ParcelReport) error {
 		return nil
 	}
 	root, err := n.store.RootAt(rep.Head.Size)
+	if errors.Is(err, store.ErrHole) {
+		return nil // who holds a part cannot tell
+	}
 	if err != nil || root != rep.Head.Root {
 		return err
 	}

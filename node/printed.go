@@ -100,6 +100,9 @@ func (n *Node) CheckRoot(text string) (RootCheck, error) {
 		return RootCheck{}, fmt.Errorf("checking the root: it is of size %d, the ledger on this box has %d: let the box sync first", r.Head.Size, have)
 	}
 	root, err := n.store.RootAt(r.Head.Size)
+	if errors.Is(err, record.ErrHole) {
+		return RootCheck{}, fmt.Errorf("checking the root: this box holds a part of the ledger and cannot tell for size %d: ask a box that holds all of it", r.Head.Size)
+	}
 	if err != nil {
 		return RootCheck{}, err
 	}

@@ -76,7 +76,7 @@ func newLogHandler(t treeSource, now func() time.Time) http.Handler {
 	mux.HandleFunc("GET /tile/{path...}", func(w http.ResponseWriter, r *http.Request) {
 		b, err := readTile(t, r.PathValue("path"))
 		switch {
-		case errors.Is(err, errNoTile):
+		case errors.Is(err, errNoTile), errors.Is(err, store.ErrHole):
 			http.NotFound(w, r)
 			return
 		case err != nil: // of the disk: the box says it elsewhere

@@ -38,7 +38,7 @@ func newRoot() *cobra.Command {
 	f.StringVar(&g.config, "config", "", "configuration file (default DATA/config.toml when it exists)")
 	f.BoolVar(&g.json, "json", false, "print results as JSON")
 	f.BoolVar(&g.verbose, "verbose", false, "log more")
-	root.AddCommand(initCommand(g), runCommand(g), joinCommand(g), regionCommand(g), statusCommand(g), syncCommand(g), parcelCommand(g), importCommand(g),
+	root.AddCommand(initCommand(g), runCommand(g), joinCommand(g), regionCommand(g), statusCommand(g), syncCommand(g), parcelCommand(g), releaseCommand(g), importCommand(g),
 		exportCommand(g), verifyCommand(g), proveCommand(g), checkProofCommand(g), rootCommand(g), evidenceCommand(g), checkEvidenceCommand(g), staffCommand(g), dictionaryCommand(g), demoCommand(g))
 	wrapArgs(root)
 	return root
