@@ -122,7 +122,11 @@ func (n *Node) bodyDraft(lane record.Lane, kind record.Kind, c record.Compartmen
 	if packed.SealedLen(firstGen) > record.BodyBytesMax {
 		return store.Draft{}, fmt.Errorf("sealing a body of %d bytes: %w", packed.SealedLen(firstGen), seal.ErrTooLarge)
 	}
-	return n.vault.draft(lane, kind, c, k, session, packed), nil
+	d := n.vault.draft(lane, kind, c, k, session, packed)
+	if blobs := body.Announcements(); len(blobs) > 0 {
+		d.Ext = map[uint64][]byte{record.ExtBlobs: record.EncodeBlobs(blobs)}
+	}
+	return d, nil
 }
 
 func fieldsError(fields []fhir.FieldError) error {
@@ -185,7 +189,8 @@ func (n *Node) Open(ctx context.Context, s web.Session, id string) (web.PatientV
 	if err := n.noteAccess(ctx, in, c, accessView); err != nil {
 		return web.PatientView{}, explain(err)
 	}
-	return web.PatientView{ID: id, Row: ch.Row(), Chart: ch}, nil
+	files, err := n.fileStates(&ch)
+	return web.PatientView{ID: id, Row: ch.Row(), Chart: ch, Files: files}, explain(err)
 }
 
 // SaveVisit stores one visit as one record, in the urgent lane when it is urgent.
@@ -194,8 +199,12 @@ func (n *Node) SaveVisit(ctx context.Context, s web.Session, patientID, formID s
 	if err != nil {
 		return web.Saved{}, err
 	}
-	if err := fieldsError(v.Validate()); err != nil {
-		return web.Saved{}, err
+	blobs, err := n.filesOf(formID, &v)
+	if err == nil {
+		err = fieldsError(v.Validate())
+	}
+	if err != nil {
+		return web.Saved{}, explain(err)
 	}
 	content := v
 	content.At = time.Time{} // the moment of a tap is not what was typed
@@ -212,7 +221,7 @@ func (n *Node) SaveVisit(ctx context.Context, s web.Session, patientID, formID s
 		if v.Urgent {
 			lane = record.LaneControl
 		}
-		return n.saveInto(ctx, in.n, lane, record.KindClinical, c, chart.Body{Items: chart.PutItems(res)}, row)
+		return n.saveInto(ctx, in.n, lane, record.KindClinical, c, chart.Body{Items: chart.PutItems(res), Blobs: blobs}, row)
 	})
 	if err != nil {
 		return web.Saved{}, err

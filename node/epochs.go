@@ -351,6 +351,9 @@ func (n *Node) extensions(r *record.Record) map[uint64][]byte {
 	if first, ok := original(r); ok {
 		ext[extOriginal], ext[extHLC] = first[:], r.Core.Ext[extHLC]
 	}
+	if blobs := r.Core.Ext[record.ExtBlobs]; len(blobs) > 0 {
+		ext[record.ExtBlobs] = blobs
+	}
 	if staff := r.Core.Ext[extStaff]; len(staff) == 32 {
 		ext[extStaff] = staff
 	} else if s, ok, err := n.sessionAt(r); err == nil && ok {

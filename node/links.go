@@ -67,7 +67,7 @@ func (l *links) sessionOptions(region record.RegionID) peersync.Options {
 		Final: func(note []byte) (record.Checkpoint, error) {
 			return record.VerifyFinal(n.ledgerID(), note, n.hubs())
 		},
-		Aged: n.aged, Partial: n.selfPartial,
+		Aged: n.aged, Partial: n.selfPartial, Blobs: blobs{n},
 		LocalFault: ownFault}
 	if !n.box.Role.Orders() && !n.collecting {
 		o.Recent = joinRecent

@@ -52,6 +52,17 @@ type Clinic interface {
 	// SaveVisit stores one visit as one record. Soft limits were already confirmed by the staff
 	// member; hard limits are refused with a *FieldsError. formID as in Register.
 	SaveVisit(ctx context.Context, s Session, patientID, formID string, v fhir.Visit) (Saved, error)
+	// Attach keeps a photo or document for a visit form that is not saved yet, durable on return:
+	// SaveVisit of the same form stores it with the visit. The same content twice is kept once.
+	// Errors: ErrFileType, ErrFileTooLarge, ErrFilesMax.
+	Attach(ctx context.Context, s Session, patientID, formID, name string, content []byte) error
+	// Attached lists what is kept for a form, in the order in which it came.
+	Attached(ctx context.Context, s Session, formID string) ([]Attachment, error)
+	// Detach takes one of them away again; an unknown id changes nothing.
+	Detach(ctx context.Context, s Session, formID, id string) error
+	// File opens an attachment of a chart. The access record is durable before File returns. With a
+	// part of it missing on this box Content is nil, and the box asks others for it from now on.
+	File(ctx context.Context, s Session, patientID, id string) (File, error)
 	// AmendPatient stores new details in place of the versions in base. With base holding
 	// all heads it resolves a conflict. Versions that are not in base and arrived meanwhile
 	// stay heads: the answer is then still nil and the chart shows the conflict. formID as in Register.
@@ -101,6 +112,12 @@ var (
 	ErrReadOnly = errors.New("box is read-only: disk nearly full")
 	// ErrFault: a write or sync failed. Nothing was saved and the box takes no more writes.
 	ErrFault = errors.New("disk fault")
+	// ErrFileType: not a photo or document of a kind that is taken.
+	ErrFileType = errors.New("not a type of file that is taken")
+	// ErrFileTooLarge: larger than FileBytesMax.
+	ErrFileTooLarge = errors.New("file too large")
+	// ErrFilesMax: the form has as many files as it may have.
+	ErrFilesMax = errors.New("too many files")
 	// ErrFormUsed: this form id was already saved with other content. Nothing was saved now.
 	ErrFormUsed = errors.New("form id already used with other content")
 )
@@ -204,7 +221,33 @@ type PatientView struct {
 	ID    string
 	Row   chart.Row
 	Chart chart.Chart
+	Files map[string]FileState // of the chart's attachments, by id
 }
+
+// Attachment is a photo or document of a form that is not saved yet.
+type Attachment struct {
+	ID    string // of its content, hexadecimal
+	File  fhir.File
+	Thumb []byte // JPEG, or nil
+}
+
+// File is one opened attachment.
+type File struct {
+	Type        string   // image/jpeg, image/png, application/pdf, or "" for what is only offered to be kept
+	Name        string   // as it came, or ""
+	Content     []byte   // nil while it is not whole on this box
+	Held, Parts int      // how much of it is here
+	From        []string // names of boxes that are connected and asked
+}
+
+// FileState is how far an attachment has come.
+type FileState struct {
+	Held, Parts int      // of it on this box: it can be opened when both are equal
+	To          []string // boxes that hold all of it
+}
+
+// FileBytesMax is the largest file that a form takes.
+const FileBytesMax = 10 << 20
 
 // Saved is the answer to a stored visit.
 type Saved struct {

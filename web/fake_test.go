@@ -47,6 +47,7 @@ type fakeClinic struct {
 	locked   time.Duration
 	n        uint64
 	syncNow  int
+	files    fakeFiles
 }
 
 type formAnswer struct{ content, answer string }
@@ -159,7 +160,7 @@ func (f *fakeClinic) SignOut(_ context.Context, token string) {
 
 func (f *fakeClinic) viewLocked(id string) web.PatientView {
 	c := chart.Fold(f.records[id])
-	return web.PatientView{ID: id, Row: c.Row(), Chart: c}
+	return web.PatientView{ID: id, Row: c.Row(), Chart: c, Files: f.files.states}
 }
 
 func (f *fakeClinic) Today(context.Context, web.Session) (web.Today, error) {
@@ -268,7 +269,9 @@ func (f *fakeClinic) visitLocked(author, id string, v fhir.Visit, state chart.St
 	if err != nil {
 		return "", err
 	}
-	return f.appendLocked(id, author, "", chart.PutItems(resources), v.At, state).String(), nil
+	rid := f.appendLocked(id, author, "", chart.PutItems(resources), v.At, state)
+	f.files.giveLocked(f.records[id], v.Files)
+	return rid.String(), nil
 }
 
 func (f *fakeClinic) AmendPatient(_ context.Context, s web.Session, id, formID string, r fhir.Registration, base []chart.Ref) error {

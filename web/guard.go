@@ -16,7 +16,7 @@ const (
 )
 
 // contentPolicy allows this box's own files and nothing else; no inline script or style.
-const contentPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; " +
+const contentPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; " +
 	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // secure sets the headers every answer carries. Assets override Cache-Control. The referrer policy is
@@ -87,7 +87,7 @@ func (s *server) serve(rt route) http.HandlerFunc {
 		if run == nil {
 			return
 		}
-		if !q.readForm() {
+		if !q.readForm(rt) {
 			return
 		}
 		if q.box.NeedsFirstStaff && !rt.public {
@@ -131,8 +131,15 @@ func (q *request) pick(rt route) func(*request) error {
 
 // readForm reads a posted form within its limits. A PIN or anything else in the address is ignored:
 // only q.r.PostForm is used.
-func (q *request) readForm() bool {
+func (q *request) readForm(rt route) bool {
 	if q.r.Method != http.MethodPost {
+		return true
+	}
+	if rt.files && isMultipart(q.r) {
+		if err := q.readParts(); err != nil {
+			q.fail(http.StatusRequestEntityTooLarge, "error.too_large")
+			return false
+		}
 		return true
 	}
 	q.r.Body = http.MaxBytesReader(q.w, q.r.Body, bodyBytesMax)

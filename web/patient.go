@@ -27,6 +27,7 @@ type patientBody struct {
 	Older      []visitCard
 	VisitCount int
 	Others     []factLine
+	Files      []fileLine // of no visit
 	Details    []factLine
 	Badge      badge // of the details
 }
@@ -59,6 +60,7 @@ type visitCard struct {
 	Badge        badge
 	Values       []factLine // measurements
 	Facts        []factLine
+	Files        []fileLine
 	Withdraw     string // address of the page that withdraws it
 	Proof        string // address of its printed proof, when it is confirmed
 }
@@ -126,7 +128,7 @@ func (q *request) patientBody(view PatientView) patientBody {
 	for _, a := range c.Allergies {
 		b.Allergies = append(b.Allergies, q.entry(view.ID, a.Line, a.View.Code.Text))
 	}
-	b.Visits = q.visitCards(view.ID, c)
+	b.Visits = q.visitCards(view.ID, c, view.Files)
 	if len(b.Visits) > visitsShown {
 		b.Visits, b.Older = b.Visits[:visitsShown], b.Visits[visitsShown:]
 	}
@@ -134,10 +136,14 @@ func (q *request) patientBody(view PatientView) patientBody {
 		b.Others = append(b.Others, observationFact(q.words, o.View))
 	}
 	for _, l := range c.Others {
+		if list := q.fileLines(view.ID, l.Shown, view.Files); len(list) > 0 {
+			b.Files = append(b.Files, list...)
+			continue
+		}
 		s := l.Resource().Summarise()
 		b.Others = append(b.Others, factLine{Label: firstOf(s.Title, l.Type), Value: strings.TrimSpace(s.Value + " " + formatDate(q.words, dayOf(s.Date)))})
 	}
-	b.Others = b.Others[:min(len(b.Others), 50)]
+	b.Others, b.Files = b.Others[:min(len(b.Others), 50)], b.Files[:min(len(b.Files), 50)]
 	q.patientDetails(&b, c)
 	return b
 }
@@ -207,10 +213,10 @@ func (q *request) detailFacts(p fhir.Patient) []factLine {
 }
 
 // visitCards lists visits newest first, withdrawn ones last.
-func (q *request) visitCards(patientID string, c *chart.Chart) []visitCard {
+func (q *request) visitCards(patientID string, c *chart.Chart, files map[string]FileState) []visitCard {
 	cards := make([]visitCard, 0, len(c.Visits))
 	for i := range c.Visits {
-		cards = append(cards, q.visitCard(patientID, &c.Visits[i]))
+		cards = append(cards, q.visitCard(patientID, &c.Visits[i], files))
 	}
 	for _, l := range c.Retracted {
 		if l.Type != "Encounter" {
@@ -238,7 +244,7 @@ func firstVersion(v *chart.Visit) chart.Version {
 	return v.Shown
 }
 
-func (q *request) visitCard(patientID string, v *chart.Visit) visitCard {
+func (q *request) visitCard(patientID string, v *chart.Visit, files map[string]FileState) visitCard {
 	card := visitCard{
 		When: formatTime(q.words, v.At.In(q.opts.Location)), Author: firstOf(v.Shown.Author, v.View.Author), Urgent: v.View.Urgent,
 		Badge: badgeOf(q.words, v.Shown.State, ridText(v.Shown.RID)), Withdraw: withdrawPath(patientID, v.Line), Proof: proofPath(v.Shown),
@@ -270,6 +276,10 @@ func (q *request) visitCard(patientID string, v *chart.Visit) visitCard {
 		card.Facts = append(card.Facts, factLine{Label: q.words.Text("measure.returnIn"), Value: formatDate(q.words, dayOf(r.View.Occurrence))})
 	}
 	for _, l := range v.Others {
+		if list := q.fileLines(patientID, l.Shown, files); len(list) > 0 {
+			card.Files = append(card.Files, list...)
+			continue
+		}
 		s := l.Resource().Summarise()
 		card.Facts = append(card.Facts, factLine{Label: firstOf(s.Title, l.Type), Value: firstOf(s.Value, formatDate(q.words, dayOf(s.Date)))})
 	}

@@ -17,6 +17,7 @@ type request struct {
 	session  Session
 	signedIn bool
 	words    *Catalogue
+	upload   *upload // of a form with files; nil for any other
 }
 
 func (s *server) newRequest(w http.ResponseWriter, r *http.Request) *request {

@@ -54,8 +54,11 @@ func (q *request) withdrawPage(f form) error {
 func (q *request) lineCard(c *chart.Chart, l *chart.Line) visitCard {
 	for i := range c.Visits {
 		if c.Visits[i].Key == l.Key {
-			card := q.visitCard("", &c.Visits[i])
-			card.Withdraw = ""
+			card := q.visitCard("", &c.Visits[i], nil)
+			for _, f := range card.Files { // named, not opened, from here
+				card.Facts = append(card.Facts, factLine{Label: q.words.Text("file.title"), Value: f.Name})
+			}
+			card.Withdraw, card.Files = "", nil
 			return card
 		}
 	}

@@ -50,6 +50,7 @@ type server struct {
 	recent   *recentSessions
 	begun    *idRing       // registrations handed to the box: a second tap is not asked about its own person
 	streams  chan struct{} // one slot for each open stream
+	uploads  chan struct{} // one slot for each form whose files are read
 	routes   []route
 }
 
@@ -59,6 +60,7 @@ type route struct {
 	get, post func(*request) error
 	public    bool
 	machine   bool // read by script: refusals are bare status codes
+	files     bool // its form may bring files
 }
 
 // New returns the handler of a box's page. It panics only when the embedded templates do
@@ -110,7 +112,7 @@ func newServer(clinic Clinic, opts Options) (*server, error) {
 	s := &server{
 		clinic: clinic, opts: opts, render: render, assets: files,
 		drafts: newDraftShelf(), searches: newSearchShelf(), recent: newRecentSessions(), begun: new(idRing),
-		streams: make(chan struct{}, streamsMax),
+		streams: make(chan struct{}, streamsMax), uploads: make(chan struct{}, uploadsMax),
 	}
 	s.routes = routeTable()
 	return s, nil
@@ -128,7 +130,8 @@ func routeTable() []route {
 		{path: "/find/{search}", get: showFound},
 		{path: "/register", get: showRegister, post: register},
 		{path: "/patient/{patient}", get: showPatient},
-		{path: "/patient/{patient}/visit", get: showVisit, post: saveVisit},
+		{path: "/patient/{patient}/visit", get: showVisit, post: saveVisit, files: true},
+		{path: "/patient/{patient}/file/{file}", get: showFile},
 		{path: "/patient/{patient}/details", get: showDetails, post: saveDetails},
 		{path: "/patient/{patient}/conflict", get: showConflict, post: resolveConflict},
 		{path: "/patient/{patient}/withdraw/{ref}", get: showWithdraw, post: withdraw},

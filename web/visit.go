@@ -23,6 +23,8 @@ type visitBody struct {
 	Open     bool          // one of the rest is chosen
 	Returns  []string      // days
 	At       string        // RFC 3339, when the form was made
+	Files    []keptFile    // kept for this form already
+	More     bool          // another file may be added
 }
 
 // childYears is the age under which the problems of children are asked first.
@@ -52,12 +54,16 @@ func (q *request) visitPage(f form) error {
 	if at == "" {
 		at = q.opts.Now().UTC().Format(time.RFC3339)
 	}
+	kept, _, err := q.keptFiles(f.ID)
+	if err != nil {
+		return err
+	}
 	first, others := q.problemsFor(view.Row.BirthDate)
 	p := q.newPage("", "visit.title", visitBody{
 		ID: view.ID, Who: q.person(view.Row), Allergy: allergyOf(q.words, view.Chart), Signs: fhir.DangerSigns,
 		Measures: measureRows(f), Tests: rdtAnswers, Problems: first, Others: others,
 		Open:    slices.ContainsFunc(others, func(c fhir.Choice) bool { return f.Has("problem", c.Code) }) || f.Error("problem") != "",
-		Returns: returnDays, At: at,
+		Returns: returnDays, At: at, Files: kept, More: len(kept) < fhir.FilesMax,
 	})
 	p.Form = f
 	return q.show("visit", p)
@@ -128,7 +134,21 @@ func saveVisit(q *request) error {
 	if err != nil {
 		return err
 	}
-	visit, problems := q.readVisit()
+	problems, err := q.keepFiles(id)
+	if err != nil {
+		return err
+	}
+	if gone := q.value("drop_file"); gone != "" {
+		if err := q.clinic.Detach(q.r.Context(), q.session, id, gone); err != nil {
+			return err
+		}
+		return q.visitPage(q.postedForm(id, problems))
+	}
+	visit, wrong := q.readVisit()
+	problems = append(problems, wrong...)
+	if _, visit.Files, err = q.keptFiles(id); err != nil {
+		return err
+	}
 	var soft []fhir.FieldError
 	for _, e := range visit.Validate() {
 		if e.Soft {

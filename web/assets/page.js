@@ -41,7 +41,7 @@
   function encode(form) {
     var parts = ['path=' + encodeURIComponent(location.pathname)];
     each(form.elements, function (el) {
-      if (!el.name || el.type === 'password' || el.type === 'submit') { return; }
+      if (!el.name || el.type === 'password' || el.type === 'submit' || el.type === 'file') { return; }
       if ((el.type === 'checkbox' || el.type === 'radio') && !el.checked) { return; }
       parts.push(encodeURIComponent(el.name) + '=' + encodeURIComponent(el.value));
     });
