@@ -23,6 +23,25 @@ type Bundle struct {
 	ID      string
 	Entries []Entry
 	Refused []Refusal
+
+	contentSize int // of Entries, taken out of their resources
+}
+
+// ContentsSizeMax is how much content one file may bring that is kept apart from its
+// resources, in bytes: it is in memory while the file is taken in.
+const ContentsSizeMax = 48 << 20
+
+// admit counts an entry's content.
+func (b *Bundle) admit(r Resource) error {
+	size := 0
+	for _, c := range r.Content {
+		size += len(c.Data)
+	}
+	if b.contentSize+size > ContentsSizeMax {
+		return &ResourceError{Element: "data", Reason: fmt.Sprintf("would be more than %d MiB of attachments in one file: part the file", ContentsSizeMax>>20)}
+	}
+	b.contentSize += size
+	return nil
 }
 
 // Entry is one entry of a Bundle. Resource.FullURL repeats FullURL.
@@ -141,6 +160,9 @@ func (b *Bundle) readEntries(dec *json.Decoder) error {
 
 func (b *Bundle) readEntry(raw []byte, i int) {
 	e, err := parseEntry(raw, i)
+	if err == nil {
+		err = b.admit(e.Resource)
+	}
 	if err != nil {
 		name := e.FullURL
 		if name == "" {
@@ -203,6 +225,9 @@ func ReadNDJSON(r io.Reader, sizeMax int64) (Bundle, error) {
 			return b, fmt.Errorf("reading resource %d: %w", i, err)
 		}
 		res, err := ParseLarge(raw)
+		if err == nil {
+			err = b.admit(res)
+		}
 		if err != nil {
 			b.Refused = append(b.Refused, Refusal{fmt.Sprintf("resource[%d]", i), err.Error()})
 			continue

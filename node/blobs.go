@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/store"
@@ -16,6 +18,18 @@ import (
 type blobs struct{ n *Node }
 
 var _ peersync.Blobs = blobs{}
+
+// written keeps which people this box has written of: the zero time for those, and
+// for others when that was looked up.
+type written struct {
+	mu sync.Mutex
+	at map[record.CompartmentID]time.Time // guarded by mu
+}
+
+const (
+	wroteAgain = time.Minute
+	wroteMax   = 8192
+)
 
 // wantedLookMax bounds how many that are missing are looked at for one question.
 const wantedLookMax = 256
@@ -101,8 +115,29 @@ func (b blobs) wants(st *store.BlobState, full map[record.DeviceID]bool) (bool, 
 	return n.wroteIn(st.Compartment)
 }
 
-// wroteIn reports whether this box has written of a person.
-func (n *Node) wroteIn(c record.CompartmentID) (bool, error) {
+// wroteIn reports whether this box has written of a person. A no is remembered for a
+// minute: whoever asks does so at every change.
+func (n *Node) wroteIn(c record.CompartmentID) (wrote bool, err error) {
+	now := n.o.Now()
+	n.written.mu.Lock()
+	at, known := n.written.at[c]
+	n.written.mu.Unlock()
+	if known && (at.IsZero() || now.Sub(at).Abs() < wroteAgain) {
+		return at.IsZero(), nil
+	}
+	defer func() {
+		if err != nil {
+			return
+		}
+		n.written.mu.Lock()
+		defer n.written.mu.Unlock()
+		if n.written.at == nil || len(n.written.at) >= wroteMax {
+			n.written.at = map[record.CompartmentID]time.Time{}
+		}
+		if n.written.at[c] = now; wrote {
+			n.written.at[c] = time.Time{}
+		}
+	}()
 	recs, err := n.store.Compartment(c)
 	if err != nil {
 		return false, err

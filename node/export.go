@@ -9,13 +9,16 @@ import (
 	"net/http"
 
 	"github.com/healthpost/healthpost/chart"
+	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
+	"github.com/healthpost/healthpost/store"
 )
 
 const exportErrorTrailer = "X-Export-Error"
 
-// Export writes every resource this box can read, one a line, as it was taken in;
+// Export writes every resource this box can read, one a line, as it was taken in,
+// attachments in it;
 // of a resource with several versions those that stand. The export is on record
 // before the first byte is written.
 func (n *Node) Export(ctx context.Context, w io.Writer) error {
@@ -49,12 +52,40 @@ func (n *Node) exportCompartment(out *bufio.Writer, c record.CompartmentID) erro
 			if v.Op != chart.OpPut {
 				continue
 			}
-			if err := writeJSONLine(out, v.Resource.JSON); err != nil {
+			json, err := n.whole(&v)
+			if err != nil {
+				return err
+			}
+			if err := writeJSONLine(out, json); err != nil {
 				return fmt.Errorf("exporting: %w", err)
 			}
 		}
 	}
 	return nil
+}
+
+// whole is a version's resource with its content in it. Content that is not here, or
+// damaged here, is told as absent: a peer may give it again.
+func (n *Node) whole(v *chart.Version) ([]byte, error) {
+	if len(v.Blobs) == 0 {
+		return v.Resource.JSON, nil
+	}
+	json, err := fhir.Attach(v.Resource.JSON, func(h fhir.ContentHash) ([]byte, bool, error) {
+		b, ok := v.Blob(h)
+		if !ok {
+			return nil, false, nil
+		}
+		content, _, err := n.content(&b)
+		if errors.Is(err, seal.ErrDamaged) || errors.Is(err, store.ErrDamaged) {
+			n.log.Warn().Stringer("attachment", b.ID()).Msg("attachment is damaged here and left out")
+			return nil, true, nil
+		}
+		return content, true, err
+	})
+	if err != nil {
+		err = fmt.Errorf("exporting: %w", err)
+	}
+	return json, err
 }
 
 // writeJSONLine writes one JSON value without the line ends it may have between

@@ -14,6 +14,7 @@ import (
 
 	"github.com/healthpost/healthpost/chart"
 	"github.com/healthpost/healthpost/fhir"
+	"github.com/healthpost/healthpost/node/photo"
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
 	"github.com/healthpost/healthpost/store"
@@ -89,7 +90,7 @@ func (n *Node) Import(ctx context.Context, q ImportRequest, r io.Reader, progres
 	for _, x := range plan.Refused {
 		rep.refuse(q.Name, x.Resource, x.Reason)
 	}
-	i := &importer{n: n, ctx: ctx, file: q.Name, dry: q.DryRun, plan: &plan, rep: &rep, patients: make([]importPatient, len(plan.Patients)), batch: map[string]bool{}}
+	i := &importer{n: n, ctx: ctx, file: q.Name, dry: q.DryRun, plan: &plan, rep: &rep, patients: make([]importPatient, len(plan.Patients)), batch: map[string]bool{}, blobs: map[string]chart.Blob{}}
 	strangers, err := n.strangers(&plan)
 	if err != nil {
 		return rep, err
@@ -147,6 +148,9 @@ type importer struct {
 	bytes  int
 	added  int
 	batch  map[string]bool // what this file brought already: patient, key, content
+
+	contents map[fhir.ContentHash][]byte // of the save under way, kept apart from its resources
+	blobs    map[string]chart.Blob       // sealed already: compartment, content
 }
 
 type importPatient struct {
@@ -157,7 +161,11 @@ type importPatient struct {
 
 func (i *importer) save(s fhir.Save) error {
 	var items []chart.Item
+	i.contents = map[fhir.ContentHash][]byte{}
 	for _, r := range s.Resources {
+		for _, c := range r.Content {
+			i.contents[fhir.HashContent(c.Data)] = c.Data
+		}
 		item, fresh, err := i.item(s, r)
 		if err != nil {
 			return err
@@ -239,7 +247,11 @@ func (i *importer) draft(s fhir.Save, items []chart.Item) error {
 	case s.Encounter == "":
 		kind = record.KindRegistration
 	}
-	d, err := i.n.bodyDraft(record.LaneBulk, kind, p.c, p.key, 0, chart.Body{Items: items})
+	blobs, err := i.seal(p.c, items)
+	if err != nil {
+		return err
+	}
+	d, err := i.n.bodyDraft(record.LaneBulk, kind, p.c, p.key, 0, chart.Body{Items: items, Blobs: blobs})
 	if errors.Is(err, seal.ErrTooLarge) || errors.Is(err, chart.ErrBody) {
 		if len(items) == 1 {
 			i.rep.refuse(i.file, items[0].Resource().Name(), "too large for one record")
@@ -263,6 +275,38 @@ func (i *importer) draft(s fhir.Save, items []chart.Item) error {
 		return i.flush()
 	}
 	return nil
+}
+
+// seal keeps the content of items, each once in a compartment.
+func (i *importer) seal(c record.CompartmentID, items []chart.Item) ([]chart.Blob, error) {
+	if len(i.contents) == 0 {
+		return nil, nil
+	}
+	var out []chart.Blob
+	here := map[fhir.ContentHash]bool{}
+	for _, it := range items {
+		for _, a := range it.Resource().Attachments() {
+			content, ok := i.contents[a.Hash]
+			if !ok || here[a.Hash] {
+				continue
+			}
+			here[a.Hash] = true
+			if len(here) > record.BlobsMax { // draft parts the items
+				return append(out, chart.Blob{}), nil
+			}
+			key := c.String() + string(a.Hash[:])
+			b, ok := i.blobs[key]
+			if !ok {
+				var err error
+				if b, err = i.n.sealFile(i.ctx, content, photo.Thumb(content)); err != nil {
+					return nil, err
+				}
+				i.blobs[key] = b
+			}
+			out = append(out, b)
+		}
+	}
+	return out, nil
 }
 
 func (i *importer) compartment(s fhir.Save) (importPatient, error) {

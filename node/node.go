@@ -46,10 +46,11 @@ type Node struct {
 	importMu  sync.Mutex // one import at a time, so that what is known stays known
 	forms     keyedMutex // one save per form id at a time
 
-	staff  staffRoom
-	access accessLog
-	names  names
-	dirty  fanout // told when anything a page shows may have changed
+	staff   staffRoom
+	access  accessLog
+	names   names
+	written written
+	dirty   fanout // told when anything a page shows may have changed
 
 	notices notices
 	places  places

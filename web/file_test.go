@@ -175,6 +175,22 @@ func TestVisitWithFiles(t *testing.T) {
 	}
 }
 
+// saveFiles saves a visit with a photo that others hold, a document that is only here
+// and a photo of which parts are missing; it gives that one's id.
+func (x *fixture) saveFiles() string {
+	x.t.Helper()
+	path := "/patient/" + x.people.child + "/visit"
+	missing := formFile{"back.jpg", append(slices.Clone(jpegFile.content), 'b')}
+	x.postFiles(path, hidden(x.get(path).body, path), jpegFile, pdfFile, missing)
+	x.fake.mu.Lock()
+	defer x.fake.mu.Unlock()
+	f := &x.fake.files
+	f.states[idOf(jpegFile)] = web.FileState{Held: 2, Parts: 2, To: []string{"Hub One", "Hub Two"}}
+	f.states[idOf(missing)] = web.FileState{Held: 3, Parts: 14}
+	f.given[idOf(missing)] = web.File{Held: 3, Parts: 14, Name: "back.jpg", From: []string{"Hub One"}}
+	return idOf(missing)
+}
+
 func idOf(f formFile) string {
 	h := fhir.HashContent(f.content)
 	return hex.EncodeToString(h[:])

@@ -147,7 +147,7 @@ var (
 	tagPattern   = regexp.MustCompile(`<(/?)([a-zA-Z][a-zA-Z0-9]*)((?:\s+[a-zA-Z-]+(?:="[^"<>]*")?)*)\s*(/?)>`)
 	attrPattern  = regexp.MustCompile(`([a-zA-Z-]+)(?:="([^"]*)")?`)
 	spacePattern = regexp.MustCompile(`\s+`)
-	voidElements = map[string]bool{"meta": true, "link": true, "input": true, "br": true}
+	voidElements = map[string]bool{"meta": true, "link": true, "input": true, "br": true, "img": true}
 )
 
 // words is the text of a page without tags.

@@ -62,6 +62,16 @@ func pageCases() []pageCase {
 		}},
 		{"patient", "patient", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.child) }},
 		{"patient-new", "patient", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.waiting) }},
+		{"patient-files", "patient", 200, func(x *fixture) answer { x.signIn(); x.saveFiles(); return x.get("/patient/" + x.people.child) }},
+		{"visit-files", "visit", 422, func(x *fixture) answer {
+			x.signIn()
+			path := "/patient/" + x.people.child + "/visit"
+			return x.postFiles(path, url.Values{"form": {strings.Repeat("ab", 16)}, "temperature": {"x"}}, jpegFile, pdfFile, formFile{"x.exe", []byte("MZ")})
+		}},
+		{"file", "file", 200, func(x *fixture) answer {
+			x.signIn()
+			return x.get("/patient/" + x.people.child + "/file/" + x.saveFiles())
+		}},
 		{"patient-conflict", "patient", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.conflict) }},
 		{"visit", "visit", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.child + "/visit") }},
 		{"visit-errors", "visit", 422, func(x *fixture) answer {
@@ -236,8 +246,11 @@ func checkElements(t *testing.T, all []element) {
 		if to := e.attrs["href"]; strings.HasPrefix(to, "#") && !ids[to[1:]] {
 			t.Errorf("link %q points nowhere", to)
 		}
-		if e.name == "select" || e.name == "style" || e.name == "iframe" || e.name == "img" {
+		if e.name == "select" || e.name == "style" || e.name == "iframe" {
 			t.Errorf("<%s> is not used here", e.name)
+		}
+		if _, described := e.attrs["alt"]; e.name == "img" && (!described || !strings.HasPrefix(e.attrs["src"], "data:image/jpeg;base64,")) {
+			t.Error("<img> that is no preview, or without a word for those who do not see it")
 		}
 		if e.name == "input" && e.attrs["type"] == "" {
 			t.Error("<input> without a type")
