@@ -92,7 +92,9 @@ func (l *Links) due() ([]target, time.Duration) {
 		l.glanceLocked(hubs, &list)
 	}
 	for _, n := range neighbours {
-		l.dueLocked(n, true, &list)
+		if l.hasWayLocked(n) {
+			l.dueLocked(n, true, &list)
+		}
 	}
 	for d, c := range l.contacts {
 		if len(c.neighbour) > 0 && time.Since(c.heard) < neighbourTTL && l.readyLocked(d, c, true) {

@@ -118,6 +118,7 @@ func NewHost(o HostOptions) (*Host, error) {
 		if b.relay, err = newRelay(h, g); err != nil {
 			return nil, errors.Join(err, h.Close())
 		}
+		h.SetStreamHandler(SeenProtocol, b.answerSeen)
 	}
 	h.Network().Notify(&network.NotifyBundle{
 		ConnectedF:    func(_ network.Network, c network.Conn) { b.connected(c) },
@@ -195,6 +196,7 @@ func (b *Host) Close() error {
 }
 
 func (b *Host) connected(c network.Conn) {
+	b.partFromRelay(c)
 	if !b.gate.enter(c) {
 		return
 	}

@@ -174,6 +174,10 @@ func NewLinks(h *Host, r Replica, o LinksOptions) *Links {
 func (l *Links) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	punching, err := l.host.punch(ctx, l.quicHubs)
+	if err != nil {
+		return err
+	}
 	l.mu.Lock()
 	l.ctx = ctx
 	l.mu.Unlock()
@@ -209,7 +213,7 @@ func (l *Links) Run(ctx context.Context) error {
 	l.mu.Unlock()
 	cancel()
 	l.work.Wait()
-	return nil
+	return punching.Close()
 }
 
 // look makes Run consider dialling at once.

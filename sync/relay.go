@@ -3,6 +3,8 @@ package peersync
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
@@ -79,6 +81,9 @@ func (l *Links) keepPlaces(ctx context.Context) {
 		wait := placeTTL
 		for _, id := range hubs {
 			p := l.host.keepPlace(ctx, id, places[id])
+			if p.conn != places[id].conn {
+				l.look() // others may be called through it now
+			}
 			places[id] = p
 			wait = min(wait, time.Until(p.again))
 		}
@@ -140,6 +145,13 @@ func (l *Links) circuits(to peer.ID) []ma.Multiaddr {
 		}
 	}
 	return out
+}
+
+// hasWayLocked reports whether a device can be dialled now: one that is reached
+// through hubs alone cannot before a hub was met.
+func (l *Links) hasWayLocked(a Address) bool {
+	onlyThrough := len(a.Addresses) > 0 && !slices.ContainsFunc(a.Addresses, func(s string) bool { return !strings.HasPrefix(s, AnyHub+"/") })
+	return !onlyThrough || len(l.hubsMetLocked()) > 0
 }
 
 // relayed reports whether an address leads through a hub.

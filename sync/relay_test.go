@@ -102,3 +102,52 @@ func TestAMeteredBoxUsesNoRelay(t *testing.T) {
 		}
 	}
 }
+
+// Two boxes that could reach each other, if they knew where, part from the hub that
+// brought them together.
+func TestClinicsPartFromTheRelay(t *testing.T) {
+	w := newWorld(t, 10, 2)
+	both := []string{"/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"}
+	hub := w.start(t, w.hub, w.hubKey, peersync.LinksOptions{}, peersync.HostOptions{Hub: true, Listen: both})
+	hubs, onQUIC := fixed(hub.address(t)), peersync.HostOptions{Listen: both[1:]}
+	a := w.start(t, w.clinics[0].memory, w.clinics[0].key, peersync.LinksOptions{Hubs: hubs}, onQUIC)
+	b := w.start(t, w.clinics[1].memory, w.clinics[1].key, peersync.LinksOptions{Hubs: hubs, Neighbours: fixed(throughAnyHub(t, a.self))}, onQUIC)
+	until(t, "a direct session of the two", func() bool {
+		p, ok := b.peer(a.self)
+		return ok && p.Connected && strings.HasSuffix(p.Address, "/quic-v1")
+	})
+}
+
+func TestAHubTellsMembersWhereTheyAreSeen(t *testing.T) {
+	w := newWorld(t, 4, 2)
+	hub := w.start(t, w.hub, w.hubKey, peersync.LinksOptions{}, peersync.HostOptions{Hub: true, Listen: []string{"/ip4/127.0.0.1/udp/0/quic-v1"}, AllowStrangers: func() bool { return true }})
+	info, err := peer.AddrInfoFromString(hub.address(t).Addresses[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, foreign, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct {
+		name string
+		key  ed25519.PrivateKey
+		told bool
+	}{{"a member", w.clinics[0].key, true}, {"a stranger", foreign, false}} {
+		h, err := peersync.NewHost(peersync.HostOptions{Key: x.key, Listen: []string{"/ip4/127.0.0.1/udp/0/quic-v1"}, Allow: func(record.DeviceID) bool { return true }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		own, err := h.Addresses()
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen, err := h.AskSeen(t.Context(), info.ID, info.Addrs[0])
+		if told := err == nil && strings.HasPrefix(own[0], seen.String()+"/p2p/"); told != x.told {
+			t.Errorf("%s on %s: got %v, %v", x.name, own[0], seen, err)
+		}
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
