@@ -205,7 +205,7 @@ func (l *Links) session(d record.DeviceID, s *stream, dialled bool) error {
 	defer done()
 	ctx, cancel := context.WithCancel(run)
 	defer cancel()
-	v := &live{cancel: cancel, wake: make(chan struct{}, 1), dialled: dialled, began: time.Now(), paid: l.host.pays(s.Conn())}
+	v := &live{cancel: cancel, wake: make(chan struct{}, 1), dialled: dialled, began: time.Now(), paid: l.host.pays(s.Conn()), relayed: relayed(s.Conn().RemoteMultiaddr())}
 	if !l.enter(d, v, s.Conn()) {
 		return errRefused
 	}
@@ -214,7 +214,7 @@ func (l *Links) session(d record.DeviceID, s *stream, dialled bool) error {
 	if v.paid {
 		o = l.paidOptions(o)
 	}
-	if (!dialled || !l.isHub(d)) && !relayed(s.Conn().RemoteMultiaddr()) {
+	if (!dialled || !l.isHub(d)) && !v.relayed {
 		o.Window = WindowLAN // the other side, when it is on a slow link, asks for less
 	}
 	if push := o.PushPending; dialled && l.glances(d) {
@@ -305,7 +305,9 @@ func (l *Links) leave(d record.DeviceID, v *live, err error) {
 		if time.Since(v.began) > goodSession && !errors.Is(err, ErrMisbehaved) {
 			c.failures = 0
 		}
-		if err != nil && !errors.Is(err, ErrStopped) {
+		if v.relayed && l.host.direct(d) {
+			c.deferred, c.notBefore = v.dialled, time.Time{} // to go on without the relay
+		} else if err != nil && !errors.Is(err, ErrStopped) {
 			c.status.LastError, c.lastErr = err.Error(), err
 			l.failLocked(c, err)
 		}

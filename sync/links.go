@@ -125,6 +125,7 @@ type live struct {
 	paid    bool      // over a connection that this box pays for
 	quietAt time.Time // since when nothing is left to exchange; zero while there is
 	hangUp  bool      // the call is over
+	relayed bool      // through a hub
 }
 
 // Backoff between attempts.

@@ -17,6 +17,8 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/multiformats/go-multistream"
+
+	"github.com/healthpost/healthpost/record"
 )
 
 // Two boxes that met through a hub try to do without it (libp2p's DCUtR, over
@@ -189,6 +191,12 @@ func (b *Host) partFromRelay(direct network.Conn) {
 		}
 		b.mu.Unlock()
 	}
+}
+
+// direct reports whether a connection to a device stands that leads through no hub.
+func (b *Host) direct(d record.DeviceID) bool {
+	id, err := PeerID(d)
+	return err == nil && slices.ContainsFunc(b.h.Network().ConnsToPeer(id), func(c network.Conn) bool { return !relayed(c.RemoteMultiaddr()) })
 }
 
 // quicHubs are the hubs with a session that stands, where they listen on QUIC.
