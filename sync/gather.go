@@ -1,7 +1,10 @@
 package peersync
 
 import (
+	"bytes"
+	"encoding/binary"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -75,12 +78,54 @@ func (g *gatherConn) Write(p []byte) (int, error) {
 	if g.closing {
 		return 0, net.ErrClosed
 	}
+	if g.neverOpenedLocked(p) {
+		return len(p), nil
+	}
 	g.buf = append(g.buf, p...)
 	signal(g.more)
 	if len(g.buf) >= gatherBytes {
 		signal(g.full)
 	}
 	return len(p), nil
+}
+
+// Places in a header of yamux, and its values (yamux spec, "Framing").
+const (
+	muxHeaderBytes  = 12
+	muxType         = 1 // 0 data, 1 window update
+	muxFlags        = 3 // low byte: 1 opens a stream, 8 resets it
+	muxStream       = 4
+	muxLength       = 8
+	muxData         = 0
+	muxWindowUpdate = 1
+	muxOpen         = 1
+	muxReset        = 8
+)
+
+// neverOpenedLocked takes back the opening of a stream that is reset before it left.
+// Streams for which no room is allowed end so, one on every connection.
+func (g *gatherConn) neverOpenedLocked(p []byte) bool {
+	if len(p) != muxHeaderBytes || p[muxType] != muxWindowUpdate || p[muxFlags]&muxReset == 0 {
+		return false
+	}
+	opened, frames := -1, 0
+	for at := 0; at+muxHeaderBytes <= len(g.buf); {
+		h := g.buf[at : at+muxHeaderBytes]
+		if bytes.Equal(h[muxStream:muxLength], p[muxStream:muxLength]) {
+			if frames++; h[muxType] == muxWindowUpdate && h[muxFlags] == muxOpen {
+				opened = at
+			}
+		}
+		at += muxHeaderBytes
+		if h[muxType] == muxData {
+			at += int(binary.BigEndian.Uint32(h[muxLength:]))
+		}
+	}
+	if opened < 0 || frames != 1 {
+		return false
+	}
+	g.buf = slices.Delete(g.buf, opened, opened+muxHeaderBytes)
+	return true
 }
 
 // run is the writer; Close ends it and waits.

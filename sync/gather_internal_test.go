@@ -60,6 +60,35 @@ func TestGatherMakesOneMessage(t *testing.T) {
 	})
 }
 
+// TestGatherTakesBackAStream: a stream that was opened and reset within a moment
+// never leaves; one that said something does.
+func TestGatherTakesBackAStream(t *testing.T) {
+	frame := func(kind, flags, id byte, body string) []byte {
+		return append([]byte{0, kind, 0, flags, 0, 0, 0, id, 0, 0, 0, byte(len(body))}, body...)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		g := newGatherConn(near)
+		var want []byte
+		for _, f := range [][]byte{frame(2, 1, 0, ""), frame(1, 1, 3, ""), frame(1, 1, 5, ""), frame(0, 0, 5, "hello"), frame(1, 8, 3, ""), frame(1, 8, 5, "")} {
+			if _, err := g.Write(f); err != nil {
+				t.Fatal(err)
+			}
+			if f[7] != 3 {
+				want = append(want, f...)
+			}
+		}
+		got := make([]byte, 4096)
+		n, err := far.Read(got)
+		if err != nil || !bytes.Equal(got[:n], want) {
+			t.Errorf("%x, %v; want %x", got[:n], err, want)
+		}
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestGatherTellsThatThePeerIsGone: a writer that waits for room is let go.
 func TestGatherTellsThatThePeerIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
