@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -155,8 +156,17 @@ func TestPhotoTravels(t *testing.T) {
 // eventually looks until something is so, or fails after a while.
 func (c *clinic) eventually(what string, so func() bool) {
 	c.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !so(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
+	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+	defer cancel()
+	changed := c.n.Watch(ctx)
+	look := time.NewTicker(50 * time.Millisecond) // what another box holds changes without a word to this one
+	defer look.Stop()
+	for !so() {
+		select {
+		case <-changed:
+		case <-look.C:
+		}
+		if ctx.Err() != nil {
 			c.t.Fatalf("never: %s", what)
 		}
 	}
