@@ -38,6 +38,8 @@ type partial struct {
 	p    Partial // nil: the replica holds every entry
 	mode spanMode
 	told bool // by the peer, that the ledger calls this box partial
+	// asked: spans were asked for in this session; gaps: such as have gaps.
+	asked, gaps bool
 	fill fill
 }
 
@@ -86,20 +88,24 @@ func (s *Session) deaf() bool {
 // helloFlags ask for spans in the frame of the HELLO, which who does not know them
 // leaves alone.
 func (s *Session) helloFlags(want bool) byte {
-	switch {
-	case !want:
-	case s.part.mode == byProfile:
-		return flagSpans
-	case s.part.mode == whole:
+	if !want || s.part.mode == segments {
+		return 0
+	}
+	s.part.note()
+	if s.part.mode == whole {
 		return flagWhole
 	}
-	return 0
+	return flagSpans
 }
+
+// note keeps what was asked for: it may arrive when something else is wanted.
+func (x *partial) note() { x.asked, x.gaps = true, x.gaps || x.mode != whole }
 
 // askSpans is the frame that asks for entries from the own size on, in place of a
 // PULL.
 func (s *Session) askSpans(from uint64) (Frame, bool, error) {
 	f := &s.fetch
+	s.part.note()
 	m := ask{Kind: askSpan, From: from, To: f.target.Size, Compartment: []byte{}}
 	switch s.part.mode {
 	case whole:
@@ -136,7 +142,7 @@ func (s *Session) handleSpan(ctx context.Context, b []byte) error {
 	if err != nil || !ready {
 		return err
 	}
-	if s.part.mode == segments {
+	if !s.part.asked {
 		return misbehaved("a span for who asked for segments")
 	}
 	head := s.r.Head()
@@ -144,7 +150,7 @@ func (s *Session) handleSpan(ctx context.Context, b []byte) error {
 	if err != nil {
 		return s.extendError(ctx, head, err, errors.Is(err, record.ErrGap))
 	}
-	if s.part.mode == whole && len(span.Gaps) > 0 {
+	if !s.part.gaps && len(span.Gaps) > 0 {
 		return misbehaved("a gap in entries that were asked for whole")
 	}
 	if err := s.part.p.ExtendSpan(ctx, &span, f.target, proof); err != nil {

@@ -109,11 +109,7 @@ func (s *Session) mayServe() (bool, error) {
 	if err != nil {
 		return false, local("reading profile", err)
 	}
-	switch {
-	case !part:
-		return true, nil
-	case s.spans.span:
-		s.spans.recent = 0
+	if !part {
 		return true, nil
 	}
 	v.active = false
@@ -179,7 +175,7 @@ func (s *Session) cutSpan() (record.Span, error) {
 		taken++
 	}
 	a.From = out.To
-	out.Openings = s.newOpenings(a.Openings)
+	out.Openings = s.newOpenings(out.Entries, a.Openings)
 	return out, nil
 }
 
@@ -212,18 +208,25 @@ func (s *Session) readAhead() error {
 	return nil
 }
 
-// newOpenings leaves out what went along before.
-func (s *Session) newOpenings(list []record.Record) []record.Record {
+// newOpenings leaves out what the entries do not need and what went along before,
+// as an opening or as an entry.
+func (s *Session) newOpenings(entries []record.Entry, list []record.Record) []record.Record {
+	g := &s.spans
+	if g.told == nil || len(g.told) > toldOpenings {
+		g.told = map[record.RID]bool{}
+	}
+	needed := map[record.Position]bool{}
+	for i := range entries {
+		c := &entries[i].Record.Core
+		if c.Kind == record.KindEpochOpen || c.Kind == record.KindSessionOpen {
+			g.told[entries[i].Record.RID()] = true
+		}
+		needed[record.Position{Epoch: c.Epoch}], needed[record.Position{Epoch: c.Epoch, N: c.Session}] = true, true
+	}
 	var out []record.Record
-	if len(s.spans.told) > toldOpenings {
-		clear(s.spans.told)
-	}
-	if s.spans.told == nil {
-		s.spans.told = map[record.RID]bool{}
-	}
 	for _, r := range list {
-		if !s.spans.told[r.RID()] && len(out) < openingsMax {
-			s.spans.told[r.RID()] = true
+		if needed[r.Position()] && !g.told[r.RID()] && len(out) < openingsMax {
+			g.told[r.RID()] = true
 			out = append(out, r)
 		}
 	}
@@ -333,7 +336,7 @@ func (s *Session) fillSpan(m *ask) (span record.Span, err error) {
 	if err != nil {
 		return span, local("reading what was asked for", err)
 	}
-	span.Openings = s.newOpenings(span.Openings)
+	span.Openings = s.newOpenings(entries, span.Openings)
 	return span, nil
 }
 

@@ -35,6 +35,7 @@
 //	Hubs     one, two or three of three hubs lie: two views, an omission, an old view for some, and at single contacts
 //	         entries left out, reordered, repeated, forged, dated back, roots, histories, other ledgers, false evidence
 //	Twice    a clinic that signs two records for one place, and runs behind them
+//	Partial  replicas that hold a part of the ledger, others that take its newest entries first, profiles that change
 //
 // Hubs goes in turns of hours, with exchanges that run to their end at once; the
 // others go by events.

@@ -76,6 +76,13 @@ func (w *world) admitAll() error {
 			recs = append(recs, vote...)
 		}
 	}
+	if w.parts != nil {
+		more, err := w.assignFirst()
+		if err != nil {
+			return err
+		}
+		recs = append(recs, more...)
+	}
 	b := record.Batch{LeaderMillis: startMillis, Records: recs}
 	return w.agree(b.Encode())
 }
@@ -196,7 +203,7 @@ func (w *world) agreed() (bool, error) {
 	if err := w.checkFrozen(); err != nil {
 		return false, w.unlessViolated(err)
 	}
-	return true, nil
+	return w.whole()
 }
 
 // unlessViolated passes on what is the simulator's own trouble.

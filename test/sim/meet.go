@@ -50,10 +50,11 @@ func (w *world) exchange(a, b *box) (took, total int, err error) {
 	var s [2]*peersync.Session
 	for i, x := range []*box{a, b} {
 		peer := []*box{b, a}[i]
-		rep[i] = &replica{Store: x.st, b: x, peer: peer, trusted: true}
 		o := w.session(x)
 		o.Turn = nil
-		s[i] = peersync.NewSession(rep[i], peer.author.Device, o)
+		var r peersync.Replica
+		r, rep[i] = w.replicaOf(x, peer, true)
+		s[i] = peersync.NewSession(r, peer.author.Device, o)
 		defer s[i].Close()
 	}
 	var queue [2][]peersync.Frame // to s[i]
@@ -110,7 +111,11 @@ func (w *world) checkUnion(a, b *box) error {
 			return err
 		}
 		_, final, _ := y.st.Final()
-		if !x.hub() && x.st.Head().Size < final.Size {
+		takes, err := w.takesFrom(x, y)
+		if err != nil {
+			return err
+		}
+		if !x.hub() && x.st.Head().Size < final.Size && takes {
 			return w.violated(SyncTerminates, "%s stays at size %d after an exchange with %s, whose checkpoint is of %d", x, x.st.Head().Size, y, final.Size)
 		}
 		if x.hub() && w.leader == nil && y.hub() || y.hub() {

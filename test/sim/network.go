@@ -57,7 +57,8 @@ func (w *world) connect(a, b *box, liar *box) *link {
 	l := &link{name: w.res.Sessions, liar: liar}
 	for i, x := range []*box{a, b} {
 		other := []*box{b, a}[i]
-		l.ends[i] = &end{w: w, l: l, b: x, s: peersync.NewSession(&replica{Store: x.st, b: x, peer: other, trusted: liar != other}, other.author.Device, w.session(x))}
+		r, _ := w.replicaOf(x, other, liar != other)
+		l.ends[i] = &end{w: w, l: l, b: x, s: peersync.NewSession(r, other.author.Device, w.session(x))}
 	}
 	l.ends[0].peer, l.ends[1].peer = l.ends[1], l.ends[0]
 	w.links[key] = l
@@ -76,6 +77,7 @@ func (w *world) session(b *box) peersync.Options {
 	o := peersync.Options{Region: w.region, Device: b.author.Device, Role: b.role, Software: "sim", Window: w.plan.Window, WantOrdered: func() bool { return !b.hub() && !b.wit.frozen }, Turn: b.turn,
 		Hub: w.isHub, Hubs: w.hubIDs, LocalFault: ownFault, Final: func(note []byte) (record.Checkpoint, error) { return w.verifyFinal(note) }}
 	w.watch(b, &o)
+	w.partOptions(b, &o)
 	if b.hub() {
 		o.Checkpoint = func(from record.DeviceID, note []byte) error { return w.offered(b, from, note) }
 		o.Note = func() []byte { return b.notes.newest }

@@ -43,6 +43,11 @@ type plan struct {
 	Equivocate   bool  // a clinic contradicts itself
 	BranchMillis int64 // between two times that it does
 
+	// Of the scenario Partial alone.
+	Parts        int    // clinics that hold a part from the beginning
+	Recent       uint64 // newest entries that a box without a ledger takes first
+	AssignMillis int64  // between two changes of a profile
+
 	// Of the scenario Hubs alone.
 	Rounds     int
 	Liars      int // hubs that lie
@@ -103,6 +108,7 @@ func (w *world) schedule() {
 		w.forever(2_000, w.exposeAll)
 	}
 	w.every(p.CloneMillis, w.cloneSome)
+	w.every(p.AssignMillis, w.assignSome)
 	w.every(p.HubCardMillis, w.oldHubCard)
 	if w.o.Hooks.Contradict {
 		w.every(10_000, func() error { return w.contradict(w.clinics[0]) })

@@ -50,7 +50,7 @@ func (w *world) saveSome(b *box) error {
 	if b.st == nil {
 		return nil
 	}
-	p := w.patients[w.rng.IntN(len(w.patients))]
+	p := w.patientOf(b)
 	item, err := w.item(b, p)
 	if err != nil {
 		return b.failed("reading a chart", err)

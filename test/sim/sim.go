@@ -44,16 +44,20 @@ const (
 	FrozenStays       = "a box that a majority lied to confirms nothing more"
 	SignsUpward       = "a hub signs one root for a size and never a smaller size"
 	DiskSound         = "a disk without an injected fault does not fail"
+	PartSameRoot      = "a partial replica comes to the root of a full one"
+	PartKnowsHoles    = "a replica knows which entry before one that it holds is missing"
+	PartNoMore        = "a partial replica is given nothing outside of its profile"
 )
 
 // Scenario is what a seed is about.
 type Scenario string
 
 const (
-	Region Scenario = ""      // everything a little, with peers whose bytes are changed on the way
-	Cards  Scenario = "cards" // old and copied cards, nobody lies
-	Twice  Scenario = "twice" // a clinic that signs two records for one place
-	Hubs   Scenario = "hubs"  // hubs that lie, alone or together
+	Region  Scenario = ""        // everything a little, with peers whose bytes are changed on the way
+	Cards   Scenario = "cards"   // old and copied cards, nobody lies
+	Twice   Scenario = "twice"   // a clinic that signs two records for one place
+	Hubs    Scenario = "hubs"    // hubs that lie, alone or together
+	Partial Scenario = "partial" // replicas that hold a part of the ledger
 )
 
 // Options of a run.
@@ -162,6 +166,7 @@ type world struct {
 	twice     *twice                   // nil where no clinic contradicts itself
 	published map[record.Feed]int      // evidence put into the ledger, by which start of a hub
 	gang      *gang                    // nil where no hub lies
+	parts     *parts                   // nil where every replica holds everything
 	guilty    map[record.DeviceID]bool // who may be blamed
 	given     []given                  // promises
 	late      error                    // a violation found where no error could be given
@@ -230,6 +235,9 @@ func newWorld(seed uint64, o Options) *world {
 		w.twicePlan()
 	case Hubs:
 		w.hubsPlan()
+	case Partial:
+		w.partialPlan()
+		w.parts = newParts()
 	}
 	return w
 }
