@@ -3,7 +3,9 @@ package peersync
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/healthpost/healthpost/record"
 )
@@ -30,6 +32,7 @@ type fill struct {
 
 	refusals int
 	lacks    map[record.CompartmentID]bool // what the peer has of them came
+	looked   map[record.Feed]uint64        // held up to there when the peer was asked where they stand
 	only     *wanted                       // of a session for one compartment
 }
 
@@ -70,12 +73,15 @@ func (s *Session) nextAsk() (Frame, bool, error) {
 		}
 		x.only.asked = true
 		c := x.only.compartment
-		return s.put(ask{Kind: askCompartment, To: head.Size, Compartment: c[:]}, head)
+		return s.put(ask{Kind: askCompartment, To: head.Size, Of: c[:]}, head)
 	}
 	if !s.mayFill(head) {
 		return Frame{}, false, nil
 	}
-	m, ok, err := s.pickCompartment(head)
+	m, ok, err := s.pickFeed()
+	if err == nil && !ok {
+		m, ok, err = s.pickCompartment(head)
+	}
 	if err == nil && !ok {
 		m, ok, err = s.pickRange(head)
 	}
@@ -87,8 +93,8 @@ func (s *Session) nextAsk() (Frame, bool, error) {
 
 func (s *Session) put(m ask, head record.TreeHead) (Frame, bool, error) {
 	x := &s.part.fill
-	if m.Size = head.Size; m.Compartment == nil {
-		m.Compartment = []byte{}
+	if m.Size = head.Size; m.Of == nil {
+		m.Of = []byte{}
 	}
 	x.under = append(x.under, question{ask: m, head: head, at: m.From})
 	f, err := encode(TypeAsk, m)
@@ -102,6 +108,51 @@ func (s *Session) mayFill(head record.TreeHead) bool {
 		s.part.mode != segments && s.lanes.allows.Later && s.part.fill.refusals < fillRefusals && s.o.WantOrdered() && !s.behind()
 }
 
+// pickFeed finds records that this box carries: what of them was ordered before it
+// got them lies in a hole.
+func (s *Session) pickFeed() (ask, bool, error) {
+	x := &s.part.fill
+	if s.part.mode != byProfile {
+		return ask{}, false, nil
+	}
+	if x.looked == nil {
+		x.looked = map[record.Feed]uint64{}
+	}
+	for _, f := range s.push.feeds {
+		if f.Author == s.o.Device {
+			continue
+		}
+		if f.Opening && f.Lane != 0 {
+			if m, ok, err := s.lookFor(record.Feed{Epoch: f.Epoch}, 0, 1); ok || err != nil {
+				return m, ok, err
+			}
+		}
+		n := f.OrderedN + 1
+		if f.Opening && f.Lane == 0 {
+			n = 0
+		}
+		if m, ok, err := s.lookFor(f.Feed, n, f.HeldN+1); ok || err != nil {
+			return m, ok, err
+		}
+	}
+	return ask{}, false, nil
+}
+
+// lookFor asks where records of a feed stand, once as far as it is held.
+func (s *Session) lookFor(f record.Feed, n, to uint64) (ask, bool, error) {
+	x := &s.part.fill
+	if held := x.looked[f]; n >= to || held >= to {
+		return ask{}, false, nil
+	}
+	x.looked[f] = to
+	rid, ok, err := s.r.HeldRID(record.Position{Epoch: f.Epoch, Lane: f.Lane, N: n})
+	if err != nil {
+		return ask{}, false, local("reading held record", err)
+	}
+	m := ask{Kind: askFeed, From: n, To: to, Of: slices.Concat(f.Epoch[:], []byte{byte(f.Lane)}, rid[:])}
+	return m, ok && s.o.Turn.claim(s, &m), nil
+}
+
 // pickCompartment finds one of the profile that misses entries.
 func (s *Session) pickCompartment(head record.TreeHead) (ask, bool, error) {
 	if s.part.mode != byProfile {
@@ -112,7 +163,7 @@ func (s *Session) pickCompartment(head record.TreeHead) (ask, bool, error) {
 		return ask{}, false, local("reading what is missing", err)
 	}
 	for _, c := range list {
-		if m := (ask{Kind: askCompartment, To: head.Size, Compartment: c[:]}); !s.part.fill.lacks[c] && s.o.Turn.claim(s, &m) {
+		if m := (ask{Kind: askCompartment, To: head.Size, Of: c[:]}); !s.part.fill.lacks[c] && s.o.Turn.claim(s, &m) {
 			return m, true, nil
 		}
 	}
@@ -178,18 +229,19 @@ func (s *Session) handleFill(ctx context.Context, b []byte) error {
 	if err != nil {
 		return misbehaved("%w", err)
 	}
-	if from < q.at || to > q.To || q.Kind == askRange && from != q.at {
+	if to > q.Size || q.Kind != askFeed && (from < q.at || to > q.To) || q.Kind == askRange && from != q.at {
 		return misbehaved("entries %d to %d for a hole, asked for %d to %d", from, to, q.at, q.To)
 	}
-	span, err := record.ReadSpan(b, func(record.Position) (record.Record, bool, error) { return record.Record{}, false, nil })
+	span, err := record.ReadSpan(b, s.r.Holder().Held)
+	if q.Kind == askFeed && errors.Is(err, record.ErrGap) {
+		return nil // another session was quicker
+	}
 	if err != nil || len(span.Gaps) > 0 {
 		return misbehaved("entries for a hole: %w", errOr(err, record.ErrMalformed))
 	}
-	if q.Kind == askCompartment {
-		for i := range span.Entries {
-			if span.Entries[i].Record.Core.Compartment != record.CompartmentID(q.Compartment) {
-				return misbehaved("an entry of another compartment")
-			}
+	for i := range span.Entries {
+		if r := &span.Entries[i].Record; !q.meant(r) {
+			return misbehaved("an entry that was not asked for")
 		}
 	}
 	took, err := s.part.p.Fill(ctx, from, span.Entries, span.Openings, left, right, q.head)
@@ -202,6 +254,19 @@ func (s *Session) handleFill(ctx context.Context, b []byte) error {
 	x.got = x.got || took > 0
 	s.stats.received.Add(uint64(took))
 	return nil
+}
+
+// meant reports whether a record is one that was asked for.
+func (q *question) meant(r *record.Record) bool {
+	switch q.Kind {
+	case askCompartment:
+		return r.Core.Compartment == q.compartment()
+	case askFeed:
+		f, _ := q.feed()
+		p := r.Position()
+		return p.Feed() == f && p.N >= q.From && p.N < q.To
+	}
+	return true
 }
 
 func errOr(err, other error) error {
@@ -232,11 +297,12 @@ func (s *Session) handleFilled(b []byte) error {
 	switch {
 	case x.only != nil:
 		x.only.done, x.only.why = true, m.Why
+	case q.Kind == askFeed:
 	case q.Kind == askCompartment:
 		if x.lacks == nil {
 			x.lacks = map[record.CompartmentID]bool{}
 		}
-		x.lacks[record.CompartmentID(q.Compartment)] = true
+		x.lacks[q.compartment()] = true
 	case m.Why != filledAll || q.at < q.To:
 		x.refusals++
 	}

@@ -103,6 +103,9 @@ func (s *Session) answered(note []byte) error {
 	if err := s.aimFor(cp); err != nil {
 		return err
 	}
+	if s.behind() {
+		s.part.aim = cp.Head
+	}
 	if streams && s.behind() {
 		f.active, f.asking = true, true
 		s.o.Turn.take(s, false)

@@ -139,21 +139,26 @@ type evidenceMessage struct {
 // ask asks for what a replica with holes lacks. askSpan: spans from From to To, 0
 // for the newest checkpoint, of which the newest Recent entries come whole.
 // askRange: the entries [From, To), proven in the tree of Size. askCompartment: those
-// of one compartment among them.
+// of one compartment among them, which Of names. askFeed: the entries of the records
+// [From, To) of a feed, all of which the asking side holds; Of is epoch, lane and the
+// rid of the first.
 type ask struct {
-	_           struct{} `cbor:",toarray"`
-	Kind        uint64
-	From, To    uint64
-	Size        uint64
-	Recent      uint64
-	Flags       uint64
-	Compartment []byte // 16, or empty
+	_        struct{} `cbor:",toarray"`
+	Kind     uint64
+	From, To uint64
+	Size     uint64
+	Recent   uint64
+	Flags    uint64
+	Of       []byte
 }
 
 const (
 	askSpan        = 1
 	askRange       = 2
 	askCompartment = 3
+	askFeed        = 4
+
+	askFeedBytes = 16 + 1 + 32
 
 	askFollow = 1 // go on as checkpoints come
 	askFull   = 2 // send every record, name none as known
@@ -242,11 +247,13 @@ func decodeAsk(p []byte) (ask, error) {
 	bad := m.From > maxSeq || m.To > maxSeq || m.Size > maxSeq || m.Recent > maxSeq || m.Flags > askFollow|askFull || m.To != 0 && m.To < m.From
 	switch m.Kind {
 	case askSpan:
-		bad = bad || len(m.Compartment) != 0
+		bad = bad || len(m.Of) != 0
 	case askRange:
-		bad = bad || len(m.Compartment) != 0 || m.To <= m.From || m.To > m.Size
+		bad = bad || len(m.Of) != 0 || m.To <= m.From || m.To > m.Size
 	case askCompartment:
-		bad = bad || len(m.Compartment) != 16 || m.To <= m.From || m.To > m.Size
+		bad = bad || len(m.Of) != 16 || m.To <= m.From || m.To > m.Size
+	case askFeed:
+		bad = bad || len(m.Of) != askFeedBytes || m.To <= m.From || m.Of[16] >= record.LaneCount
 	default:
 		bad = true
 	}
@@ -254,6 +261,13 @@ func decodeAsk(p []byte) (ask, error) {
 		return m, misbehaved("ask out of bounds")
 	}
 	return m, nil
+}
+
+func (m *ask) compartment() record.CompartmentID { return record.CompartmentID(m.Of) }
+
+// feed gives what askFeed asks for, and the rid of the first record.
+func (m *ask) feed() (record.Feed, record.RID) {
+	return record.Feed{Epoch: record.EpochID(m.Of[:16]), Lane: record.Lane(m.Of[16])}, record.RID(m.Of[17:])
 }
 
 func decodeFilled(p []byte) (filled, error) {

@@ -37,10 +37,11 @@ const (
 type partial struct {
 	p    Partial // nil: the replica holds every entry
 	mode spanMode
-	told bool // by the peer, that the ledger calls this box partial
+	aim  record.TreeHead // trusted, asked for by its size, until the ledger is there
+	told bool            // by the peer, that the ledger calls this box partial
 	// asked: spans were asked for in this session; gaps: such as have gaps.
 	asked, gaps bool
-	fill fill
+	fill        fill
 }
 
 func newPartial(r Replica) partial {
@@ -106,7 +107,10 @@ func (x *partial) note() { x.asked, x.gaps = true, x.gaps || x.mode != whole }
 func (s *Session) askSpans(from uint64) (Frame, bool, error) {
 	f := &s.fetch
 	s.part.note()
-	m := ask{Kind: askSpan, From: from, To: f.target.Size, Compartment: []byte{}}
+	m := ask{Kind: askSpan, From: from, To: s.part.aim.Size, Of: []byte{}}
+	if m.To <= from { // up to the newest that the peer told of
+		m.To, s.part.aim = 0, record.TreeHead{}
+	}
 	switch s.part.mode {
 	case whole:
 		m.Recent = maxSeq
@@ -153,7 +157,11 @@ func (s *Session) handleSpan(ctx context.Context, b []byte) error {
 	if !s.part.gaps && len(span.Gaps) > 0 {
 		return misbehaved("a gap in entries that were asked for whole")
 	}
-	if err := s.part.p.ExtendSpan(ctx, &span, f.target, proof); err != nil {
+	target := f.target
+	if s.part.aim.Size >= to {
+		target = s.part.aim
+	}
+	if err := s.part.p.ExtendSpan(ctx, &span, target, proof); err != nil {
 		return s.extendError(ctx, head, err, true)
 	}
 	return s.extended(len(span.Entries))

@@ -300,6 +300,20 @@ func (m *memory) CompartmentSeqs(c record.CompartmentID, from uint64, limit int)
 	return out, nil
 }
 
+func (m *memory) Places(f record.Feed, n, to uint64, limit int) ([]uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []uint64
+	for ; n < to && len(out) < limit; n++ {
+		seq, ok := m.ordered[record.Position{Epoch: f.Epoch, Lane: f.Lane, N: n}]
+		if !ok {
+			break
+		}
+		out = append(out, seq)
+	}
+	return out, nil
+}
+
 func (m *memory) RangeProof(from, to, size uint64) (left, right []record.Hash, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -451,3 +451,21 @@ func (x *exchange) step(ctx context.Context, w *world) (int, error) {
 	}
 	return x.toA.bytes + x.toB.bytes, nil
 }
+
+// What a partial replica gets to carry after it was ordered is not carried for ever.
+func TestCarriedRecordOrderedInAHole(t *testing.T) {
+	w := partialWorld(t, 60, 3, 1)
+	p, c := w.clinics[0], w.clinics[2]
+	w.save(c, record.LaneClinical, 30)
+	w.save(c, record.LaneAudit, 3)
+	w.mustMeet(c.memory, w.hub)
+	w.orderAll()
+	w.mustMeet(p.memory, w.hub)
+	w.mustMeet(c.memory, p.memory) // c has not heard that they are ordered
+	carried := len(p.allPending())
+	w.mustMeet(p.memory, w.hub)
+	if left := len(p.allPending()); carried != 34 || left != 0 {
+		t.Errorf("carried %d records, %d of them for ever", carried, left)
+	}
+	w.check(p.memory)
+}

@@ -107,6 +107,9 @@ type Partial interface {
 	// CompartmentSeqs lists where a compartment's entries stand, from one on, as far as
 	// they are here.
 	CompartmentSeqs(c record.CompartmentID, from uint64, max int) ([]uint64, error)
+	// Places lists where the records of a feed from n on stand, up to the first without
+	// an entry, before to.
+	Places(f record.Feed, n, to uint64, max int) ([]uint64, error)
 	// OpeningsOf gives the records that entries need to be judged by and that are not
 	// among them.
 	OpeningsOf([]record.Entry) ([]record.Record, error)

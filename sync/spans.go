@@ -292,13 +292,21 @@ func (s *Session) mayGive(m *ask) (why uint64, err error) {
 	if m.Size > s.r.Head().Size || m.Size > final.Size && !s.hub {
 		return filledNotHeld, nil
 	}
-	if m.Kind == askRange {
+	switch m.Kind {
+	case askRange:
 		if part, err := p.IsPartial(s.peer); err != nil || part {
 			return filledNotYours, orLocal("reading profile", err)
 		}
 		return filledAll, nil
+	case askFeed:
+		f, first := m.feed()
+		rid, ok, err := s.r.HeldRID(record.Position{Epoch: f.Epoch, Lane: f.Lane, N: m.From})
+		if err != nil || !ok || rid != first {
+			return filledNotHeld, orLocal("reading held record", err)
+		}
+		return filledAll, nil
 	}
-	ok, err := p.MayHold(s.peer, record.CompartmentID(m.Compartment))
+	ok, err := p.MayHold(s.peer, m.compartment())
 	if err != nil || !ok {
 		return filledNotYours, orLocal("reading profile", err)
 	}
@@ -319,7 +327,7 @@ func (s *Session) fillSpan(m *ask) (span record.Span, err error) {
 		return span, nil
 	}
 	from, to := g.at, m.To
-	if m.Kind == askCompartment {
+	if m.Kind != askRange {
 		if from, to, err = s.nextRun(m); err != nil || from >= to {
 			return span, err
 		}
@@ -340,18 +348,28 @@ func (s *Session) fillSpan(m *ask) (span record.Span, err error) {
 	return span, nil
 }
 
-// nextRun finds entries of a compartment that follow each other.
+// nextRun finds entries of a compartment or a feed that follow each other.
 func (s *Session) nextRun(m *ask) (from, to uint64, err error) {
-	seqs, err := s.part.p.CompartmentSeqs(record.CompartmentID(m.Compartment), s.spans.at, segmentEntriesMax)
-	if err != nil {
-		return 0, 0, local("listing a compartment", err)
+	var seqs []uint64
+	if m.Kind == askFeed {
+		f, _ := m.feed()
+		seqs, err = s.part.p.Places(f, s.spans.at, m.To, segmentEntriesMax)
+	} else {
+		seqs, err = s.part.p.CompartmentSeqs(m.compartment(), s.spans.at, segmentEntriesMax)
 	}
-	if len(seqs) == 0 || seqs[0] >= m.To {
+	if err != nil {
+		return 0, 0, local("listing entries", err)
+	}
+	end := min(m.Size, m.To)
+	if m.Kind == askFeed {
+		end = m.Size
+	}
+	if len(seqs) == 0 || seqs[0] >= end {
 		return 0, 0, nil
 	}
 	from, to = seqs[0], seqs[0]+1
 	for _, seq := range seqs[1:] {
-		if seq != to || to >= m.To {
+		if seq != to || to >= end {
 			break
 		}
 		to++
@@ -385,9 +403,12 @@ func (s *Session) fillFrame(m *ask, span *record.Span) (Frame, bool, error) {
 	b := binary.AppendUvarint(nil, m.Size)
 	b = appendProof(b, left, g.before)
 	b = appendProof(b, right, g.before)
-	b = record.AppendSpan(b, span, func(record.Position) bool { return false })
+	b = record.AppendSpan(b, span, func(record.Position) bool { return m.Kind == askFeed })
 	g.before = slices.Concat(left, right)
-	if g.at = span.To; m.Kind == askRange && g.at >= m.To {
+	if g.at = span.To; m.Kind == askFeed {
+		g.at = span.Entries[len(span.Entries)-1].Record.Position().N + 1
+	}
+	if m.Kind == askRange && g.at >= m.To {
 		s.endAsk(filledAll)
 	}
 	s.stats.sent.Add(uint64(len(span.Entries)))

@@ -97,7 +97,7 @@ func (t *Turn) claim(s *Session, m *ask) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := range t.claims {
-		if c := &t.claims[i]; c.Kind == m.Kind && c.From < m.To && m.From < c.To && bytes.Equal(c.Compartment, m.Compartment) {
+		if c := &t.claims[i]; c.Kind == m.Kind && c.From < m.To && m.From < c.To && bytes.Equal(c.Of, m.Of) {
 			return false
 		}
 	}
@@ -116,7 +116,7 @@ func (t *Turn) unclaim(s *Session, m *ask) {
 	t.mu.Lock()
 	n := len(t.claims)
 	t.claims = slices.DeleteFunc(t.claims, func(c claim) bool {
-		return c.by == s && (m == nil || c.Kind == m.Kind && c.From == m.From && bytes.Equal(c.Compartment, m.Compartment))
+		return c.by == s && (m == nil || c.Kind == m.Kind && c.From == m.From && bytes.Equal(c.Of, m.Of))
 	})
 	was := m == nil && len(t.claims) < n
 	t.mu.Unlock()
