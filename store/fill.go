@@ -62,6 +62,7 @@ type filling struct {
 	nodes    record.Nodes // hashes that are known now
 	holes    []holeRow    // that the entries reach into
 	fresh    int
+	late     bool // one of the new entries is held by all
 }
 
 func (f *filling) run(openings []record.Record, left, right []record.Hash, head record.TreeHead) error {
@@ -98,6 +99,11 @@ func (f *filling) run(openings []record.Record, left, right []record.Hash, head 
 	}
 	for i := range f.holes {
 		if err := f.fill(&f.holes[i]); err != nil {
+			return err
+		}
+	}
+	if f.late {
+		if err := f.t.judgeAuthority(); err != nil {
 			return err
 		}
 	}
@@ -174,6 +180,7 @@ func (f *filling) fill(h *holeRow) error {
 			return err
 		}
 		f.fresh++
+		f.late = f.late || e.HeldByAll()
 	}
 	f.t.next.absent -= to - from
 	return nil

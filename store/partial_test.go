@@ -3,8 +3,11 @@ package store_test
 import (
 	"errors"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
+
+	"github.com/dgraph-io/badger/v4"
 
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/store"
@@ -132,6 +135,7 @@ func (b *box) checkPartial(full *box) {
 	if got := b.s.Absent(); got != absent {
 		b.t.Fatalf("%d entries absent, the holes have %d", got, absent)
 	}
+	b.sameAuthority(full)
 	at := 0
 	for seq := range head.Size {
 		for at < len(holes) && seq >= holes[at].To {
@@ -159,6 +163,40 @@ func (b *box) checkPartial(full *box) {
 			b.t.Fatalf("entry %d is another one: %v", seq, err)
 		}
 	}
+}
+
+// sameAuthority compares members and registry.
+func (b *box) sameAuthority(full *box) {
+	b.t.Helper()
+	type row struct{ key, value string }
+	rows := func(s *store.Store) (out []row) {
+		if err := s.ScanRegistry(nil, func(key, value []byte) bool {
+			out = append(out, row{string(key), string(value)})
+			return true
+		}); err != nil {
+			b.t.Fatal(err)
+		}
+		return out
+	}
+	if got, want := rows(b.s), rows(full.s); !slices.Equal(got, want) {
+		b.t.Fatalf("registry has %d rows, or others than the %d of a full replica", len(got), len(want))
+	}
+	got, err := b.s.Members()
+	want, werr := full.s.Members()
+	if err != nil || werr != nil || !reflect.DeepEqual(got, want) {
+		b.t.Fatalf("members %+v, %v; want %+v, %v", got, err, want, werr)
+	}
+}
+
+func (b *box) assign(to *box, mode record.Mode, add ...byte) {
+	b.t.Helper()
+	a := record.Assign{Device: to.a.Device[:], Mode: mode}
+	for _, c := range add {
+		id := record.CompartmentID{1, c}
+		a.Add = append(a.Add, id[:])
+	}
+	b.append(store.Draft{Lane: record.LaneControl, Kind: record.KindAssign, Seal: fixed(marshal(a))})
+	b.order()
 }
 
 func TestPartialReplicaReachesTheSameRoot(t *testing.T) {
@@ -357,7 +395,7 @@ func TestFillsThatDoNotFit(t *testing.T) {
 
 func TestPartialReplicaRandom(t *testing.T) {
 	all := rng(t)
-	for range 4 {
+	for range 3 {
 		r := rand.New(rand.NewPCG(all.Uint64(), 3))
 		hub, clinics := village(t, r, 1+r.IntN(3), r.IntN(40), 1+r.IntN(10))
 		p := newBox(t, 50, record.RoleClinic)
@@ -365,7 +403,7 @@ func TestPartialReplicaRandom(t *testing.T) {
 		p.pullSpans(hub, 200+r.IntN(8000))
 		p.beginEpoch()
 		for range 1 + r.IntN(12) {
-			switch r.IntN(5) {
+			switch r.IntN(7) {
 			case 0:
 				p.append(visit(byte(r.IntN(10)), 40, r))
 				p.push(hub)
@@ -392,6 +430,10 @@ func TestPartialReplicaRandom(t *testing.T) {
 			case 4:
 				p.reopen()
 				p.beginEpoch()
+			case 5:
+				hub.assign(p, record.ModePartial, byte(r.IntN(10)))
+			case 6:
+				hub.admit(newBox(t, 60+r.Uint64N(5), record.RoleField))
 			}
 		}
 		p.pullSpans(hub, 4000)
@@ -400,4 +442,145 @@ func TestPartialReplicaRandom(t *testing.T) {
 			b.close()
 		}
 	}
+}
+
+// What everybody must hold and a server left out is found when the hole is filled.
+func TestAuthorityLeftOut(t *testing.T) {
+	r := rng(t)
+	hub, clinics := village(t, r, 2, 10, 3)
+	p := newBox(t, 50, record.RoleClinic)
+	hub.admit(p)
+	p.pullSpans(hub, 1<<20)
+	late := newBox(t, 51, record.RoleClinic)
+	hub.admit(late)
+	hub.assign(p, record.ModePartial, 1, 2)
+	clinics[0].append(visit(2, 40, r))
+	clinics[0].push(hub)
+	hub.order()
+	from, to := p.s.Head().Size, hub.s.Head().Size
+	left, right, err := hub.s.RangeProof(from, to, to)
+	if err != nil || len(right) != 0 {
+		t.Fatalf("%d hashes, %v", len(right), err)
+	}
+	whole := record.Range{}
+	for i, s := range record.GapShape(0, from) {
+		if _, err := whole.AppendSubtree(s.Level, left[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entries, err := hub.s.Entries(from, to, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaves := record.Nodes{}
+	for i := range entries {
+		leaves[record.Subtree{Index: entries[i].Seq}] = record.LeafHash(entries[i].EncodeLeaf())
+	}
+	g := record.GapHashes{From: from, To: to}
+	for _, s := range record.GapShape(from, to) {
+		h, _ := leaves.Hash(s)
+		g.Hashes = append(g.Hashes, h)
+	}
+	if err := p.extendSpan(hub, store.Span{From: from, To: to, Gaps: []record.GapHashes{g}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, _ := p.s.Member(late.a.Device); ok {
+		t.Fatal("a member is known that no entry here admits")
+	}
+	for _, h := range p.holes() {
+		if h.From >= from {
+			if err := p.fillFrom(hub, h.From, h.To); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	p.checkPartial(hub)
+	check(t, p.s)
+}
+
+func TestRebuildOfPartialStore(t *testing.T) {
+	r := rng(t)
+	hub, clinics := village(t, r, 3, 100, 8)
+	p := newBox(t, 50, record.RoleClinic)
+	hub.admit(p)
+	p.pullSpans(hub, 1<<20)
+	p.beginEpoch()
+	p.append(visit(3, 40, r), visit(4, 40, r))
+	p.push(hub)
+	hub.order()
+	clinics[0].append(visit(3, 40, r))
+	clinics[0].push(hub)
+	hub.order()
+	p.pullSpans(hub, 1<<20)
+	p.append(visit(5, 40, r))
+	holes, head := p.holes(), p.s.Head()
+	p.close()
+	rep := p.rebuilt()
+	if !rep.Whole() || rep.Lost != 0 || rep.Pending == 0 {
+		t.Fatalf("rebuilding: %+v", rep)
+	}
+	if got := p.holes(); p.s.Head() != head || !slices.Equal(got, holes) {
+		t.Fatalf("head %v and %d holes, want %v and %d", p.s.Head(), len(got), head, len(holes))
+	}
+	p.checkPartial(hub)
+	check(t, p.s)
+}
+
+// Damage of what only a partial replica has is named, and put right where it can
+// be computed.
+func TestDamageOfPartialStore(t *testing.T) {
+	r := rng(t)
+	hub, clinics := village(t, r, 2, 120, 4)
+	p := newBox(t, 50, record.RoleClinic)
+	hub.admit(p)
+	p.pullSpans(hub, 1<<20)
+	p.beginEpoch()
+	p.append(visit(1, 40, r))
+	p.push(hub)
+	hub.order()
+	clinics[0].append(visit(1, 40, r))
+	clinics[0].push(hub)
+	hub.order()
+	p.pullSpans(hub, 1<<20)
+	for _, c := range []struct {
+		prefix string
+		fixed  bool
+	}{{"q", true}, {"t", true}, {"O", false}, {"o", false}} {
+		if err := p.s.Settle(); err != nil {
+			t.Fatal(err)
+		}
+		rows := rowsUnder(t, p.s, c.prefix)
+		if len(rows) == 0 {
+			t.Fatalf("no rows %q", c.prefix)
+		}
+		row := rows[r.IntN(len(rows))]
+		for _, value := range [][]byte{nil, append(slices.Clone(row.Value[:len(row.Value)-8]), 1)} {
+			if err := p.s.Settle(); err != nil {
+				t.Fatal(err)
+			}
+			err := p.s.Index().Update(func(txn *badger.Txn) error {
+				if value == nil {
+					return txn.Delete(row.Key)
+				}
+				return txn.Set(row.Key, store.SealRow(row.Key, value))
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rep, err := p.s.Verify(ctx, store.VerifyOptions{}, nil); err == nil && len(rep.Damage) == 0 {
+				t.Errorf("a changed row %q is not found", c.prefix)
+			}
+			if c.fixed {
+				if _, err := p.s.DropStray(ctx); err != nil {
+					t.Fatal(err)
+				}
+				check(t, p.s)
+				continue
+			}
+			if err := p.s.Index().Update(func(txn *badger.Txn) error { return txn.Set(row.Key, row.Value) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	p.checkPartial(hub)
 }

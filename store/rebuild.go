@@ -258,6 +258,9 @@ func (b *rebuild) each(ctx context.Context, from, to uint64) error {
 			return b.src.read(func(l lookup) error {
 				for ; from < to && t.bytes < rebuildBytesMax; from++ {
 					e, err := l.entry(from, true)
+					if errors.Is(err, ErrHole) {
+						continue
+					}
 					if errors.Is(err, ErrDamaged) {
 						b.rep.Lost++
 						continue

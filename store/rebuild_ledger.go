@@ -15,6 +15,13 @@ func (b *rebuild) ledger(ctx context.Context, limit uint64) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		passed, err := b.adoptHole(limit)
+		if err != nil {
+			return err
+		}
+		if passed {
+			continue
+		}
 		entries, err := b.soundEntries(b.rep.Entries, limit)
 		if err != nil || len(entries) == 0 {
 			return err
@@ -36,6 +43,9 @@ func (b *rebuild) soundEntries(from, to uint64) (out []record.Entry, err error) 
 		var tile []record.Hash
 		for seq := from; seq < to && read < rebuildBytesMax; seq++ {
 			e, err := l.entry(seq, true)
+			if errors.Is(err, ErrHole) {
+				return nil
+			}
 			if err != nil {
 				return ignoreDamage(err)
 			}
@@ -44,7 +54,7 @@ func (b *rebuild) soundEntries(from, to uint64) (out []record.Entry, err error) 
 					return err
 				}
 			}
-			if full := seq < b.rep.Size&^(tileHashes-1); full && len(tile) == tileHashes && tile[seq%tileHashes] != record.LeafHash(e.EncodeLeaf()) {
+			if full := seq < b.rep.Size&^(tileHashes-1); full && len(tile) == tileHashes && tile[seq%tileHashes] != (record.Hash{}) && tile[seq%tileHashes] != record.LeafHash(e.EncodeLeaf()) {
 				return nil
 			}
 			read += len(e.Record.Body) + record.HeaderBytesMax
@@ -65,10 +75,13 @@ func (b *rebuild) adopt(entries []record.Entry) (n int, err error) {
 		return 0, err
 	}
 	err = b.write(func(t *tx) error {
+		if err := b.adoptOpenings(t, entries); err != nil {
+			return err
+		}
 		o := record.NewOrderer(lookup{t, t.state}, t.s.verified.has)
 		for n = range entries {
 			e := &entries[n]
-			out, err := o.Add(e.Time, e.Record)
+			out, err := t.again(o, e)
 			if err != nil {
 				return err
 			}
@@ -92,11 +105,66 @@ func (b *rebuild) adopt(entries []record.Entry) (n int, err error) {
 func (t *tx) applyFirst(entries []record.Entry) error {
 	o := record.NewOrderer(lookup{t, t.state}, t.s.verified.has)
 	for i := range entries {
-		if _, err := o.Add(entries[i].Time, entries[i].Record); err != nil {
+		if _, err := t.again(o, &entries[i]); err != nil {
 			return err
 		}
 	}
 	return t.apply(&o.Changes)
+}
+
+// again judges an entry at its place, as far as those before it are held.
+func (t *tx) again(o *record.Orderer, e *record.Entry) (record.Outcome, error) {
+	if t.state.absent == 0 {
+		return o.Add(e.Time, e.Record)
+	}
+	o.Sparse()
+	return o.Place(e)
+}
+
+// adoptHole copies the hole that begins where the copy ends.
+func (b *rebuild) adoptHole(limit uint64) (passed bool, err error) {
+	var h holeRow
+	err = b.src.read(func(l lookup) (err error) {
+		h, passed, err = l.holeAt(b.rep.Entries)
+		return err
+	})
+	if err = ignoreDamage(err); err != nil || !passed || h.From != b.rep.Entries || h.To > limit {
+		return false, err
+	}
+	err = b.write(func(t *tx) error {
+		edge := t.next.ledger.Edge.Clone()
+		if err := t.addHole(&edge, &h.GapHashes); err != nil {
+			return err
+		}
+		t.next.ledger.Edge = edge
+		t.put(keyLedger, t.next.ledger.encode())
+		return nil
+	})
+	if err == nil {
+		b.rep.Entries = h.To
+	}
+	return err == nil, err
+}
+
+// adoptOpenings copies the beginnings of epochs and sessions whose places are in
+// holes.
+func (b *rebuild) adoptOpenings(t *tx, entries []record.Entry) error {
+	if t.state.absent == 0 {
+		return nil
+	}
+	var openings []record.Record
+	err := b.src.read(func(l lookup) (err error) {
+		openings, err = l.openingsOf(entries)
+		return err
+	})
+	if err != nil {
+		return ignoreDamage(err)
+	}
+	err = t.addOpenings(entries, openings)
+	if errors.Is(err, ErrRefused) { // one that does not verify: the entry that needs it says so
+		return nil
+	}
+	return err
 }
 
 // proven is the largest size up to that of the copy whose tree the damaged store's
@@ -114,6 +182,9 @@ func (b *rebuild) proven() (uint64, error) {
 
 func (b *rebuild) isPrefix(size uint64) (ok bool, err error) {
 	root, err := b.dst.RootAt(size)
+	if errors.Is(err, ErrHole) {
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}
@@ -123,7 +194,7 @@ func (b *rebuild) isPrefix(size uint64) (ok bool, err error) {
 				continue
 			}
 			if r, err := b.dst.RootAt(h.Size); err != nil || r != h.Root {
-				return err
+				return ignoreHole(err)
 			}
 		}
 		edge := &l.st.ledger.Edge
@@ -140,7 +211,7 @@ func (b *rebuild) isPrefix(size uint64) (ok bool, err error) {
 		}
 		proof, err := b.src.ConsistencyProof(size, edge.Size)
 		if err != nil {
-			return ignoreDamage(err)
+			return ignoreHole(ignoreDamage(err))
 		}
 		ok = record.VerifyConsistency(record.TreeHead{Size: size, Root: root}, edge.Head(), proof) == nil
 		return nil
@@ -149,8 +220,21 @@ func (b *rebuild) isPrefix(size uint64) (ok bool, err error) {
 }
 
 func (b *rebuild) edgeOf(size uint64) (edge record.Range, err error) {
-	err = b.dst.read(func(l lookup) error { edge, _, err = l.edgeAt(size); return err })
+	err = b.dst.read(func(l lookup) error {
+		hashes, err := l.shape(0, size)
+		if err == nil {
+			edge, err = record.NewRange(size, hashes)
+		}
+		return err
+	})
 	return edge, err
+}
+
+func ignoreHole(err error) error {
+	if errors.Is(err, ErrHole) {
+		return nil
+	}
+	return err
 }
 
 // startsWith says whether the complete subtrees of a smaller tree are the first of

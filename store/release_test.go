@@ -98,7 +98,7 @@ func TestOnlyReleaseRemovesRecords(t *testing.T) {
 		"removePending", "release", // records
 		"setAside", "setRight", // of Verify: what is an entry as well, what nobody signed
 		"indexEntry", "full", // copies of what is an entry now
-		"dropRefusal", "scopeAfterRelease", "lastNumber", // notes
+		"dropRefusal", "scopeAfterRelease", "lastNumber", "judgeAuthority", // notes, registry
 		"putUnder", "putBlob", "DropBlob", "PutBlobHolder", // no rows of records
 	} {
 		allowed[name] = true

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/healthpost/healthpost/record"
 )
@@ -175,7 +176,15 @@ func (r *repair) soundTile(level int, index uint64) ([]record.Hash, error) {
 	if err != nil {
 		return nil, err
 	}
-	if subtree(hashes) != above[index%tileHashes] {
+	whole := subtree(hashes)
+	if r.l.st.absent > 0 && slices.Contains(hashes, record.Hash{}) {
+		if whole, err = r.l.sparseBelow(tileHeight*(level+1), index); errors.Is(err, ErrHole) {
+			return hashes, nil
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	if whole != above[index%tileHashes] {
 		return nil, damagedRow(keyTile(level, index), "tile is not the one in the tree")
 	}
 	return hashes, nil
