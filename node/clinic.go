@@ -371,6 +371,7 @@ func (n *Node) Box(context.Context) web.Box {
 	b.NeedsFirstStaff = err == nil && !staff
 	b.ReadOnly = n.store.Full()
 	b.Faulted = n.store.Err() != nil
+	b.Stick = n.sticks.plugged.Load()
 	if b.Faults, err = n.told(); err != nil && n.store.Err() == nil {
 		n.log.Error().Err(err).Msg("reading what staff are to be told")
 	}

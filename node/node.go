@@ -67,6 +67,8 @@ type Node struct {
 	boards   map[record.DeviceID][]epochSeen // guarded by projectMu
 	up       atomic.Pointer[running]
 
+	sticks stickRoom
+
 	countsMu sync.Mutex
 	counted  countsCache // guarded by countsMu
 }
@@ -103,6 +105,7 @@ func Open(o Options) (*Node, error) {
 	}
 	n := &Node{o: o, clock: clock, log: o.Log, box: box, keys: keys, author: store.Author{Key: keys.Signer(), Device: keys.DeviceID()}, store: st, vault: newVault(keys, st)}
 	n.staff.init(o.SessionIdle, o.Now)
+	n.sticks.work = make(chan func(context.Context), 1)
 	if err := n.loadSeed(); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -191,6 +194,7 @@ func (n *Node) supervise(ctx context.Context, r *running, at listeners, ready fu
 	g.Go(func() error { return n.accessLoop(ctx) })
 	g.Go(func() error { return n.scrubLoop(ctx) })
 	g.Go(func() error { return n.watchLoop(ctx) })
+	g.Go(func() error { return n.stickLoop(ctx) })
 	g.Go(func() error { return n.placesLoop(ctx) })
 	g.Go(func() error {
 		return serve(ctx, at.control, &http.Server{Handler: n.controlHandler(), ReadHeaderTimeout: 10 * time.Second})

@@ -48,6 +48,10 @@ type Options struct {
 	// place in the ledger; a frame may exceed it.
 	CarryMax int
 
+	// Sticks is the folder in which a stick appears as a folder when it is plugged in;
+	// empty: sticks are not looked for.
+	Sticks string
+
 	// ScrubEvery is how often a running box reads everything it holds; 0 never.
 	ScrubEvery time.Duration
 

@@ -235,6 +235,21 @@ func (n *Node) ReadParcel(ctx context.Context, r io.Reader, progress func(bytes 
 	if !ok {
 		return ParcelRead{}, ErrNoRegion
 	}
+	rep, err := peersync.ReadParcel(ctx, r, replica{n.store, n, region}, n.parcelReading(region, progress))
+	return n.parcelRead(rep), errors.Join(err, n.heardSize(ctx, rep))
+}
+
+// peekParcel says whose parcel it is; nothing is taken in.
+func (n *Node) peekParcel(r io.Reader) (ParcelRead, error) {
+	region, ok := n.box.RegionID()
+	if !ok {
+		return ParcelRead{}, ErrNoRegion
+	}
+	rep, err := peersync.PeekParcel(r, replica{n.store, n, region}, n.parcelReading(region, nil))
+	return n.parcelRead(rep), err
+}
+
+func (n *Node) parcelReading(region record.RegionID, progress func(int64)) peersync.ParcelReadOptions {
 	open := func(slots []byte) (peersync.ParcelKey, error) {
 		key, err := seal.OpenParcel(n.keys.ExchangeKey(), slots)
 		if err != nil {
@@ -242,8 +257,10 @@ func (n *Node) ReadParcel(ctx context.Context, r io.Reader, progress func(bytes 
 		}
 		return key, nil
 	}
-	rep, err := peersync.ReadParcel(ctx, r, replica{n.store, n, region},
-		peersync.ParcelReadOptions{Session: n.parcelSession(region), Open: open, Member: n.isMember, Progress: progress})
+	return peersync.ParcelReadOptions{Session: n.parcelSession(region), Open: open, Member: n.isMember, Progress: progress}
+}
+
+func (n *Node) parcelRead(rep peersync.ParcelReport) ParcelRead {
 	out := ParcelRead{Age: int64(rep.Age), New: rep.New, Known: rep.Known, Refused: rep.Refused, Waiting: rep.Waiting, Entries: rep.Entries,
 		Damaged: rep.Damaged, Missing: rep.Missing, Complete: rep.Complete, Again: rep.Again}
 	if rep.From != (record.DeviceID{}) {
@@ -252,7 +269,7 @@ func (n *Node) ReadParcel(ctx context.Context, r io.Reader, progress func(bytes 
 	if rep.AsOf > 0 {
 		out.AsOf = time.Unix(rep.AsOf, 0).UTC()
 	}
-	return out, errors.Join(err, n.heardSize(ctx, rep))
+	return out
 }
 
 // heardSize keeps how much of the ledger the writer of a parcel has, which its

@@ -186,4 +186,3 @@ func TestParcelsAndCarriers(t *testing.T) {
 		w.settle(seed, []*memory{all[0].memory, all[1].memory, all[2].memory, w.hub})
 	}
 }
-

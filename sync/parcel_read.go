@@ -55,7 +55,7 @@ const (
 // comes with the report of what was done until then: it wraps ErrNotForHere,
 // ErrNoParcel, ErrRegion, ErrVersion, ErrLocal, or is the reader's.
 func ReadParcel(ctx context.Context, in io.Reader, r Replica, o ParcelReadOptions) (ParcelReport, error) {
-	p := &parcelReader{r: r, o: o, sum: sha256.New(), early: map[uint32][]byte{}}
+	p := newParcelReader(r, o)
 	s := &blockScanner{in: bufio.NewReaderSize(in, parcelBlockMax), progress: o.Progress}
 	for {
 		if err := ctx.Err(); err != nil {
@@ -199,6 +199,10 @@ type waitingFrame struct {
 // parcelWaitingBytes bounds what is kept to be looked at once more at the end.
 const parcelWaitingBytes = 8 << 20
 
+func newParcelReader(r Replica, o ParcelReadOptions) *parcelReader {
+	return &parcelReader{r: r, o: o, sum: sha256.New(), early: map[uint32][]byte{}}
+}
+
 // parcelSlotTriesMax bounds the keys that are tried on a file, each for 256 slots.
 const parcelSlotTriesMax = 64
 
@@ -206,36 +210,71 @@ func (p *parcelReader) block(ctx context.Context, b block) error {
 	if p.had(b.index) {
 		return nil
 	}
-	plain, ok := p.open(b)
-	if !ok || len(plain) < parcelSigBytes {
-		p.report.Damaged++
-		return nil
-	}
-	frames, sig := plain[:len(plain)-parcelSigBytes], plain[len(plain)-parcelSigBytes:]
-	fr := NewFrameReader(bytes.NewReader(frames))
-	first, err := fr.Read()
-	if err != nil || first.Type != TypeParcel || first.Flags&parcelFlagTrailer != 0 {
-		p.report.Damaged++
-		return nil
-	}
-	head, err := decodeParcelHead(first.Payload)
+	head, rest, sig, err := p.look(b)
 	switch {
-	case errors.Is(err, ErrVersion):
+	case errors.Is(err, ErrVersion) || errors.Is(err, ErrRegion):
 		return err
-	case err != nil || !ed25519.Verify(head.From, parcelClaim(record.RegionID(head.Region), b.index, frames), sig):
-		p.report.Damaged++
-		return nil
-	case record.RegionID(head.Region) != p.o.Session.Region:
-		return ErrRegion
-	case p.s != nil && !bytes.Equal(head.ID, p.head.ID) || p.s != nil && !bytes.Equal(head.From, p.head.From):
-		p.report.Damaged++ // left over from a parcel that was on the stick before
+	case err != nil || p.s != nil && (!bytes.Equal(head.ID, p.head.ID) || !bytes.Equal(head.From, p.head.From)):
+		p.report.Damaged++ // or left over from a parcel that was on the stick before
 		return nil
 	}
 	p.begin(head)
-	err = p.frames(ctx, fr)
+	err = p.frames(ctx, rest)
 	p.mark(b.index, sig)
 	return err
 }
+
+// look opens a block and verifies who wrote it; rest gives the frames after the
+// first.
+func (p *parcelReader) look(b block) (head parcelHead, rest *FrameReader, sig []byte, err error) {
+	plain, ok := p.open(b)
+	if !ok || len(plain) < parcelSigBytes {
+		return head, nil, nil, ErrNotForHere
+	}
+	frames, sig := plain[:len(plain)-parcelSigBytes], plain[len(plain)-parcelSigBytes:]
+	rest = NewFrameReader(bytes.NewReader(frames))
+	first, err := rest.Read()
+	if err != nil || first.Type != TypeParcel || first.Flags&parcelFlagTrailer != 0 {
+		return head, nil, nil, misbehaved("a block does not say whose it is")
+	}
+	if head, err = decodeParcelHead(first.Payload); err != nil {
+		return head, nil, nil, err
+	}
+	if !ed25519.Verify(head.From, parcelClaim(record.RegionID(head.Region), b.index, frames), sig) {
+		return head, nil, nil, misbehaved("a block's signature is not its writer's")
+	}
+	if record.RegionID(head.Region) != p.o.Session.Region {
+		return head, nil, nil, ErrRegion
+	}
+	return head, rest, sig, nil
+}
+
+// PeekParcel tells whose parcel a file is without taking anything in. Errors as of
+// ReadParcel.
+func PeekParcel(in io.Reader, r Replica, o ParcelReadOptions) (ParcelReport, error) {
+	p := newParcelReader(r, o)
+	s := &blockScanner{in: bufio.NewReaderSize(io.LimitReader(in, parcelPeekBytes), parcelBlockMax)}
+	for {
+		b, err := s.next()
+		if errors.Is(err, io.EOF) {
+			return p.done(), p.nothing()
+		}
+		if err != nil {
+			return p.done(), fmt.Errorf("looking at a parcel: %w", err)
+		}
+		head, _, _, err := p.look(b)
+		if errors.Is(err, ErrVersion) || errors.Is(err, ErrRegion) {
+			return p.done(), fmt.Errorf("looking at a parcel: %w", err)
+		}
+		if err == nil {
+			p.begin(head)
+			return p.done(), nil
+		}
+	}
+}
+
+// parcelPeekBytes is how far PeekParcel looks for a whole block.
+const parcelPeekBytes = 4 * parcelBlockMax
 
 func (p *parcelReader) begin(head parcelHead) {
 	if p.s != nil {

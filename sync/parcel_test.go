@@ -130,6 +130,9 @@ func TestParcelThereAndBack(t *testing.T) {
 	if c.Head() != w.hub.Head() || len(c.allPending()) != 0 {
 		t.Fatalf("clinic at %d with %d pending, want %d with none", c.Head().Size, len(c.allPending()), w.hub.Head().Size)
 	}
+	if rep, err := peersync.PeekParcel(bytes.NewReader(down), c.memory, peersync.ParcelReadOptions{Session: w.options(c.memory), Open: openAs(c.self)}); err != nil || rep.From != w.hub.self || rep.For != c.self {
+		t.Errorf("looked at: %+v, %v", rep, err)
+	}
 	if rep = w.take(c.memory, down); rep.New != 0 || rep.Known != 38 {
 		t.Errorf("a second time: %+v", rep)
 	}

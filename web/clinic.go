@@ -79,6 +79,15 @@ type Clinic interface {
 	// shown again until it happens again. Other codes are answered with ErrRefused, unknown ones with nil.
 	SeenFault(ctx context.Context, s Session, code string) error
 
+	// Sticks lists the sticks that are plugged in with the parcels on them, for whom one can be
+	// written, and what was done last. Nothing is written to them.
+	Sticks(ctx context.Context, s Session) (SticksPage, error)
+	// ReadStick begins to take in a parcel, WriteStick to write one: for the box with that id, for
+	// all boxes ("*") or for the hubs (""). Both return at once; Sticks tells how far it is. Errors:
+	// ErrNotFound when the stick, the file or the box is not there, ErrStickBusy.
+	ReadStick(ctx context.Context, s Session, stick, file string) error
+	WriteStick(ctx context.Context, s Session, stick, to string) error
+
 	// Proof returns what the printed proof of one record needs. The access record of printing is
 	// durable before it returns. Errors: ErrNotFound, ErrNotConfirmed while the record has no place
 	// under a final checkpoint that this box verified.
@@ -118,6 +127,8 @@ var (
 	ErrFileTooLarge = errors.New("file too large")
 	// ErrFilesMax: the form has as many files as it may have.
 	ErrFilesMax = errors.New("too many files")
+	// ErrStickBusy: something is read from a stick or written to one already.
+	ErrStickBusy = errors.New("a stick is in use")
 	// ErrFormUsed: this form id was already saved with other content. Nothing was saved now.
 	ErrFormUsed = errors.New("form id already used with other content")
 )
@@ -145,6 +156,7 @@ type Box struct {
 	Version         string   // version of the program
 	Languages       []string // the box's languages, first choice first: "en", "fr"
 	ReadOnly        bool     // no room left: a line on every page says that nothing can be saved
+	Stick           bool     // something is plugged in that records can be carried on
 	Faulted         bool     // a disk fault stopped writing: likewise
 	Faults          []Fault  // what every page warns of, in any order; SyncPage lists these too
 }
@@ -342,6 +354,66 @@ type Clock struct {
 	Trusted bool   // set by a source since the last start
 	Wrong   bool   // it shows a time that is over: Now is a guess
 	Source  string // "network time", "hub", "" when not set
+}
+
+// SticksPage is what is plugged in.
+type SticksPage struct {
+	Sticks  []Stick // none while Job is active: a stick in use is left alone
+	Targets []StickTarget
+	Hubs    bool     // a parcel may be for the hubs
+	Job     StickJob // zero Stick: nothing was done since it was plugged in
+}
+
+// Stick is one.
+type Stick struct {
+	Name       string
+	FreeBytes  int64
+	Files      []StickFile // parcels alone
+	Unreadable bool
+}
+
+// StickFile is a parcel on a stick.
+type StickFile struct {
+	Name    string
+	Bytes   int64
+	Own     bool      // this box writes under that name
+	ForHere bool      // this box can open it
+	Damaged bool      // it looks like no parcel
+	From    string    // the box that wrote it, when it is for here
+	AsOf    time.Time // of the regional record that it leads to; zero: none
+}
+
+// StickTarget is a box that a parcel may be for.
+type StickTarget struct {
+	ID, Name string
+}
+
+// What became of a job.
+const (
+	StickRead     = "read"
+	StickPartly   = "partly" // the file is damaged or not whole
+	StickForOther = "for_other"
+	StickWrote    = "wrote"
+	StickFull     = "full"
+	StickPulled   = "pulled"
+	StickFailed   = "failed"
+)
+
+// StickJob is what is done with a stick, or was done last.
+type StickJob struct {
+	Stick, File string
+	Write       bool
+	Active      bool
+	Done, Total int64  // bytes; Total 0 while nobody knows
+	Result      string // of one that is not active
+	From        string
+	New, Known  int
+	Refused     int
+	Waiting     int // left out: something before them is missing here
+	Missing     int // parts of the file
+	Entries     int // of New, or written: of the regional record
+	Records     int // written that wait for their place
+	For         []string
 }
 
 // ProofPage is the proof of one confirmed record: what the sheet prints, and what only the screen shows.

@@ -48,6 +48,9 @@ type fakeClinic struct {
 	n        uint64
 	syncNow  int
 	files    fakeFiles
+
+	sticks    web.SticksPage
+	stickJobs []string
 }
 
 type formAnswer struct{ content, answer string }
@@ -313,6 +316,26 @@ func (f *fakeClinic) SyncPage(context.Context, web.Session) (web.SyncPage, error
 	p := f.sync
 	p.Counts = f.countsLocked()
 	return p, nil
+}
+
+func (f *fakeClinic) Sticks(context.Context, web.Session) (web.SticksPage, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sticks, nil
+}
+
+func (f *fakeClinic) ReadStick(_ context.Context, _ web.Session, stick, file string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stickJobs = append(f.stickJobs, "read "+stick+" "+file)
+	return f.fail
+}
+
+func (f *fakeClinic) WriteStick(_ context.Context, _ web.Session, stick, to string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stickJobs = append(f.stickJobs, "write "+stick+" "+to)
+	return f.fail
 }
 
 func (f *fakeClinic) SyncNow(context.Context, web.Session) error {

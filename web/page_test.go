@@ -106,6 +106,23 @@ func pageCases() []pageCase {
 			x.fake.setLink(web.SyncPage{Why: web.WhyNoLink, Clock: web.Clock{Now: now, Wrong: true}}, web.Counts{OnlyHere: 3, VisitsOnlyHere: 2, Mobile: true})
 			return x.get("/links")
 		}},
+		{"stick", "stick", 200, func(x *fixture) answer { x.signIn(); x.fake.plugIn(web.StickJob{}); return x.get("/stick") }},
+		{"stick-none", "stick", 200, func(x *fixture) answer { x.signIn(); return x.get("/stick") }},
+		{"stick-busy", "stick", 200, func(x *fixture) answer {
+			x.signIn()
+			x.fake.plugIn(web.StickJob{Stick: "sda1", Write: false, Active: true, Done: 31, Total: 100})
+			return x.get("/stick")
+		}},
+		{"stick-pulled", "stick", 200, func(x *fixture) answer {
+			x.signIn()
+			x.fake.plugIn(web.StickJob{Stick: "sda1", Result: web.StickPulled, From: "Nyanza hub", New: 41, Known: 12, Waiting: 3})
+			return x.get("/stick")
+		}},
+		{"stick-wrote", "stick", 200, func(x *fixture) answer {
+			x.signIn()
+			x.fake.plugIn(web.StickJob{Stick: "sda1", Write: true, Result: web.StickWrote, For: []string{"Nyanza hub", "Karongi hub"}, Records: 37})
+			return x.get("/stick")
+		}},
 		{"today-banners", "today", 200, func(x *fixture) answer { x.signIn(); x.fake.setFaults(bannerFaults()...); return x.get("/") }},
 		{"proof", "proof", 200, func(x *fixture) answer { x.signIn(); return x.get(x.proofPath(x.people.child)) }},
 		{"no-proof", "error", 409, func(x *fixture) answer {

@@ -28,6 +28,7 @@ type configFile struct {
 	Languages   []string  `toml:"languages"`
 	SessionIdle *minutes  `toml:"session_idle_minutes"`
 	Link        *linkFile `toml:"link"`
+	Sticks      *string   `toml:"sticks"`
 }
 
 // linkFile is the table [link]: what the way to the hubs costs.
@@ -112,6 +113,7 @@ func (c *configFile) apply(o *node.Options) {
 	set(&o.Page, c.Page)
 	set(&o.LogAddress, c.Log)
 	set(&o.LAN, c.LAN)
+	set(&o.Sticks, c.Sticks)
 	set(&o.Profile, c.Profile)
 	setList(&o.Listen, c.Listen)
 	setList(&o.Announce, c.Announce)
@@ -139,6 +141,9 @@ func setList(dst *[]string, v []string) {
 func applyEnv(o *node.Options, env func(string) string) error {
 	if v := env("HEALTHPOST_PAGE"); v != "" {
 		o.Page = v
+	}
+	if v := env("HEALTHPOST_STICKS"); v != "" {
+		o.Sticks = v
 	}
 	if v := env("HEALTHPOST_LOG"); v != "" {
 		o.LogAddress = v
