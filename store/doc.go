@@ -56,6 +56,9 @@
 //	a number                   arrival
 //	m name                     journal frame, ledger end, clock, region, checkpoints, last own epoch, counts, floor
 //	x key                      projection row
+//	o seq                      hole from an entry on: its end, hashes of its subtrees
+//	O epoch lane n             record whose place is in a hole and that is held by itself
+//	q compartment seq          entry in a hole that a later one of its compartment names
 //	k name 0 key               raft row
 //	c id part                  part of an attachment (blob.go)
 //	C kind ...                 state and lists of attachments (blob.go)
@@ -64,9 +67,18 @@
 // counts holds their number and the exclusive or of their hashes, and moves in the
 // same transaction.
 //
+// # Holes
+//
+// A partial replica holds some entries, and of each run between them the hashes of
+// the fewest perfect subtrees: ExtendSpan appends such spans, Fill puts entries into
+// holes, SpanFor serves them. A tile row then leaves out hashes that are not known.
+// What lies in a hole is ErrHole, never damage. Where there are no holes nothing is
+// different; the last Fill makes a replica full.
+//
 // # What is kept of a record that has no place
 //
-// A record is never deleted. One that loses its place to another of the same
+// A record is deleted by Release alone, where it is confirmed and no business of
+// this box. One that loses its place to another of the same
 // author, what was pending behind it, and what comes later and was really signed
 // for a taken place, a lost branch or a frozen feed, is kept as a refusal with its
 // body: the last kind up to 1,000 records and 16 MiB of one author. It leaves the
