@@ -167,3 +167,24 @@ func (n *Node) askedOf() (names []string) {
 	}
 	return names
 }
+
+func (n *Node) attachmentStatus() (s AttachmentStatus, err error) {
+	ids, err := n.store.BlobsOnlyHere(attachmentsCounted)
+	for _, id := range ids {
+		st, ok, serr := n.store.Blob(id)
+		if err = errors.Join(err, serr); ok && st.RID != (record.RID{}) { // a form that is not saved yet has none
+			s.OnlyHere++
+			s.OnlyHereBytes += uint64(st.Bytes)
+		}
+	}
+	asked, aerr := n.asked()
+	for _, id := range asked {
+		st, ok, serr := n.store.Blob(id)
+		if err = errors.Join(err, serr); ok && !st.Whole() {
+			s.WaitedFor++
+		}
+	}
+	return s, errors.Join(err, aerr)
+}
+
+const attachmentsCounted = 1000

@@ -46,7 +46,17 @@ type Status struct {
 	Clock      time.Time    `json:"clock"` // what staff's work is dated by
 	ClockTrust string       `json:"clockTrust"`
 	Faults     []string     `json:"faults"`
-	Version    string       `json:"version"`
+
+	Attachments AttachmentStatus `json:"attachments"`
+
+	Version string `json:"version"`
+}
+
+// AttachmentStatus is how far photos and documents have come.
+type AttachmentStatus struct {
+	OnlyHere      int    `json:"onlyHere"`      // made here and not known to be anywhere else, at most 1,000 counted
+	OnlyHereBytes uint64 `json:"onlyHereBytes"` // sealed
+	WaitedFor     int    `json:"waitedFor"`     // asked for by a person and not here yet
 }
 
 // PeerStatus is one peer and the link to it.
@@ -90,6 +100,9 @@ func (n *Node) Status(context.Context) (Status, error) {
 	s.Pending, s.Shared, s.Refused, s.Confirmed = c.Pending, c.Shared, c.Refused, uint64(c.Confirmed)
 	s.OnlyHere, s.VisitsHere = c.OnlyHere, c.VisitsOnlyHere
 	if s.Carried, err = n.carried(); err != nil {
+		return s, err
+	}
+	if s.Attachments, err = n.attachmentStatus(); err != nil {
 		return s, err
 	}
 	if d, err := diskOf(n.o.Data); err == nil {
