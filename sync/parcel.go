@@ -151,32 +151,75 @@ func readBlock(b []byte) (block, bool) {
 	return block{index: binary.BigEndian.Uint32(b[8:]), slots: b[parcelHeadBytes:end], sealed: b[end:]}, true
 }
 
-// A RANGE frame is: uvarint size of the checkpoint that the CHECKPOINT frame before
-// it in the block has, count(1) of proof hashes, 32 bytes each, then entries as in
-// ENTRIES. The proof leads from the last entry to that checkpoint.
-func appendRange(dst []byte, target uint64, proof []record.Hash, entries []byte) []byte {
-	dst = binary.AppendUvarint(dst, target)
-	dst = append(dst, byte(len(proof)))
-	for _, h := range proof {
-		dst = append(dst, h[:]...)
-	}
-	return append(dst, entries...)
+// A RANGE frame is, for entries of a box that holds them whole:
+//
+//	uvarint target || hashes(proof) || hashes(left) || hashes(right) || entries as in ENTRIES
+//
+// target is the size of the checkpoint that the CHECKPOINT frame before it in the
+// block has; hashes are count(1) and 32 bytes each. The proof leads from the last
+// entry to that checkpoint, for a ledger that ends where the entries begin; left and
+// right prove them in its tree by themselves, for one that has holes (both may be
+// empty). With flag 2 a span of package record, for a box that holds a part, takes the
+// place of left, right and entries.
+type parcelRange struct {
+	target             uint64
+	proof, left, right []record.Hash
+	rest               []byte
 }
 
-func readRange(b []byte) (target uint64, proof []record.Hash, entries []record.Entry, err error) {
-	target, n := binary.Uvarint(b)
-	if n <= 0 || target > 1<<62 || len(b) == n || b[n] > proofMax || len(b)-n-1 < 32*int(b[n]) {
-		return 0, nil, nil, misbehaved("range without a proof")
+const rangeFlagSpan = 2
+
+func appendHashes(dst []byte, list []record.Hash) []byte {
+	dst = append(dst, byte(len(list)))
+	for _, h := range list {
+		dst = append(dst, h[:]...)
 	}
-	count := int(b[n])
-	b = b[n+1:]
-	proof = make([]record.Hash, 0, count)
-	for range count {
-		proof = append(proof, record.Hash(b[:32]))
+	return dst
+}
+
+func cutHashes(b []byte) (list []record.Hash, rest []byte, ok bool) {
+	if len(b) == 0 || b[0] > proofMax || len(b)-1 < 32*int(b[0]) {
+		return nil, nil, false
+	}
+	n := int(b[0])
+	b = b[1:]
+	for range n {
+		list = append(list, record.Hash(b[:32]))
 		b = b[32:]
 	}
-	entries, err = readEntries(b)
-	return target, proof, entries, err
+	return list, b, true
+}
+
+func (r *parcelRange) frame(span bool) Frame {
+	f := Frame{Type: TypeRange, Payload: appendHashes(binary.AppendUvarint(nil, r.target), r.proof)}
+	if span {
+		f.Flags = rangeFlagSpan
+	} else {
+		f.Payload = appendHashes(appendHashes(f.Payload, r.left), r.right)
+	}
+	f.Payload = append(f.Payload, r.rest...)
+	return f
+}
+
+func readRange(f Frame) (r parcelRange, err error) {
+	target, n := binary.Uvarint(f.Payload)
+	if n <= 0 || target > 1<<62 {
+		return r, misbehaved("range without a checkpoint")
+	}
+	r.target = target
+	parts := []*[]record.Hash{&r.proof, &r.left, &r.right}
+	if f.Flags&rangeFlagSpan != 0 {
+		parts = parts[:1]
+	}
+	b := f.Payload[n:]
+	for _, p := range parts {
+		var ok bool
+		if *p, b, ok = cutHashes(b); !ok {
+			return r, misbehaved("range without a proof")
+		}
+	}
+	r.rest = b
+	return r, nil
 }
 
 // ErrNotForHere: a parcel that is sealed to others.

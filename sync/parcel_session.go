@@ -3,6 +3,7 @@ package peersync
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 
 	"github.com/healthpost/healthpost/record"
 )
@@ -11,6 +12,8 @@ import (
 type tally struct {
 	fresh, known, refused, waiting int // records; known, refused and waiting entries too
 	entries                        int // new ones
+
+	head record.TreeHead // of the verified checkpoint that the ranges behind it lead to
 }
 
 // newParcelSession prepares a session whose peer speaks from a parcel. It answers
@@ -32,7 +35,7 @@ func (s *Session) handleParcel(ctx context.Context, f Frame, member bool) error 
 	case TypeCheckpoint:
 		return s.parcelNote(f.Payload)
 	case TypeRange:
-		return s.handleRange(ctx, f.Payload)
+		return s.handleRange(ctx, f)
 	case TypeEvidence:
 		return s.handleEvidence(f.Payload)
 	case TypeReset:
@@ -98,51 +101,132 @@ func (t *tally) count(in Ingested, run int) {
 // before one that was read already: it is another step on the way.
 func (s *Session) parcelNote(b []byte) error {
 	f := &s.fetch
-	f.target, f.note, f.dry = record.TreeHead{}, nil, s.fork.on
+	f.target, f.note, f.dry, s.tally.head = record.TreeHead{}, nil, s.fork.on, record.TreeHead{}
 	cp, ok, err := s.verify(b)
 	if err != nil || !ok {
 		return err
 	}
-	return s.aimFor(cp)
+	if err := s.aimFor(cp); err != nil || s.fork.on {
+		return err
+	}
+	s.tally.head = cp.Head
+	return nil
 }
 
-// handleRange extends the ledger by what it lacks of a range.
-func (s *Session) handleRange(ctx context.Context, b []byte) error {
-	target, proof, entries, err := readRange(b)
+// handleRange extends the ledger by what it lacks of a range, or fills its holes.
+func (s *Session) handleRange(ctx context.Context, f Frame) error {
+	r, err := readRange(f)
 	if err != nil {
 		return err
 	}
+	var span record.Span
+	if f.Flags&rangeFlagSpan != 0 {
+		if s.part.p == nil {
+			return misbehaved("a span for who holds every entry")
+		}
+		if span, err = record.ReadSpan(r.rest, s.r.Holder().Held); err != nil {
+			return misbehaved("reading a span: %w", err)
+		}
+	} else {
+		entries, err := readEntries(r.rest)
+		if err != nil {
+			return err
+		}
+		span = record.Span{From: entries[0].Seq, To: entries[0].Seq + uint64(len(entries)), Entries: entries}
+	}
+	return s.takeRange(ctx, &r, &span)
+}
+
+func (s *Session) takeRange(ctx context.Context, r *parcelRange, span *record.Span) error {
 	t, f := &s.tally, &s.fetch
 	for range rangeTriesMax {
 		head := s.r.Head()
-		start, end := entries[0].Seq, entries[0].Seq+uint64(len(entries))
+		n := len(span.Entries)
 		switch {
-		case end <= head.Size:
-			t.known += len(entries)
-			return nil
-		case start > head.Size || f.target.Size != target || f.dry || end > target || !s.o.WantOrdered():
-			t.waiting += len(entries)
+		case span.To <= head.Size:
+			return s.fillRange(ctx, r, span)
+		case span.From > head.Size || span.From < head.Size && len(span.Gaps) > 0 || f.target.Size != r.target || f.dry || span.To > r.target || !s.o.WantOrdered():
+			t.waiting += n
 			return nil
 		}
-		t.known += int(head.Size - start)
-		entries = entries[head.Size-start:]
-		err := s.r.Extend(ctx, entries, f.target, proof)
+		known := min(int(head.Size-span.From), n)
+		t.known += known
+		span.Entries, span.From = span.Entries[known:], head.Size
+		n = len(span.Entries)
+		err := s.extendRange(ctx, r, span)
 		switch {
 		case err == nil:
-			t.entries += len(entries)
+			t.entries += n
 			if s.behind() {
 				return nil
 			}
 			return s.reached()
 		case s.r.Head() == head:
-			if err = s.replicaError(ctx, "extending the ledger", err); err != nil && ctx.Err() == nil && !s.o.LocalFault(err) {
-				t.refused += len(entries) - 1 // the frame counts as one
-			}
-			return err
+			return s.rangeRefused(ctx, n, err)
 		}
 	}
-	t.waiting += len(entries)
+	t.waiting += len(span.Entries)
 	return nil
+}
+
+func (s *Session) extendRange(ctx context.Context, r *parcelRange, span *record.Span) error {
+	if p := s.part.p; p != nil {
+		holes, err := p.HolesBefore(maxSeq, 1)
+		if err != nil {
+			return local("reading holes", err)
+		}
+		if len(holes) > 0 || len(span.Gaps) > 0 || len(span.Openings) > 0 {
+			return p.ExtendSpan(ctx, span, s.fetch.target, r.proof)
+		}
+	}
+	return s.r.Extend(ctx, span.Entries, s.fetch.target, r.proof)
+}
+
+func (s *Session) rangeRefused(ctx context.Context, n int, err error) error {
+	if errors.Is(err, ErrLocal) {
+		return err
+	}
+	if err = s.replicaError(ctx, "extending the ledger", err); ctx.Err() == nil && !errors.Is(err, ErrLocal) {
+		s.tally.refused += n - 1 // the frame counts as one
+	}
+	return err
+}
+
+// fillRange fills holes by entries that lie below the end of the ledger.
+func (s *Session) fillRange(ctx context.Context, r *parcelRange, span *record.Span) error {
+	t, n := &s.tally, len(span.Entries)
+	holes, err := s.holesIn(span)
+	if err != nil {
+		return err
+	}
+	switch {
+	case !holes:
+		t.known += n
+		return nil
+	case t.head.Size != r.target || r.target > s.r.Head().Size || !s.o.WantOrdered():
+		t.waiting += n
+		return nil
+	}
+	fresh, err := s.part.p.Fill(ctx, span.From, span.Entries, span.Openings, r.left, r.right, t.head)
+	if err != nil {
+		return s.rangeRefused(ctx, n, err)
+	}
+	t.entries += fresh
+	t.known += n - fresh
+	return nil
+}
+
+// holesIn reports whether entries of a span are missing here that this box wants.
+func (s *Session) holesIn(span *record.Span) (bool, error) {
+	p := s.part.p
+	if p == nil || s.o.Partial() || len(span.Gaps) > 0 {
+		return false, nil
+	}
+	holes, err := p.HolesBefore(span.To, 1)
+	if err != nil {
+		return false, local("reading holes", err)
+	}
+	return len(holes) > 0 && holes[0].To > span.From, nil
 }
 
 // rangeTriesMax bounds how often a session that extends the ledger at the same time

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -303,28 +304,54 @@ func (p *parcelWriter) upTo(at uint64, target record.TreeHead, note []byte) erro
 		if err := p.ctx.Err(); err != nil {
 			return err
 		}
-		entries, err := p.r.Entries(at, target.Size, parcelFrameBytes)
+		r := parcelRange{target: target.Size}
+		end, count, span, err := p.ranged(&r, at)
+		if errors.Is(err, record.ErrHole) || err == nil && end == at {
+			return nil // this box does not hold them itself
+		}
 		if err != nil {
 			return local("reading entries", err)
 		}
-		if len(entries) == 0 {
-			return nil
-		}
-		list, count := appendSomeEntries(nil, entries, parcelFrameBytes)
-		end := at + uint64(count)
-		var proof []record.Hash
 		if end < target.Size {
-			if proof, err = p.r.ConsistencyProof(end, target.Size); err != nil {
+			if r.proof, err = p.r.ConsistencyProof(end, target.Size); err != nil {
 				return local("proving consistency", err)
 			}
 		}
-		if err := p.putRange(Frame{Type: TypeRange, Payload: appendRange(nil, target.Size, proof, list)}); err != nil {
+		if err := p.putRange(r.frame(span)); err != nil {
 			return err
 		}
 		p.wrote.Entries += count
 		at, p.wrote.To = end, end
 	}
 	return nil
+}
+
+// ranged reads what goes into one frame from an entry on: what the receiver's profile
+// has, when it holds a part, or whole entries.
+func (p *parcelWriter) ranged(r *parcelRange, at uint64) (end uint64, count int, span bool, err error) {
+	part := p.s.part.p
+	if part != nil && p.o.For != (record.DeviceID{}) {
+		if span, err = part.IsPartial(p.o.For); err != nil {
+			return at, 0, false, err
+		}
+	}
+	if span {
+		s, err := part.SpanFor(p.o.For, at, r.target, parcelFrameBytes)
+		if err == nil {
+			r.rest = record.AppendSpan(nil, &s, func(record.Position) bool { return false })
+		}
+		return s.To, len(s.Entries), true, err
+	}
+	entries, err := p.r.Entries(at, r.target, parcelFrameBytes)
+	if err != nil || len(entries) == 0 {
+		return at, 0, false, err
+	}
+	r.rest, count = appendSomeEntries(nil, entries, parcelFrameBytes)
+	end = at + uint64(count)
+	if part != nil {
+		r.left, r.right, err = part.RangeProof(at, end, r.target)
+	}
+	return end, count, false, err
 }
 
 // putRange sees that the checkpoint stands before a range, in the same block.
