@@ -1,6 +1,9 @@
 package peersync
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // credit is the window of bulk bytes. Between WindowSlow and the smaller of both
 // ends' windows it follows the link: it grows while answers come about as fast
@@ -15,6 +18,8 @@ type credit struct {
 
 	received   uint64
 	receivedIn uint64 // of received, what the last ACK told
+
+	careful bool // the session before was cut: frames begin small
 
 	now      func() time.Time // nil: the window stays
 	marks    []mark           // bulk frames under way, oldest first
@@ -131,9 +136,21 @@ func (c *credit) carried() uint64 {
 	return n - min(n, uint64(c.frameBytes()))
 }
 
+// frameCost is about what a frame costs besides its records, with its answer. Of a
+// link that is cut after so many bytes least is lost with frames of the root of
+// twice their product: half of one frame, and the cost of all.
+const frameCost = 100
+
 // frameBytes is how large a bulk frame should be: a quarter of the window, and on
 // a slow link what goes over it in half a second and no more than half the window.
 func (c *credit) frameBytes() int {
+	if c.careful {
+		return min(c.usualBytes(), int(math.Sqrt(2*frameCost*float64(c.acked)))+1) // one record always goes
+	}
+	return c.usualBytes()
+}
+
+func (c *credit) usualBytes() int {
 	if c.now == nil || !c.slow() {
 		return int(min(max(c.window/4, frameBytesMin), controlBytesMax))
 	}

@@ -20,6 +20,7 @@ const (
 	receiptPauseMin = time.Second
 	receiptPauseMax = 32 * time.Second
 
+	ackPauseMin = 20 * time.Millisecond
 	ackPauseMax = time.Second
 	notePause   = 4 * time.Second // between checkpoints on a slow link
 )
@@ -95,7 +96,7 @@ type link struct {
 
 	turn, again, moment <-chan time.Time // loop's timers: of waitsForTurn, of a change held back, of a receipt
 	ackMoment           <-chan time.Time // of an answer
-	ackPause            time.Duration    // 0 where the link is fast
+	ackPause            time.Duration    // the longer the slower the link
 	lastAck             time.Time
 	noteMoment          <-chan time.Time // of a checkpoint
 	lastNote            time.Time
@@ -276,7 +277,7 @@ func (l *link) handle(ctx context.Context, f Frame) error {
 // takes its time to arrive. The first answer after a pause goes at once.
 func (l *link) paceAck(f arrived) {
 	if f.Type.bulk() {
-		l.ackPause = min(2*f.took, ackPauseMax)
+		l.ackPause = min(max(2*f.took, ackPauseMin), ackPauseMax)
 	}
 	if !l.s.owesAck() || l.ackMoment != nil {
 		return

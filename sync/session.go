@@ -219,6 +219,7 @@ func NewSession(r Replica, peer record.DeviceID, o Options) *Session {
 	s.push.told = map[record.RID]bool{}
 	s.gossip.told, s.gossip.gave = map[evidenceID]bool{}, map[evidenceID]bool{}
 	s.receipts.heads = map[record.Feed]record.ReceiptHead{}
+	s.credit.careful = o.Resumed
 	s.credit.window = uint64(min(o.Window, WindowSlow)) // until the peer names its own
 	return s
 }
