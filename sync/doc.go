@@ -28,6 +28,7 @@
 //	30 ACK         [credit, size, [[epoch, lane, n, state]...]]
 //	31 RECEIPT     [taken, by, [[epoch, lane, n]...], sig]
 //	32 REJECT      [[[rid, epoch, lane, n, verdict]...]]
+//	33 PROMISE     a hub's receipt, whole: somebody passes it on
 //	34 EVIDENCE    [[id(8)...], [id(8)...], evidence]           held, wanted, one piece or none
 //	35 RESET       the statement that reset the ledger
 //	7f BYE         [code, reason]
@@ -46,6 +47,12 @@
 // last entry to the checkpoint (RFC 6962 section 2.1.2); a hash that the segment
 // before it carried is a one-byte reference. The receiver appends it in one
 // transaction, so that nothing unverified is ever stored.
+//
+// # Parcels
+//
+// A parcel is a session in one direction, in a file: parcel.go has the layout. Frames
+// 50 PARCEL and 51 RANGE are of parcels alone. It is written by WriteParcel from what a
+// session would say, and ReadParcel gives its frames to a Session that answers nothing.
 //
 // # Evidence
 //
