@@ -69,6 +69,14 @@ func (r *repair) run(entries []record.Entry) error {
 	}
 	for i := range entries {
 		e := &entries[i]
+		if r.l.st.absent > 0 { // what is in a hole is not damaged
+			if _, hole, err := r.l.holeAt(e.Seq); err != nil || hole {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+		}
 		want, err := r.hashOf(e.Seq)
 		if err == nil && want != record.LeafHash(r.given[e.Seq]) {
 			err = fmt.Errorf("%w: entry %d is not the one in the tree", ErrRefused, e.Seq)
@@ -262,12 +270,23 @@ func (s *Store) dropSome(ctx context.Context) (fixed int, err error) {
 			found = append(found, f)
 		}
 	}
+	var t *tx
+	if s.HasHoles() { // they may be filled: nothing may move meanwhile
+		if t, err = s.begin(ctx); err != nil {
+			return 0, err
+		}
+		v.snapshot = &lookup{t.view, t.state}
+	}
 	if err := v.immutable(ctx); err != nil {
+		if t != nil {
+			t.drop()
+		}
 		return 0, err
 	}
-	t, err := s.begin(ctx)
-	if err != nil {
-		return 0, err
+	if t == nil {
+		if t, err = s.begin(ctx); err != nil {
+			return 0, err
+		}
 	}
 	l := lookup{t.view, t.state}
 	if err = v.rest(ctx, l); err == nil {

@@ -23,6 +23,9 @@ func FuzzRows(f *testing.F) {
 	for _, b := range [][]byte{p.encode(), feed.encode(), epoch.encode(), pending.encode(), ordered.encode(), arrival.encode(), ledger.encode(), encodeHead(record.TreeHead{Size: 1}, []byte("note")), sealRow([]byte("k"), []byte("v")), {}} {
 		f.Add(b)
 	}
+	hole := holeRow{record.GapHashes{From: 7, To: 10, Hashes: []record.Hash{{1}, {2}}}}
+	f.Add(hole.encode())
+	f.Add(encodeTile(append(make([]record.Hash, tileHashes-2), record.Hash{1}, record.Hash{2})))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		same := func(what string, again []byte, err error) {
 			if err == nil && !bytes.Equal(again, b) {
@@ -52,6 +55,11 @@ func FuzzRows(f *testing.F) {
 		counts, err := decodeRowCounts(b)
 		same("counts", counts.encode(), err)
 		decodeCheckpointNote(b)
+		hole, err := decodeHoleRow(keyHole(7), b)
+		same("hole", hole.encode(), err)
+		if tile, ok := decodeTile(b); ok && len(b) != tileHashes*32 {
+			same("tile", encodeTile(tile), nil)
+		}
 	})
 }
 

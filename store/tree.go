@@ -93,7 +93,7 @@ func decodeTile(b []byte) ([]record.Hash, bool) {
 		}
 		hashes[i], rest = record.Hash(rest), rest[32:]
 	}
-	return hashes, len(rest) == 0
+	return hashes, len(rest) == 0 && len(b) == len(encodeTile(hashes))
 }
 
 // subtree is the root over a power of two of hashes.

@@ -84,7 +84,7 @@ func (v *verifier) entries(ctx context.Context, size uint64) error {
 		if err := v.judgeChunk(c); err != nil {
 			return err
 		}
-		v.progress(v.rep.Entries, size-v.rep.From)
+		v.progress(v.rep.Entries+v.rep.Absent, size-v.rep.From)
 	}
 	return ctx.Err()
 }
