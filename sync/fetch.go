@@ -124,6 +124,9 @@ func (s *Session) nextPull() (Frame, bool, error) {
 		return Frame{}, false, nil
 	}
 	if m.Flags == 0 {
+		if err := s.lookMode(); err != nil { // how far it is, is known only now
+			return Frame{}, false, err
+		}
 		f.active, f.asking, f.ask, f.asked = true, true, false, true
 		if f.follows = s.hub && !f.only; f.follows {
 			m.Flags |= pullFollow
