@@ -72,7 +72,7 @@ func (s *Session) lookMode() error {
 		x.mode = beginning
 	case len(holes) > 0:
 		x.mode = whole
-	case s.o.Recent > 0 && far && size < s.o.Recent:
+	case s.o.Recent > 0 && s.fetch.target.Size == 0 && size == 0:
 		x.mode = beginning
 	}
 	return nil
