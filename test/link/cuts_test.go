@@ -61,7 +61,6 @@ func (c *cutter) end() int {
 // session, and of one in many.
 type cutFigures struct {
 	greeting, whole, parts int64
-	wholeFrames            int64
 	records                [2]int
 	cuts                   int
 }
@@ -71,6 +70,14 @@ type cutFigures struct {
 func (f cutFigures) ratio() float64 {
 	parts := float64(f.parts-int64(f.cuts)*f.greeting) / float64(f.records[1])
 	return parts / (float64(f.whole) / float64(f.records[0]))
+}
+
+// lost is how many bytes more a cut made it, besides a greeting.
+func (f cutFigures) lost() int64 {
+	if f.cuts == 0 {
+		return 0
+	}
+	return int64((f.ratio() - 1) * float64(f.whole) * float64(f.records[1]) / float64(f.records[0]) / float64(f.cuts))
 }
 
 func (t *taken) wire() int64 {
@@ -106,13 +113,14 @@ func BenchmarkLinkCuts(b *testing.B) {
 	for range b.N {
 		metric(b, load(b), "load/core")
 		r := newRig(b, 3)
-		up, down := both(link.Path{Rate: 256_000, Delay: 50 * time.Millisecond, Queue: deepQueue})
-		f := r.measureCuts(200, 100, up, down, 20*time.Minute)
+		up, down := gprs()
+		f := r.measureCuts(200, 100, up, down, 30*time.Minute)
 		metric(b, float64(f.cuts), "cuts")
 		metric(b, float64(f.greeting), "greeting-B")
 		metric(b, float64(f.whole), "whole-B")
 		metric(b, float64(f.parts), "parts-B")
 		metric(b, f.ratio(), "ratio")
+		metric(b, float64(f.lost()), "lost-B/cut")
 		r.clinic.verify()
 	}
 }
