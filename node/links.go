@@ -267,7 +267,7 @@ func (n *Node) peerStatus(r *running) ([]PeerStatus, error) {
 		case p.Connected && p.Forked:
 			s.Link, s.Trouble = "up", "its ledger is not the one of this box: pending records go to it, nothing is confirmed by it"
 		case p.Connected:
-			s.Link = "up"
+			s.Link, s.Relayed = "up", strings.Contains(p.Address, peersync.AnyHub)
 		default:
 			s.Trouble = p.LastError
 		}

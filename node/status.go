@@ -73,6 +73,7 @@ type PeerStatus struct {
 	Waiting     int         `json:"waiting"` // own pending records it has not acknowledged
 	BytesOut    uint64      `json:"bytesOut"`
 	BytesIn     uint64      `json:"bytesIn"`
+	Relayed     bool        `json:"relayed,omitempty"` // the connection leads through a hub
 	Trouble     string      `json:"trouble,omitempty"`
 }
 

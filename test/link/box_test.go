@@ -30,6 +30,7 @@ type box struct {
 	in              *link.Space
 	name, role, dir string
 	page, peers     string // host:port inside of the namespace; multiaddr to listen on
+	quic            string // one more multiaddr to listen on, or empty
 	settings        string // more lines of config.toml
 	dial            []string
 	cmd             *exec.Cmd
@@ -66,7 +67,11 @@ func (b *box) address() string {
 // configure writes config.toml.
 func (b *box) configure() {
 	b.tb.Helper()
-	text := fmt.Sprintf("page = %q\nlisten = [%q]\nlan = false\nprofile = \"lan\"\nlanguages = [\"en\"]\nsession_idle_minutes = 600\n", b.page, b.peers)
+	listen := fmt.Sprintf("%q", b.peers)
+	if b.quic != "" {
+		listen += fmt.Sprintf(", %q", b.quic)
+	}
+	text := fmt.Sprintf("page = %q\nlisten = [%s]\nlan = false\nprofile = \"lan\"\nlanguages = [\"en\"]\nsession_idle_minutes = 600\n", b.page, listen)
 	if len(b.dial) > 0 {
 		text += fmt.Sprintf("dial = [\"%s\"]\n", strings.Join(b.dial, "\", \""))
 	}
