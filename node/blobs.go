@@ -167,6 +167,17 @@ func (b blobs) PutPart(ctx context.Context, _ record.DeviceID, id record.BlobID,
 
 func (b blobs) Unconfirmed(max int) ([]record.BlobID, error) { return b.n.store.BlobsOnlyHere(max) }
 
+func (b blobs) HeldOf(author record.DeviceID, max int) ([]record.BlobID, error) {
+	var out []record.BlobID
+	err := b.n.store.EachBlob(func(st store.BlobState) bool {
+		if st.Author != b.n.author.Device && (author == record.DeviceID{} || st.Author == author) && st.RID != (record.RID{}) && st.Whole() {
+			out = append(out, st.ID())
+		}
+		return len(out) < max
+	})
+	return out, err
+}
+
 func (b blobs) PutHolder(ctx context.Context, peer record.DeviceID, ids []record.BlobID) error {
 	return b.n.store.PutBlobHolder(ctx, peer, ids)
 }

@@ -36,23 +36,28 @@ type ParcelWritten struct {
 	From    uint64   `json:"from"`
 	To      uint64   `json:"to"`
 	Bytes   int64    `json:"bytes"`
-	Twice   bool     `json:"twice"` // each part is there twice
+	Twice   bool     `json:"twice"` // each part without attachments is there twice
+
+	Attachments int `json:"attachments"`
 }
 
 // ParcelRead is what became of a parcel.
 type ParcelRead struct {
-	From     string    `json:"from"`
-	AsOf     time.Time `json:"as_of,omitzero"` // when hubs vouched for the newest checkpoint that the writer had
-	Age      int64     `json:"age_seconds"`    // since then, by the writer's clock
-	New      int       `json:"new"`
-	Known    int       `json:"known"`
-	Refused  int       `json:"refused"`
-	Waiting  int       `json:"waiting"` // something before them is missing here
-	Entries  int       `json:"entries"` // of New, in the regional record
-	Damaged  int       `json:"damaged"` // places of the file
-	Missing  uint64    `json:"missing"` // parts that are not there
-	Complete bool      `json:"complete"`
-	Again    bool      `json:"-"`
+	From    string    `json:"from"`
+	AsOf    time.Time `json:"as_of,omitzero"` // when hubs vouched for the newest checkpoint that the writer had
+	Age     int64     `json:"age_seconds"`    // since then, by the writer's clock
+	New     int       `json:"new"`
+	Known   int       `json:"known"`
+	Refused int       `json:"refused"`
+	Waiting int       `json:"waiting"` // something before them is missing here
+	Entries int       `json:"entries"` // of New, in the regional record
+
+	Attachments int `json:"attachments"` // photos and documents that became whole
+
+	Damaged  int    `json:"damaged"` // places of the file
+	Missing  uint64 `json:"missing"` // parts that are not there
+	Complete bool   `json:"complete"`
+	Again    bool   `json:"-"`
 }
 
 // Errors of reading a parcel.
@@ -123,7 +128,7 @@ func (n *Node) WriteParcel(ctx context.Context, w io.Writer, q ParcelRequest) (P
 		return ParcelWritten{}, err
 	}
 	c, err := peersync.WriteParcel(ctx, w, replica{n.store, n, region}, o)
-	out := ParcelWritten{For: []string{}, Records: c.Records, Entries: c.Entries, From: c.From, To: c.To, Bytes: c.Bytes, Twice: c.Twice}
+	out := ParcelWritten{For: []string{}, Records: c.Records, Entries: c.Entries, From: c.From, To: c.To, Bytes: c.Bytes, Twice: c.Twice, Attachments: c.Attachments}
 	for _, m := range to {
 		out.For = append(out.For, n.deviceName(m.Device))
 	}
@@ -261,7 +266,7 @@ func (n *Node) parcelReading(region record.RegionID, progress func(int64)) peers
 }
 
 func (n *Node) parcelRead(rep peersync.ParcelReport) ParcelRead {
-	out := ParcelRead{Age: int64(rep.Age), New: rep.New, Known: rep.Known, Refused: rep.Refused, Waiting: rep.Waiting, Entries: rep.Entries,
+	out := ParcelRead{Age: int64(rep.Age), New: rep.New, Known: rep.Known, Refused: rep.Refused, Waiting: rep.Waiting, Entries: rep.Entries, Attachments: rep.Attachments,
 		Damaged: rep.Damaged, Missing: rep.Missing, Complete: rep.Complete, Again: rep.Again}
 	if rep.From != (record.DeviceID{}) {
 		out.From = n.deviceName(rep.From)

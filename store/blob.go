@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/healthpost/healthpost/record"
@@ -237,6 +238,20 @@ func (s *Store) MissingBlobs(max int, f func(BlobState) bool) error {
 		err = failed
 	}
 	return err
+}
+
+// EachBlob calls f for every attachment that is known here, until it returns false.
+func (s *Store) EachBlob(f func(BlobState) bool) error {
+	var failed error
+	err := s.pages([]byte{pBlob, blobState}, nil, 2, int(^uint(0)>>1), func(_, value []byte) bool {
+		st, err := decodeBlobState(value)
+		if err != nil {
+			failed = err
+			return false
+		}
+		return f(st)
+	})
+	return errors.Join(err, failed)
 }
 
 // BlobsOnlyHere lists attachments that this box made and no other is known to

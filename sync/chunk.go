@@ -39,6 +39,9 @@ type Blobs interface {
 	PutPart(ctx context.Context, from record.DeviceID, id record.BlobID, part int, b []byte) (whole bool, err error)
 	// Unconfirmed lists attachments made here that no other box is known to hold.
 	Unconfirmed(max int) ([]record.BlobID, error)
+	// HeldOf lists attachments of a device, or with a zero one of any other box, that
+	// are whole here.
+	HeldOf(author record.DeviceID, max int) ([]record.BlobID, error)
 	// PutHolder notes that a peer holds attachments durably.
 	PutHolder(ctx context.Context, peer record.DeviceID, ids []record.BlobID) error
 }
@@ -63,7 +66,8 @@ const (
 	blobsHeardMax = 1 << 16 // ids that a peer may name in one session
 	flagFirst     = 2       // of WANT: before what was asked for earlier
 
-	blobHaveMax = (record.BlobChunksMax + 1 + 7) / 8
+	chunkHeadBytes = 16 + 2 + 3
+	blobHaveMax    = (record.BlobChunksMax + 1 + 7) / 8
 )
 
 // blobClaims keeps the sessions of a box from asking for the same attachment.
@@ -355,10 +359,8 @@ func (s *Session) nextChunk() (Frame, bool, error) {
 	if o.data == nil {
 		return s.nextHeld() // that it is not here
 	}
-	p := binary.AppendUvarint(slices.Clone(o.id[:]), uint64(o.part))
-	p = binary.AppendUvarint(p, uint64(o.at))
-	n := min(len(o.data)-o.at, max(s.frameBytes()-len(p), windowMin))
-	p = append(p, o.data[o.at:o.at+n]...)
+	n := min(len(o.data)-o.at, max(s.frameBytes()-chunkHeadBytes, windowMin))
+	p := appendChunk(o.id, o.part, o.at, o.data[o.at:o.at+n])
 	if o.at += n; o.at == len(o.data) {
 		*o = blobPart{}
 	}
@@ -433,12 +435,8 @@ func (s *Session) handleHeld(ctx context.Context, p []byte) error {
 		return err
 	}
 	if len(m.Held) > 0 {
-		ids := make([]record.BlobID, 0, len(m.Held))
-		for _, id := range m.Held {
-			ids = append(ids, record.BlobID(id))
-		}
-		if err := s.o.Blobs.PutHolder(ctx, s.peer, ids); err != nil {
-			return local("noting who holds attachments", err)
+		if err := s.noteHolder(ctx, m.Held); err != nil {
+			return err
 		}
 	}
 	for _, id := range m.Lacked {
@@ -450,6 +448,33 @@ func (s *Session) handleHeld(ctx context.Context, p []byte) error {
 		}
 	}
 	return nil
+}
+
+func (s *Session) noteHolder(ctx context.Context, held [][]byte) error {
+	ids := make([]record.BlobID, 0, len(held))
+	for _, id := range held {
+		ids = append(ids, record.BlobID(id))
+	}
+	if err := s.o.Blobs.PutHolder(ctx, s.peer, ids); err != nil {
+		return local("noting who holds attachments", err)
+	}
+	return nil
+}
+
+// readChunk takes a CHUNK apart.
+func readChunk(p []byte) (id record.BlobID, part, at uint64, data []byte, err error) {
+	if len(p) < 16 {
+		return id, 0, 0, nil, misbehaved("chunk without a name")
+	}
+	part, n := binary.Uvarint(p[16:])
+	if n <= 0 {
+		return id, 0, 0, nil, misbehaved("chunk without its part")
+	}
+	at, m := binary.Uvarint(p[16+n:])
+	if m <= 0 || len(p) == 16+n+m {
+		return id, 0, 0, nil, misbehaved("chunk without its place")
+	}
+	return record.BlobID(p[:16]), part, at, p[16+n+m:], nil
 }
 
 // handleOffer tells that an attachment is here, or lets it be asked for again.
@@ -490,18 +515,12 @@ func (s *Session) closeAsks() {
 // handleChunk puts pieces together and keeps a part that is whole.
 func (s *Session) handleChunk(ctx context.Context, p []byte) error {
 	b := &s.blobs
-	if len(p) < 16 {
-		return misbehaved("chunk without a name")
+	id, part, at, data, err := readChunk(p)
+	if err != nil {
+		return err
 	}
-	id := record.BlobID(p[:16])
-	part, n := binary.Uvarint(p[16:])
-	if n <= 0 {
-		return misbehaved("chunk without its part")
-	}
-	at, m := binary.Uvarint(p[16+n:])
-	data := p[16+n+max(m, 0):]
 	a := b.asked[id]
-	if m <= 0 || a == nil || part >= uint64(a.blob.Parts()) || len(data) == 0 {
+	if a == nil || part >= uint64(a.blob.Parts()) {
 		return misbehaved("chunk that nobody asked for")
 	}
 	if at == 0 {

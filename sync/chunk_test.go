@@ -149,6 +149,15 @@ func (m *memoryBlobs) Unconfirmed(max int) (out []record.BlobID, err error) {
 	return out[:min(len(out), max)], nil
 }
 
+func (m *memoryBlobs) HeldOf(_ record.DeviceID, max int) (out []record.BlobID, err error) {
+	for id, x := range m.blobs {
+		if !x.own && x.whole() {
+			out = append(out, id)
+		}
+	}
+	return out[:min(len(out), max)], nil
+}
+
 func (m *memoryBlobs) PutHolder(_ context.Context, peer record.DeviceID, ids []record.BlobID) error {
 	for _, id := range ids {
 		m.holders[id] = append(m.holders[id], peer)
@@ -319,6 +328,41 @@ func TestBlobsHeldBack(t *testing.T) {
 	}
 	if n := len(hub.blobs[other.ID()].parts); n != 1 {
 		t.Errorf("took %d parts, want 1", n)
+	}
+}
+
+// A stick brings what a clinic made to the hub, and the next one back says so; with
+// the way back heard, nothing is written again.
+func TestBlobsInParcel(t *testing.T) {
+	w, hub, author, _ := blobWorld(t, 75)
+	large, small := author.make(t, 6*record.BlobChunkBytes+3, w.rng), author.make(t, 500, w.rng)
+	hub.announce(large)
+	hub.announce(small)
+	c := w.clinics[0]
+	w.save(c, record.LaneClinical, 3)
+	there := w.parcel(c.memory, c.key, w.hub)
+	for round := range 2 {
+		rep := w.take(w.hub, there)
+		if want := 2 * (1 - round); rep.Attachments != want || !rep.Complete || rep.Refused != 0 {
+			t.Errorf("reading %d: %+v, want %d attachments", round, rep, want)
+		}
+	}
+	if !hub.blobs[large.ID()].whole() || !hub.blobs[small.ID()].whole() {
+		t.Fatal("the hub lacks what the stick brought")
+	}
+	w.take(c.memory, w.parcel(w.hub, w.hubKey, c.memory))
+	if len(author.holders[large.ID()]) != 1 || len(author.holders[small.ID()]) != 1 {
+		t.Errorf("the clinic knows of %v", author.holders)
+	}
+	if again := w.parcel(c.memory, c.key, w.hub); len(again) > len(there)/4 {
+		t.Errorf("written again: %d bytes, %d the first time", len(again), len(there))
+	}
+	spoilt := bytes.Clone(author.blobs[small.ID()].parts[1])
+	spoilt[9] ^= 1
+	author.blobs[small.ID()].parts[1], author.holders = spoilt, map[record.BlobID][]record.DeviceID{}
+	delete(hub.blobs[small.ID()].parts, 1)
+	if rep := w.take(w.hub, w.parcel(c.memory, c.key, w.hub)); rep.Attachments != 0 || hub.blobs[small.ID()].whole() {
+		t.Errorf("a part that does not verify: %+v", rep)
 	}
 }
 

@@ -37,8 +37,10 @@ type ParcelReport struct {
 	// Waiting counts those that nothing can be said of yet: what comes before them
 	// is missing here.
 	Waiting int
-	Entries int  // of New, entries of the ledger
-	Again   bool // reading it once more may take in what waits
+	Entries int // of New, entries of the ledger
+
+	Attachments int  // photos and documents that became whole
+	Again       bool // reading it once more may take in what waits
 
 	Blocks, Damaged int    // whole blocks, each counted once; places where something else stood
 	Missing         uint64 // blocks that are not there, as far as the trailer or a later block tells
@@ -425,7 +427,7 @@ func (p *parcelReader) done() ParcelReport {
 		t := &p.s.tally
 		rep.Head = record.TreeHead{Size: p.s.theirs.Size}
 		copy(rep.Head.Root[:], p.s.theirs.Root)
-		rep.New, rep.Known, rep.Waiting, rep.Entries = t.fresh+t.entries, t.known, t.waiting, t.entries
+		rep.New, rep.Known, rep.Waiting, rep.Entries, rep.Attachments = t.fresh+t.entries, t.known, t.waiting, t.entries, t.attachments
 		rep.Refused += t.refused
 		rep.Again = p.more && (t.entries > 0 || t.fresh > 0)
 	}

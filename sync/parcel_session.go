@@ -12,6 +12,7 @@ import (
 type tally struct {
 	fresh, known, refused, waiting int // records; known, refused and waiting entries too
 	entries                        int // new ones
+	attachments                    int // that became whole
 
 	head record.TreeHead // of the verified checkpoint that the ranges behind it lead to
 }
@@ -42,7 +43,7 @@ func (s *Session) handleParcel(ctx context.Context, f Frame, member bool) error 
 		return s.handleReset(f.Payload)
 	case TypePromise:
 		return s.handlePromise(f.Payload)
-	case TypeHello, TypePending, TypeReject:
+	case TypeHello, TypePending, TypeReject, TypeChunk, TypeHeld:
 	default:
 		return misbehaved("frame of type %#02x in a parcel", byte(f.Type))
 	}
@@ -59,6 +60,8 @@ func (s *Session) handleParcel(ctx context.Context, f Frame, member bool) error 
 		return s.handleHello(ctx, f.Payload, 0)
 	case TypeReject:
 		return s.handleReject(f.Payload)
+	case TypeChunk, TypeHeld:
+		return s.parcelBlobs(ctx, f)
 	}
 	before := s.tally
 	err := s.handlePending(ctx, f.Payload)

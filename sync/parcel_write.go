@@ -39,7 +39,8 @@ type ParcelContent struct {
 	From, To         uint64 // entries [From, To)
 	Blocks           int
 	Bytes            int64
-	Twice            bool // every block is there twice
+	Twice            bool // every block without attachments is there twice
+	Attachments      int
 }
 
 const (
@@ -58,7 +59,7 @@ func WriteParcel(ctx context.Context, w io.Writer, r Replica, o ParcelOptions) (
 	o.Session.WantOrdered, o.Session.Turn, o.Session.Hubs = nil, nil, nil
 	p := &parcelWriter{ctx: ctx, w: w, r: r, o: o, s: NewSession(r, o.For, o.Session), sum: sha256.New(), opened: map[record.EpochID]bool{}}
 	p.wrote.From, p.wrote.To = o.From, o.From
-	for _, part := range []func() error{p.begin, p.greeting, p.evidence, p.promises, p.rejects, p.urgent, p.entries, p.rest, p.trailer} {
+	for _, part := range []func() error{p.begin, p.greeting, p.evidence, p.promises, p.rejects, p.urgent, p.entries, p.rest, p.attachments, p.trailer} {
 		if err := part(); err != nil {
 			return p.wrote, fmt.Errorf("writing a parcel: %w", err)
 		}
@@ -89,6 +90,8 @@ type parcelWriter struct {
 	index  uint32
 	note   []byte                  // the checkpoint that ranges lead to now
 	noted  bool                    // it stands in the block under way
+	once   bool                    // blocks are not written twice now
+	single int64                   // bytes of those
 	opened map[record.EpochID]bool // runs whose opening record is written
 	wrote  ParcelContent
 }
@@ -129,9 +132,12 @@ func (p *parcelWriter) flush() error {
 	p.sum.Write(sig)
 	sealed := p.o.Key.Seal(p.index, append(p.frames, sig...))
 	b := appendBlock(nil, p.index, p.o.Key.Slots(), sealed)
-	if p.wrote.Bytes+int64(len(b)) > parcelTwiceBytes {
+	switch {
+	case p.once:
+		p.single += int64(len(b))
+	case p.wrote.Bytes-p.single+int64(len(b)) > parcelTwiceBytes:
 		p.twice = bytes.Buffer{}
-	} else {
+	default:
 		p.twice.Write(b)
 	}
 	p.index++

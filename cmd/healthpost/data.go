@@ -62,6 +62,9 @@ func writeStatus(w io.Writer, s node.Status) {
 		}
 		fmt.Fprintf(w, "at risk   %d visits, %d records exist only %s\n", s.VisitsHere, s.OnlyHere, where)
 	}
+	if a := s.Attachments; a.OnlyHere+a.WaitedFor > 0 {
+		fmt.Fprintf(w, "photos    %d on this box only (%d kB), %d asked for and not here yet\n", a.OnlyHere, (a.OnlyHereBytes+1023)>>10, a.WaitedFor)
+	}
 	if s.Carried > 0 {
 		fmt.Fprintf(w, "carries   %d records of other boxes\n", s.Carried)
 	}

@@ -51,6 +51,9 @@ func parcelWrite(g *global) *cobra.Command {
 				node.ParcelWritten
 			}{path, rep}, func(w io.Writer) {
 				fmt.Fprintf(w, "Wrote %s for %s: %d records that wait, %d entries of the regional record, %d kB.\n", path, strings.Join(rep.For, ", "), rep.Records, rep.Entries, (rep.Bytes+1023)>>10)
+				if rep.Attachments > 0 {
+					fmt.Fprintf(c.OutOrStdout(), "With %d photos and documents.\n", rep.Attachments)
+				}
 			})
 		},
 	}
@@ -121,17 +124,18 @@ func damageOnly(list []error) []error {
 const parcelRoundsMax = 3
 
 func readParcelFile(c *cobra.Command, g *global, cl *node.Client, path string) (rep node.ParcelRead, err error) {
-	fresh, entries := 0, 0
+	fresh, entries, attachments := 0, 0, 0
 	for range parcelRoundsMax {
 		if rep, err = readParcelOnce(c, g, cl, path); err != nil {
 			break
 		}
+		attachments += rep.Attachments
 		if fresh, entries = fresh+rep.New, entries+rep.Entries; !rep.Again {
 			break
 		}
 	}
 	rep.Known -= fresh - rep.New
-	rep.New, rep.Entries = fresh, entries
+	rep.New, rep.Entries, rep.Attachments = fresh, entries, attachments
 	return rep, err
 }
 
@@ -162,6 +166,9 @@ func writeParcelsRead(w io.Writer, list []parcelFileRead) {
 			fmt.Fprintf(w, "%s: from %s, the region as of %s, written %s later\n", p.File, p.From, p.AsOf.Local().Format("2 Jan 2006 15:04"), time.Duration(p.Age*int64(time.Second)))
 		}
 		fmt.Fprintf(w, "  new %d, known %d, refused %d\n", p.New, p.Known, p.Refused)
+		if p.Attachments > 0 {
+			fmt.Fprintf(w, "  photos and documents %d\n", p.Attachments)
+		}
 		if p.Waiting > 0 {
 			fmt.Fprintf(w, "  %d are left out: what comes before them is not here yet. Ask for a parcel written with --full.\n", p.Waiting)
 		}
