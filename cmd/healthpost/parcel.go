@@ -52,7 +52,7 @@ func parcelWrite(g *global) *cobra.Command {
 			}{path, rep}, func(w io.Writer) {
 				fmt.Fprintf(w, "Wrote %s for %s: %d records that wait, %d entries of the regional record, %d kB.\n", path, strings.Join(rep.For, ", "), rep.Records, rep.Entries, (rep.Bytes+1023)>>10)
 				if rep.Attachments > 0 {
-					fmt.Fprintf(c.OutOrStdout(), "With %d photos and documents.\n", rep.Attachments)
+					fmt.Fprintf(w, "With %d photos and documents.\n", rep.Attachments)
 				}
 			})
 		},
