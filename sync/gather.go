@@ -34,6 +34,7 @@ const (
 	gatherBytes    = 1200     // from which on nothing is waited for
 	gatherBytesMax = 16 << 10 // held at most; a writer waits
 	gatherClose    = time.Second
+	gatherPing     = time.Second // for what only measures the link, and may as well travel with a message
 )
 
 // gatherConn is a connection whose writer runs beside it. A write that returned may
@@ -42,17 +43,19 @@ type gatherConn struct {
 	net.Conn
 	more chan struct{} // of one slot: there is something to send, or the end
 	full chan struct{} // of one slot: enough for a packet
+	talk chan struct{} // of one slot: more than pings
 	done chan struct{} // the writer ended
 
 	mu      sync.Mutex // guards what follows
 	room    *sync.Cond
 	buf     []byte
+	talks   bool // buf has more than pings
 	err     error
 	closing bool
 }
 
 func newGatherConn(c net.Conn) *gatherConn {
-	g := &gatherConn{Conn: c, more: make(chan struct{}, 1), full: make(chan struct{}, 1), done: make(chan struct{})}
+	g := &gatherConn{Conn: c, more: make(chan struct{}, 1), full: make(chan struct{}, 1), talk: make(chan struct{}, 1), done: make(chan struct{})}
 	g.room = sync.NewCond(&g.mu)
 	go g.run()
 	return g
@@ -82,6 +85,10 @@ func (g *gatherConn) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	g.buf = append(g.buf, p...)
+	if !g.talks && !isPing(p) {
+		g.talks = true
+		signal(g.talk)
+	}
 	signal(g.more)
 	if len(g.buf) >= gatherBytes {
 		signal(g.full)
@@ -98,9 +105,12 @@ const (
 	muxLength       = 8
 	muxData         = 0
 	muxWindowUpdate = 1
+	muxPing         = 2
 	muxOpen         = 1
 	muxReset        = 8
 )
+
+func isPing(p []byte) bool { return len(p) == muxHeaderBytes && p[muxType] == muxPing }
 
 // neverOpenedLocked takes back the opening of a stream that is reset before it left.
 // Streams for which no room is allowed end so, one on every connection.
@@ -135,13 +145,18 @@ func (g *gatherConn) run() {
 	moment := time.NewTimer(gatherTime)
 	defer moment.Stop()
 	for range g.more {
+		moment.Reset(gatherPing)
+		select {
+		case <-moment.C:
+		case <-g.talk:
+		}
 		moment.Reset(gatherTime)
 		select {
 		case <-moment.C:
 		case <-g.full:
 		}
 		g.mu.Lock()
-		out, g.buf = g.buf, out[:0]
+		out, g.buf, g.talks = g.buf, out[:0], false
 		closing := g.closing
 		g.room.Broadcast()
 		g.mu.Unlock()
@@ -174,6 +189,7 @@ func (g *gatherConn) Close() error {
 	if !again {
 		_ = g.Conn.SetWriteDeadline(time.Now().Add(gatherClose)) // a peer that takes nothing is left alone
 		signal(g.more)
+		signal(g.talk)
 		signal(g.full)
 		<-g.done
 	}

@@ -89,6 +89,38 @@ func TestGatherTakesBackAStream(t *testing.T) {
 	})
 }
 
+// TestGatherLetsPingsWait: a ping travels with the next message, or alone after a
+// second.
+func TestGatherLetsPingsWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		g := newGatherConn(near)
+		ping, got := []byte{0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7}, make([]byte, 64)
+		for _, x := range []struct {
+			with string
+			wait time.Duration
+		}{{"hello", 100*time.Millisecond + gatherTime}, {"", gatherPing + gatherTime}} {
+			began := time.Now()
+			if _, err := g.Write(ping); err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				time.Sleep(100 * time.Millisecond)
+				if x.with != "" {
+					g.Write([]byte(x.with)) // a failure shows in what is read
+				}
+			}()
+			n, err := far.Read(got)
+			if err != nil || string(got[:n]) != string(ping)+x.with || time.Since(began) != x.wait {
+				t.Errorf("%q, %v after %s; want the ping and %q after %s", got[:n], err, time.Since(began), x.with, x.wait)
+			}
+		}
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestGatherTellsThatThePeerIsGone: a writer that waits for room is let go.
 func TestGatherTellsThatThePeerIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
