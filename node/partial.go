@@ -77,7 +77,7 @@ func (r replica) HolesBefore(size uint64, limit int) ([]record.Hole, error) {
 }
 
 // Missing lists compartments of the profile with entries known to be absent, and
-// assigned ones of which nothing is here yet.
+// assigned ones of which nobody gave all yet.
 func (r replica) Missing(limit int) ([]record.CompartmentID, error) {
 	var out []record.CompartmentID
 	if !r.Store.HasHoles() {
@@ -95,20 +95,13 @@ func (r replica) Missing(limit int) ([]record.CompartmentID, error) {
 			out = append(out, c)
 		}
 	}
-	assigned, err := r.Store.Assigned(self)
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range assigned {
-		seqs, err := r.Store.CompartmentSeqs(c, 0, 1)
-		if err != nil {
-			return nil, err
-		}
-		if len(seqs) == 0 && len(out) < limit {
-			out = append(out, c)
-		}
-	}
-	return out, nil
+	more, err := r.Store.Lacking(self, limit)
+	return append(out, more...), err
+}
+
+// HasAll notes that a hub gave all of a compartment.
+func (r replica) HasAll(ctx context.Context, c record.CompartmentID) error {
+	return r.Store.SetHad(ctx, r.n.author.Device, c)
 }
 
 // MayHold says whether a device may be given a compartment's entries: every member

@@ -316,6 +316,10 @@ func (t *tx) fillEntry(e *record.Entry) error {
 	}
 	t.seen(r.Core.HLC)
 	t.put(keySeq(pEntry, e.Seq), e.EncodeLeaf())
+	if e.Time > t.next.ledger.Time { // it is the last one held
+		t.next.ledger.Time = e.Time
+		t.put(keyLedger, t.next.ledger.encode())
+	}
 	if pos.N == 0 {
 		row := epochRow{Device: device, Opening: r.RID(), Ordered: true, Seq: e.Seq}
 		t.put(keyEpoch(pos.Epoch), row.encode())

@@ -277,7 +277,7 @@ func errOr(err, other error) error {
 }
 
 // handleFilled takes the end of the oldest ask.
-func (s *Session) handleFilled(b []byte) error {
+func (s *Session) handleFilled(ctx context.Context, b []byte) error {
 	m, err := decodeFilled(b)
 	if err != nil {
 		return err
@@ -294,6 +294,11 @@ func (s *Session) handleFilled(b []byte) error {
 	x.under = x.under[1:]
 	s.o.Turn.unclaim(s, &q.ask)
 	s.dirty = true
+	if q.Kind == askCompartment && m.Why == filledAll && s.hub {
+		if err := s.part.p.HasAll(ctx, q.compartment()); err != nil {
+			return local("noting what came", err)
+		}
+	}
 	switch {
 	case x.only != nil:
 		x.only.done, x.only.why = true, m.Why

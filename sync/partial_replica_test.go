@@ -273,12 +273,19 @@ func (m *memory) Missing(limit int) ([]record.CompartmentID, error) {
 		}
 	}
 	for _, c := range m.assigned {
-		if m.last[c] == 0 {
+		if !m.had[c] {
 			add(c)
 		}
 	}
 	slices.SortFunc(out, func(a, b record.CompartmentID) int { return bytes.Compare(a[:], b[:]) })
 	return out, nil
+}
+
+func (m *memory) HasAll(_ context.Context, c record.CompartmentID) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.had[c] = true
+	return nil
 }
 
 func (m *memory) MayHold(d record.DeviceID, c record.CompartmentID) (bool, error) {

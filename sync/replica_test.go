@@ -31,6 +31,7 @@ type memory struct {
 	nodes    record.Nodes
 	holes    []record.Hole                    // ascending
 	openings map[record.EpochID]record.Record // of epochs whose entries are held
+	had      map[record.CompartmentID]bool    // assigned ones that a hub gave all of
 	assigned []record.CompartmentID           // to this box
 	time     int64
 
@@ -56,7 +57,7 @@ type memory struct {
 }
 
 func newMemory(self record.DeviceID) *memory {
-	return &memory{self: self, nodes: record.Nodes{}, openings: map[record.EpochID]record.Record{}, roots: []record.Hash{record.EmptyRoot}, epochs: map[record.EpochID]record.Epoch{}, members: map[record.DeviceID]record.Member{}, registry: record.RegistryMap{},
+	return &memory{self: self, nodes: record.Nodes{}, had: map[record.CompartmentID]bool{}, openings: map[record.EpochID]record.Record{}, roots: []record.Hash{record.EmptyRoot}, epochs: map[record.EpochID]record.Epoch{}, members: map[record.DeviceID]record.Member{}, registry: record.RegistryMap{},
 		heads: map[record.Feed]record.Head{}, ordered: map[record.Position]uint64{}, last: map[record.CompartmentID]uint64{},
 		opening: map[record.EpochID]record.Record{}, pending: map[record.Feed][]record.Record{}, acked: map[record.DeviceID]map[record.Feed]uint64{},
 		refused: map[record.RID]peersync.Refusal{}, subs: map[int]chan struct{}{}}

@@ -277,7 +277,7 @@ func (s *Session) Handle(ctx context.Context, f Frame) error {
 		s.credit.received += uint64(len(f.Payload))
 		return s.handleFill(ctx, f.Payload)
 	case TypeFilled:
-		return s.handleFilled(f.Payload)
+		return s.handleFilled(ctx, f.Payload)
 	case TypeAsk:
 		return s.handleAsk(f.Payload)
 	case TypePending:

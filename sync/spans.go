@@ -382,7 +382,7 @@ func (s *Session) pendingThere() []record.Feed {
 	var out []record.Feed
 	for id, e := range s.push.epochs {
 		for lane, n := range e.held {
-			if n > 0 || lane == 0 && e.opening { // lane 0 begins with the opening record
+			if n > 0 {
 				out = append(out, record.Feed{Epoch: id, Lane: record.Lane(lane)})
 			}
 		}

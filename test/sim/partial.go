@@ -66,8 +66,8 @@ func (w *world) assign(h, c *box, mode record.Mode, add, remove []record.Compart
 
 // assignSome has a hub change what some clinic's replica is to hold.
 func (w *world) assignSome() error {
-	h, c := w.hubs[w.rng.IntN(len(w.hubs))], w.clinics[w.rng.IntN(len(w.clinics))]
-	if h.st == nil || h.armed {
+	h, c := w.leader, w.clinics[w.rng.IntN(len(w.clinics))]
+	if h == nil || h.st == nil || h.armed {
 		return nil
 	}
 	p := w.patients[w.rng.IntN(len(w.patients))].id
@@ -204,15 +204,13 @@ func (r *partReplica) Missing(limit int) ([]record.CompartmentID, error) {
 			out = append(out, c)
 		}
 	}
-	assigned, err := r.Store.Assigned(r.b.author.Device)
-	for _, c := range assigned {
-		if seqs, err := r.Store.CompartmentSeqs(c, 0, 1); err != nil {
-			return nil, err
-		} else if len(seqs) == 0 && r.Store.HasHoles() {
-			out = append(out, c)
-		}
-	}
-	return out, err
+	more, err := r.Store.Lacking(r.b.author.Device, limit)
+	return append(out, more...), err
+}
+
+// HasAll implements peersync.Partial.
+func (r *partReplica) HasAll(ctx context.Context, c record.CompartmentID) error {
+	return r.Store.SetHad(ctx, r.b.author.Device, c)
 }
 
 // MayHold implements peersync.Partial.
@@ -256,7 +254,7 @@ func (w *world) checkPart(b *box) error {
 			return err
 		}
 		if w.parts.always[b] && !w.mayHave(b, &e) {
-			return w.violated(PartNoMore, "%s holds entry %d, which is none of its profile", b, seq)
+			return w.violated(PartNoMore, "%s holds entry %d of kind %d, lane %d n %d of epoch %s, which is none of its profile", b, seq, e.Record.Core.Kind, e.Record.Core.Lane, e.Record.Core.N, e.Record.Position().Epoch)
 		}
 	}
 	return nil
