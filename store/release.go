@@ -27,7 +27,8 @@ const releaseBatch = 500
 //   - what a pending record or a refusal of the compartment stands beside
 //   - what is in no compartment: members, votes, assignments
 //
-// Every entry that goes leaves a hole of its own with its leaf hash: roots and
+// Attachments go with the last of their compartment, unless no other device is
+// known to hold them. Every entry that goes leaves a hole of its own with its leaf hash: roots and
 // proofs stand, and Fill brings it back. It is done some at a time; a crash in
 // between leaves the rest.
 func (s *Store) Release(ctx context.Context, self record.DeviceID, keep func(record.CompartmentID) bool) (rep Released, err error) {
@@ -52,9 +53,15 @@ func (s *Store) Release(ctx context.Context, self record.DeviceID, keep func(rec
 		return rep, fmt.Errorf("releasing entries: %w", err)
 	}
 	for c, seqs := range going {
+		wrote, err := s.wroteIn(self, c)
+		if err != nil {
+			return rep, fmt.Errorf("releasing entries: %w", err)
+		}
+		_, head, _ := s.Final()
+		whole := !wrote && len(seqs) > 0 && seqs[len(seqs)-1] < head.Size
 		for len(seqs) > 0 {
 			n := min(len(seqs), releaseBatch)
-			if err := s.releaseSome(ctx, c, self, seqs[:n], arrived, &rep); err != nil {
+			if err := s.releaseSome(ctx, c, self, seqs[:n], arrived, whole, &rep); err != nil {
 				return rep, fmt.Errorf("releasing entries: %w", err)
 			}
 			seqs = seqs[n:]
@@ -78,7 +85,7 @@ func (s *Store) arrivalsOf(seqs map[uint64]uint64) error {
 }
 
 // releaseSome releases entries of one compartment in one transaction.
-func (s *Store) releaseSome(ctx context.Context, c record.CompartmentID, self record.DeviceID, seqs []uint64, arrived map[uint64]uint64, rep *Released) error {
+func (s *Store) releaseSome(ctx context.Context, c record.CompartmentID, self record.DeviceID, seqs []uint64, arrived map[uint64]uint64, whole bool, rep *Released) error {
 	t, err := s.begin(ctx)
 	if err != nil {
 		return err
@@ -94,7 +101,7 @@ func (s *Store) releaseSome(ctx context.Context, c record.CompartmentID, self re
 			done.Kept++
 			continue
 		}
-		err = t.release(c, self, seq, arrived[seq], &done)
+		err = t.release(c, self, seq, arrived[seq], whole, &done)
 	}
 	if err == nil && done.Entries > 0 {
 		err = t.scopeAfterRelease(c)
@@ -109,6 +116,55 @@ func (s *Store) releaseSome(ctx context.Context, c record.CompartmentID, self re
 	}
 	rep.Entries, rep.Bytes, rep.Kept = rep.Entries+done.Entries, rep.Bytes+done.Bytes, rep.Kept+done.Kept
 	return nil
+}
+
+// wroteIn says whether a device wrote in a compartment.
+func (s *Store) wroteIn(d record.DeviceID, c record.CompartmentID) (wrote bool, err error) {
+	err = s.read(func(l lookup) error {
+		_, err := s.profileOf(l, d, nil)
+		wrote = s.interests.has(d, c)
+		return err
+	})
+	return wrote, err
+}
+
+// releaseBlobs removes the attachments that a record announced, when all of its
+// compartment goes, so that no record is left that announces them too. gone is
+// false when they stay, and the record with them.
+func (t *tx) releaseBlobs(r *record.Record, whole bool) (gone bool, err error) {
+	if !whole {
+		return false, nil
+	}
+	for _, b := range r.Core.Blobs() {
+		id := b.ID()
+		st, ok, err := t.lookup().blob(id)
+		if err != nil {
+			return false, err
+		}
+		only, err := t.has(keyBlob(blobOnly, id))
+		if err != nil || only {
+			return false, err
+		}
+		if !ok || st.Compartment != r.Core.Compartment {
+			continue
+		}
+		if err := t.chargeBlob(st.Author, -t.lookup().blobBytes(&st)); err != nil {
+			return false, err
+		}
+		for part := range st.Parts() {
+			t.unset(keyBlobPart(id, part))
+		}
+		t.unset(keyBlob(blobState, id))
+		t.unset(keyBlobMissing(st.Blob))
+		err = t.view.scanRaw(keyBlob(blobHolder, id), nil, false, func(key, _ []byte) (bool, error) {
+			t.unset(key)
+			return true, nil
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // unfinished says whether something of a compartment waits: a pending record, or
@@ -134,7 +190,7 @@ func (t *tx) unfinished(c record.CompartmentID) (found bool, err error) {
 }
 
 // release removes one entry and makes its hole.
-func (t *tx) release(c record.CompartmentID, self record.DeviceID, seq, arrival uint64, done *Released) error {
+func (t *tx) release(c record.CompartmentID, self record.DeviceID, seq, arrival uint64, whole bool, done *Released) error {
 	e, err := lookup{t.view, t.state}.entry(seq, true)
 	if err != nil {
 		return err
@@ -147,6 +203,12 @@ func (t *tx) release(c record.CompartmentID, self record.DeviceID, seq, arrival 
 	if !ok || author.Device == self || r.Core.Compartment != c || c.IsZero() {
 		done.Kept++
 		return nil
+	}
+	if len(r.Core.Blobs()) > 0 {
+		if gone, err := t.releaseBlobs(r, whole); err != nil || !gone {
+			done.Kept++
+			return err
+		}
 	}
 	leaf := e.EncodeLeaf()
 	row := holeRow{record.GapHashes{From: seq, To: seq + 1, Hashes: []record.Hash{record.LeafHash(leaf)}}}

@@ -95,7 +95,7 @@ func TestReleaseKeepsWhatIsNotConfirmed(t *testing.T) {
 func TestOnlyReleaseRemovesRecords(t *testing.T) {
 	allowed := map[string]bool{}
 	for _, name := range []string{
-		"removePending", "release", // records
+		"removePending", "release", "releaseBlobs", // records, and attachments with them
 		"setAside", "setRight", // of Verify: what is an entry as well, what nobody signed
 		"indexEntry", "full", // copies of what is an entry now
 		"dropRefusal", "scopeAfterRelease", "lastNumber", "judgeAuthority", // notes, registry
@@ -164,4 +164,38 @@ func computed(key ast.Expr) bool {
 		return ok && (id.Name == "pWork" || id.Name == "pFeed" || id.Name == "pArrival")
 	}
 	return false
+}
+
+func TestReleaseTakesAttachmentsAlong(t *testing.T) {
+	hub, clinic := pair(t)
+	blob := clinic.attach(40_000)
+	clinic.append(visit(2, 40, rng(t)))
+	clinic.push(hub)
+	hub.order()
+	p := newBox(t, 50, record.RoleField)
+	hub.admit(p)
+	p.pull(hub)
+	clinic.send(p, blob)
+	gone := record.CompartmentID{1, 1}
+	if err := p.s.PutFinal([]byte("all"), p.s.Head()); err != nil {
+		t.Fatal(err)
+	}
+	rep, err := p.s.Release(ctx, p.a.Device, func(c record.CompartmentID) bool { return c != gone })
+	if err != nil || rep.Entries != 1 {
+		t.Fatalf("%+v, %v; want the visit gone", rep, err)
+	}
+	if _, ok, err := p.s.Blob(blob.ID()); ok || err != nil {
+		t.Fatalf("the attachment is here still: %v, %v", ok, err)
+	}
+	check(t, p.s)
+	for _, h := range p.holes() {
+		if err := p.fillFrom(hub, h.From, h.To); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st := p.blob(blob); st.Whole() || len(p.missing()) != 1 {
+		t.Fatalf("after the visit came back its attachment is %+v, want it missing", st.Have)
+	}
+	clinic.send(p, blob)
+	check(t, p.s)
 }
