@@ -190,7 +190,11 @@ func (n *Node) Open(ctx context.Context, s web.Session, id string) (web.PatientV
 		return web.PatientView{}, explain(err)
 	}
 	files, err := n.fileStates(&ch)
-	return web.PatientView{ID: id, Row: ch.Row(), Chart: ch, Files: files}, explain(err)
+	if err != nil {
+		return web.PatientView{}, explain(err)
+	}
+	devices, err := n.fieldDevices(c)
+	return web.PatientView{ID: id, Row: ch.Row(), Chart: ch, Files: files, Devices: devices}, explain(err)
 }
 
 // SaveVisit stores one visit as one record, in the urgent lane when it is urgent.

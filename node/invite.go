@@ -220,7 +220,7 @@ func (n *Node) handleJoin(ctx context.Context, device record.DeviceID, request [
 	}
 	add := record.MemberAdd{Device: device[:], Encryption: q.Encryption, Role: q.Role, Name: q.Name, Addresses: orEmpty(q.Addresses)}
 	if n.isAdmitted(device, add) { // it is back because the answer was lost
-		return n.welcome(q.Encryption)
+		return n.welcome(q)
 	}
 	missing, err := n.admit(ctx, add)
 	if err != nil {
@@ -230,7 +230,7 @@ func (n *Node) handleJoin(ctx context.Context, device record.DeviceID, request [
 	if missing > 0 {
 		return record.Marshal(joinWaits{Missing: uint64(missing)})
 	}
-	return n.welcome(q.Encryption)
+	return n.welcome(q)
 }
 
 // admit makes a device a member, or votes for it where it is to be a hub: missing
@@ -305,8 +305,9 @@ func orEmpty(s []string) []string {
 	return s
 }
 
-// welcome is what a new member needs: the hub set and the reading keys.
-func (n *Node) welcome(encryption []byte) ([]byte, error) {
+// welcome is what a new member needs: the hub set and its keys. They are the reading
+// keys, or for a field device the one box that keepFieldKeys opens.
+func (n *Node) welcome(q joinRequest) ([]byte, error) {
 	_, name, _ := n.store.Region()
 	resp := joinResponse{Name: name, Seed: hubSeed{Size: n.store.Head().Size, Hubs: []seedHub{}, Generation: n.ledgerID().Generation}, Keys: [][]byte{}}
 	members, err := n.store.Members()
@@ -320,22 +321,34 @@ func (n *Node) welcome(encryption []byte) ([]byte, error) {
 			resp.Seed.Members = append(resp.Seed.Members, m.Device[:])
 		}
 	}
+	pub, err := ecdh.X25519().NewPublicKey(q.Encryption)
+	if err != nil {
+		return nil, fmt.Errorf("reading the new box's key: %w", err)
+	}
+	if resp.Keys, err = n.keysFor(q.Role, pub); err != nil {
+		return nil, err
+	}
+	return record.Marshal(resp)
+}
+
+func (n *Node) keysFor(role record.Role, pub *ecdh.PublicKey) ([][]byte, error) {
+	if role == record.RoleField {
+		one, err := n.sealFieldKeys(pub)
+		return [][]byte{one}, err
+	}
 	current, ok := n.keys.CurrentReading()
 	if !ok {
 		return nil, seal.ErrNoKey
 	}
-	pub, err := ecdh.X25519().NewPublicKey(encryption)
-	if err != nil {
-		return nil, fmt.Errorf("reading the new box's key: %w", err)
-	}
+	var boxes [][]byte
 	for _, k := range n.readingKeys(current) {
 		box, err := seal.SealTo(pub, []byte(joinInfo), k[:])
 		if err != nil {
 			return nil, err
 		}
-		resp.Keys = append(resp.Keys, box)
+		boxes = append(boxes, box)
 	}
-	return record.Marshal(resp)
+	return boxes, nil
 }
 
 // readingKeys lists the region's reading keys, the current one first.
@@ -426,14 +439,8 @@ func (n *Node) accept(ctx context.Context, inv invitation, raw []byte) (string, 
 	if len(resp.Keys) == 0 || len(resp.Seed.Hubs) == 0 {
 		return "", fmt.Errorf("joining: the answer is incomplete")
 	}
-	for i := len(resp.Keys) - 1; i >= 0; i-- { // the current key last, so that it stays current
-		plain, err := seal.OpenWith(n.keys.ExchangeKey(), []byte(joinInfo), resp.Keys[i])
-		if err != nil || len(plain) != len(seal.Key{}) {
-			return "", fmt.Errorf("joining: opening the region's key: %w", errors.Join(seal.ErrDamaged, err))
-		}
-		if err := n.keepReadingKey(seal.Key(plain)); err != nil {
-			return "", fmt.Errorf("joining: keeping the region's key: %w", err)
-		}
+	if err := n.keepKeys(ctx, resp.Keys); err != nil {
+		return "", fmt.Errorf("joining: keeping the region's keys: %w", err)
 	}
 	for _, h := range resp.Seed.Hubs {
 		if len(h.Device) != 32 {
@@ -448,4 +455,21 @@ func (n *Node) accept(ctx context.Context, inv invitation, raw []byte) (string, 
 		return "", err
 	}
 	return resp.Name, n.box.belongTo(record.RegionID(inv.Region))
+}
+
+// keepKeys opens and keeps what keysFor gave.
+func (n *Node) keepKeys(ctx context.Context, boxes [][]byte) error {
+	if n.box.Role == record.RoleField {
+		return n.keepFieldKeys(ctx, boxes[0])
+	}
+	for i := len(boxes) - 1; i >= 0; i-- { // the current key last, so that it stays current
+		plain, err := seal.OpenWith(n.keys.ExchangeKey(), []byte(joinInfo), boxes[i])
+		if err != nil || len(plain) != len(seal.Key{}) {
+			return errors.Join(seal.ErrDamaged, err)
+		}
+		if err := n.keepReadingKey(seal.Key(plain)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

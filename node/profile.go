@@ -61,7 +61,7 @@ func (n *Node) Assign(ctx context.Context, q AssignRequest) (ProfileInfo, error)
 	if _, err := record.DecodeAssign(body); err != nil {
 		return ProfileInfo{}, fmt.Errorf("assigning to %q: a change names up to %d compartments to add and as many to remove, each once: %w", m.Name, record.AssignedMax, err)
 	}
-	r, err := n.appendControl(ctx, record.KindAssign, body)
+	r, err := n.appendAssign(ctx, 0, &m, a, body)
 	if err != nil {
 		return ProfileInfo{}, err
 	}

@@ -143,23 +143,23 @@ func (v *vault) newCompartment(session uint64) (record.CompartmentID, seal.Key, 
 
 // wrapFor makes a first key for a compartment and the draft of its wrap.
 func (v *vault) wrapFor(c record.CompartmentID, session uint64) (seal.Key, store.Draft, error) {
-	reading, ok := v.keys.CurrentReading()
-	if !ok {
-		return seal.Key{}, store.Draft{}, fmt.Errorf("making a compartment key: %w: this box has no reading key yet", seal.ErrNoKey)
-	}
 	k, err := seal.NewKey(rand.Reader)
 	if err != nil {
 		return k, store.Draft{}, err
 	}
-	w, err := seal.WrapKey(rand.Reader, reading, c, firstGen, k)
+	wraps, err := v.wrapsForRegion(c, k)
 	if err != nil {
 		return k, store.Draft{}, err
 	}
-	body, err := seal.EncodeWraps([]seal.Wrap{w})
+	body, err := seal.EncodeWraps(wraps)
 	if err != nil {
 		return k, store.Draft{}, err
 	}
-	d := store.Draft{Lane: record.LaneControl, Kind: record.KindKeyWrap, Compartment: c, Session: session,
+	return k, wrapDraft(c, session, body), nil
+}
+
+// wrapDraft is the record that hands out a compartment's key.
+func wrapDraft(c record.CompartmentID, session uint64, body []byte) store.Draft {
+	return store.Draft{Lane: record.LaneControl, Kind: record.KindKeyWrap, Compartment: c, Session: session,
 		Seal: func(record.Position) ([]byte, error) { return body, nil }}
-	return k, d, nil
 }

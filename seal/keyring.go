@@ -79,6 +79,9 @@ func (k *Keyring) Unwrap(w Wrap) (Key, error) {
 	if key, ok := k.Reading[w.Recipient]; ok {
 		return UnwrapKey(key, w)
 	}
+	if key, mine, err := k.unwrapLetter(w); mine {
+		return key, err
+	}
 	return UnwrapKeyWith(k.ExchangeKey(), w)
 }
 

@@ -71,6 +71,11 @@ type Clinic interface {
 	// ref may name any item of a visit; the whole visit's items are withdrawn when it names its Encounter.
 	Retract(ctx context.Context, s Session, patientID, formID string, ref chart.Ref, reason string) error
 
+	// GiveTo gives a patient to a field device of PatientView.Devices, which may then open the chart, or takes
+	// it back. It holds once the region has taken it; what is so already is not stored again. ErrRefused on a
+	// box that assigns nothing.
+	GiveTo(ctx context.Context, s Session, patientID, deviceID string, give bool) error
+
 	// SyncPage returns the state of every link and of the box, in plain numbers.
 	SyncPage(ctx context.Context, s Session) (SyncPage, error)
 	// SyncNow wakes the exchange with every peer and returns without waiting for it.
@@ -234,6 +239,15 @@ type PatientView struct {
 	Row   chart.Row
 	Chart chart.Chart
 	Files map[string]FileState // of the chart's attachments, by id
+	// Devices are the field devices of the region, on a box that may give them patients.
+	Devices []FieldDevice
+}
+
+// FieldDevice is a worker's device with whether it may open a chart.
+type FieldDevice struct {
+	ID, Name string
+	Has      bool // it may, or will
+	Waits    bool // Has was changed here and the region has not taken it yet
 }
 
 // Attachment is a photo or document of a form that is not saved yet.

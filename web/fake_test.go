@@ -51,6 +51,7 @@ type fakeClinic struct {
 
 	sticks    web.SticksPage
 	stickJobs []string
+	devices   []web.FieldDevice
 }
 
 type formAnswer struct{ content, answer string }
@@ -163,7 +164,7 @@ func (f *fakeClinic) SignOut(_ context.Context, token string) {
 
 func (f *fakeClinic) viewLocked(id string) web.PatientView {
 	c := chart.Fold(f.records[id])
-	return web.PatientView{ID: id, Row: c.Row(), Chart: c, Files: f.files.states}
+	return web.PatientView{ID: id, Row: c.Row(), Chart: c, Files: f.files.states, Devices: slices.Clone(f.devices)}
 }
 
 func (f *fakeClinic) Today(context.Context, web.Session) (web.Today, error) {
@@ -521,6 +522,20 @@ func seed(t testing.TB, f *fakeClinic) people {
 		Words: strings.Fields("absent cabin daring eager fabric gadget habit icon jacket kangaroo label machine naive oasis paddle quality rabbit saddle table umbrella vacant wagon yard zebra"),
 		Line:  "HPR1 5e1d0c9a5e1d0c9a g1 48231 Yk3v1u0mJ0a8lqk7F2rXo9cQwzT5hBnE4sUdGpLiVyA 20261121 7c1e"}
 	return p
+}
+
+func (f *fakeClinic) GiveTo(_ context.Context, _ web.Session, patientID, deviceID string, give bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.devices {
+		if d := &f.devices[i]; d.ID == deviceID {
+			if d.Has != give {
+				d.Has, d.Waits = give, true
+			}
+			return nil
+		}
+	}
+	return web.ErrRefused
 }
 
 // setLink changes what the box says of its links, and adds to its counts.

@@ -73,6 +73,15 @@ func pageCases() []pageCase {
 			return x.get("/patient/" + x.people.child + "/file/" + x.saveFiles())
 		}},
 		{"patient-conflict", "patient", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.conflict) }},
+		{"patient-devices", "patient", 200, func(x *fixture) answer {
+			x.signIn()
+			x.fake.devices = []web.FieldDevice{{ID: "d1", Name: "Tablet of Esther", Has: true}, {ID: "d2", Name: "Tablet of Paul", Waits: true}}
+			a := x.follow(x.post("/patient/"+x.people.adult+"/give", url.Values{"device": {"d2"}, "give": {"1"}}))
+			if !x.fake.devices[1].Has {
+				x.t.Error("the chart was not given")
+			}
+			return a
+		}},
 		{"visit", "visit", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.child + "/visit") }},
 		{"visit-errors", "visit", 422, func(x *fixture) answer {
 			return x.postVisit(x.people.child, "temperature", "390", "weight", "abc", "systolic", "120", "note", "Kept words")

@@ -30,6 +30,7 @@ type patientBody struct {
 	Files      []fileLine // of no visit
 	Details    []factLine
 	Badge      badge // of the details
+	Devices    []FieldDevice
 }
 
 // allergyLine is the line about allergies that is in sight on every page about a person.
@@ -100,7 +101,7 @@ func (q *request) patientNotice(c *chart.Chart) notice {
 		return notice{}
 	}
 	switch done := q.r.URL.Query().Get("done"); done {
-	case "registered", "changed", "resolved", "retracted":
+	case "registered", "changed", "resolved", "retracted", "given":
 		return notice{Text: q.words.Text("patient." + done)}
 	}
 	return notice{}
@@ -110,7 +111,7 @@ func ridText(rid record.RID) string { return hex.EncodeToString(rid[:]) }
 
 func (q *request) patientBody(view PatientView) patientBody {
 	c := &view.Chart
-	b := patientBody{ID: view.ID, Who: q.person(view.Row), Allergy: allergyOf(q.words, view.Chart), VisitCount: len(c.Visits)}
+	b := patientBody{ID: view.ID, Who: q.person(view.Row), Allergy: allergyOf(q.words, view.Chart), VisitCount: len(c.Visits), Devices: view.Devices}
 	for _, p := range c.Problems {
 		b.Problems = appendOnce(b.Problems, problemWords(q.words, p.View.Code))
 	}

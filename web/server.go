@@ -134,6 +134,7 @@ func routeTable() []route {
 		{path: "/patient/{patient}/file/{file}", get: showFile},
 		{path: "/patient/{patient}/details", get: showDetails, post: saveDetails},
 		{path: "/patient/{patient}/conflict", get: showConflict, post: resolveConflict},
+		{path: "/patient/{patient}/give", post: give},
 		{path: "/patient/{patient}/withdraw/{ref}", get: showWithdraw, post: withdraw},
 		{path: "/links", get: showLinks},
 		{path: "/links/send", post: sendNow},
