@@ -61,7 +61,11 @@ func (n *Node) count() (web.Counts, error) {
 			continue
 		}
 		acked, away := f.OrderedN, f.OrderedN
-		for d, held := range n.store.Holders(f.Feed) {
+		holders, err := n.store.Holders(f.Feed)
+		if err != nil {
+			return c, err
+		}
+		for d, held := range holders {
 			acked = max(acked, held)
 			if held > away && n.elsewhere(d) {
 				away = held

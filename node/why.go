@@ -1,10 +1,8 @@
 package node
 
 import (
-	"slices"
 	"time"
 
-	peersync "github.com/healthpost/healthpost/sync"
 	"github.com/healthpost/healthpost/web"
 )
 
@@ -37,11 +35,20 @@ func (n *Node) why(r *running, c web.Counts) string {
 		return web.WhyNothing
 	}
 	why := live.Why()
-	switch {
-	case why == web.WhyNothing && c.Shared > 0 && c.Pending == 0:
-		return web.WhyOrder
-	case why == web.WhyNoLink && slices.ContainsFunc(live.Peers(), func(p peersync.PeerStatus) bool { return p.Connected }):
+	if why != web.WhyNothing && why != web.WhyNoLink {
+		return why
+	}
+	var connected, hub bool
+	for _, p := range live.Peers() {
+		connected, hub = connected || p.Connected, hub || p.Connected && p.Hub
+	}
+	switch waits := c.Pending > 0 || c.Shared > 0; {
+	case connected && !hub && waits:
 		return web.WhyNoHub
+	case connected && !hub:
+		return web.WhyNothing
+	case hub && c.Shared > 0 && c.Pending == 0:
+		return web.WhyOrder
 	}
 	return why
 }

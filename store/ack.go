@@ -3,7 +3,6 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
-	"maps"
 	"sort"
 
 	"github.com/healthpost/healthpost/record"
@@ -119,8 +118,19 @@ func (s *Store) Acked(peer record.DeviceID) ([]record.FeedHead, error) {
 
 // Holders tells how far peers acknowledged holding a feed, where that is more than
 // what is ordered of it.
-func (s *Store) Holders(f record.Feed) map[record.DeviceID]uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return maps.Clone(s.acks[f])
+func (s *Store) Holders(f record.Feed) (map[record.DeviceID]uint64, error) {
+	out := map[record.DeviceID]uint64{}
+	err := s.read(func(l lookup) error {
+		return l.rows.(*view).scan(keyFeed(pAck, f), nil, false, func(key, value []byte) (bool, error) {
+			if len(key) != 1+17+32 || len(value) != 8 {
+				return false, damagedRow(key, "acknowledgement")
+			}
+			out[record.DeviceID(key[18:])] = binary.BigEndian.Uint64(value)
+			return true, nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading acknowledgements: %w", err)
+	}
+	return out, nil
 }

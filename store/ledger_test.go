@@ -338,8 +338,8 @@ func TestAcksLastUntilOrdered(t *testing.T) {
 	if got, err := clinic.s.Acks(recs[1].Position()); err != nil || len(got) != 1 || got[0] != hub.a.Device {
 		t.Errorf("acks after reopening: %v, %v", got, err)
 	}
-	if got := clinic.s.Holders(recs[0].Position().Feed()); len(got) != 1 || got[hub.a.Device] != 2 {
-		t.Errorf("holders: %v, want the hub up to 2", got)
+	if got, err := clinic.s.Holders(recs[0].Position().Feed()); err != nil || len(got) != 1 || got[hub.a.Device] != 2 {
+		t.Errorf("holders: %v, %v; want the hub up to 2", got, err)
 	}
 	hub.order()
 	clinic.pull(hub)
