@@ -261,6 +261,7 @@ func (f *folder) medicine(m Medicine, v *Visit) {
 
 // sort orders the lists for display. Lines that have the same date stay in the order of the fold.
 func (c *Chart) sort() {
+	slices.Reverse(c.Visits) // of one moment, what was written later stands above
 	slices.SortStableFunc(c.Visits, func(a, b Visit) int { return b.At.Compare(a.At) })
 	newest(c.Problems, func(p Problem) string { return cmp.Or(p.View.Recorded, p.View.Onset) })
 	newest(c.PastProblems, func(p Problem) string { return cmp.Or(p.View.Recorded, p.View.Onset) })

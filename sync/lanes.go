@@ -95,11 +95,12 @@ func (s *Session) nextShared() (Frame, bool, error) {
 }
 
 // nextPending gives the next run of a lane: of its feeds, the one first whose next
-// record knew the smallest ledger when it was written.
+// record knew the smallest ledger when it was written, then the one whose author's
+// clock showed less: what a box wrote in several runs alone goes in that order.
 func (s *Session) nextPending(lane record.Lane) (Frame, bool, error) {
 	type turn struct {
-		feed *PendingFeed
-		size uint64
+		feed  *PendingFeed
+		first first
 	}
 	var turns []turn
 	for i := range s.push.feeds {
@@ -115,10 +116,12 @@ func (s *Session) nextPending(lane record.Lane) (Frame, bool, error) {
 			return Frame{}, false, err
 		}
 		if x := e.first[f.Lane]; x.lane == lane {
-			turns = append(turns, turn{f, x.size})
+			turns = append(turns, turn{f, x})
 		}
 	}
-	slices.SortStableFunc(turns, func(a, b turn) int { return cmp.Compare(a.size, b.size) })
+	slices.SortStableFunc(turns, func(a, b turn) int {
+		return cmp.Or(cmp.Compare(a.first.size, b.first.size), cmp.Compare(a.first.hlc, b.first.hlc))
+	})
 	for _, t := range turns {
 		if f, ok, err := s.pushFeed(t.feed); err != nil || ok {
 			return f, ok, err
@@ -134,6 +137,7 @@ type first struct {
 	n    uint64
 	lane record.Lane
 	size uint64
+	hlc  uint64
 }
 
 // look reads the next record of a feed, once.
@@ -154,7 +158,7 @@ func (s *Session) look(f *PendingFeed, e *peerEpoch) error {
 	if len(recs) == 0 {
 		return nil // pushFeed finds out
 	}
-	x.size = recs[0].Core.Size
+	x.size, x.hlc = recs[0].Core.Size, recs[0].Core.HLC
 	if f.Lane > record.LaneClinical && s.o.Aged(&recs[0]) {
 		x.lane--
 	}

@@ -90,10 +90,16 @@ func TestMonthAwayWithoutClock(t *testing.T) {
 		s.markersOnce(t, b)
 	}
 	chart, last := mainWords(clinic.Page().must("/patient/"+patient)), uint64(0)
+	above := len(chart)
+	if !strings.Contains(chart, "time uncertain") {
+		t.Errorf("%s does not say that the times are uncertain", clinic.name)
+	}
 	for _, m := range markers {
-		if !strings.Contains(chart, m) {
-			t.Errorf("%s does not show %s", clinic.name, m)
+		at := strings.Index(chart, m)
+		if at < 0 || at > above {
+			t.Errorf("%s shows %s at %d, want it above the visit before it, at %d", clinic.name, m, at, above)
 		}
+		above = at
 		st, err := clinic.recordState(s.rid[m])
 		if err != nil || st.Seq <= last {
 			t.Errorf("%s: at %d, %v; want it after %d, where the visit before it is", m, st.Seq, err, last)

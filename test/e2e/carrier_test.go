@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 )
@@ -43,6 +44,9 @@ func TestCarrier(t *testing.T) {
 	r.link(carrier, away, false)
 	if got := carrier.Status(); got.Carried < 12 {
 		t.Errorf("the carrier left with %s, want 12 visits at least", describe(got))
+	}
+	if got, err := carrier.Page().Get("/patient/" + patient); err != nil || got.status != http.StatusNotFound {
+		t.Errorf("the carrier opens a chart that it only carries: status %d, %v", got.status, err)
 	}
 
 	t.Log("it meets the hubs")
