@@ -135,7 +135,7 @@ func (n *Node) stick(name string) web.Stick {
 	return out
 }
 
-// begin gives the loop something to do with a stick.
+// beginStick gives the loop something to do with a stick.
 func (n *Node) beginStick(s web.Session, job web.StickJob, work func(ctx context.Context, dir string, done func(bytes, total int64)) web.StickJob) error {
 	if _, err := n.staff.get(s.Token, true); err != nil {
 		return err
@@ -153,13 +153,17 @@ func (n *Node) beginStick(s web.Session, job web.StickJob, work func(ctx context
 	}
 	job.Active = true
 	n.sticks.job = job
+	n.sticks.plugged.Store(true) // the loop may not have looked yet
 	n.sticks.work <- func(ctx context.Context) { // has room: nothing was active
 		end := work(ctx, filepath.Join(n.o.Sticks, job.Stick), func(bytes, total int64) {
 			n.sticks.mu.Lock()
 			n.sticks.job.Done, n.sticks.job.Total = bytes, total
 			n.sticks.mu.Unlock()
 		})
-		end.Stick, end.File, end.Write = job.Stick, job.File, job.Write
+		end.Stick, end.Write = job.Stick, job.Write
+		if end.File == "" {
+			end.File = job.File
+		}
 		n.sticks.mu.Lock()
 		n.sticks.job = end
 		n.sticks.mu.Unlock()
