@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/healthpost/healthpost/record"
@@ -24,6 +25,18 @@ var _ peersync.Blobs = blobs{}
 type written struct {
 	mu sync.Mutex
 	at map[record.CompartmentID]time.Time // guarded by mu
+
+	moves atomic.Uint64 // of what this box wants besides what is announced
+}
+
+// wrote forgets the noes: this box wrote of somebody.
+func (w *written) wrote(drafts []store.Draft) {
+	w.mu.Lock()
+	for i := range drafts {
+		delete(w.at, drafts[i].Compartment)
+	}
+	w.mu.Unlock()
+	w.moves.Add(1)
 }
 
 const (
@@ -149,6 +162,8 @@ func (n *Node) wroteIn(c record.CompartmentID) (wrote bool, err error) {
 	}
 	return false, nil
 }
+
+func (b blobs) Mark() uint64 { return b.n.store.BlobMark() + b.n.written.moves.Load() }
 
 func (b blobs) Blob(id record.BlobID) (record.Blob, []byte, bool, error) {
 	st, ok, err := b.n.store.Blob(id)

@@ -71,7 +71,9 @@ func (n *Node) place(ctx context.Context, drafts []store.Draft, rows func([]reco
 	for i := range placed {
 		placed[i].Session = n.epochs.handles[placed[i].Session] // 0, the machine, has none
 	}
-	return n.store.Append(ctx, placed, rows)
+	recs, err := n.store.Append(ctx, placed, rows)
+	n.written.wrote(drafts)
+	return recs, err
 }
 
 // nextEpoch begins another epoch in this process and carries the sessions over.

@@ -133,6 +133,7 @@ func (n *Node) askFor(ctx context.Context, id record.BlobID) error {
 	if err := n.store.PutRows(ctx, rows); err != nil {
 		return err
 	}
+	n.written.moves.Add(1)
 	if r := n.up.Load(); r != nil {
 		r.links.wake()
 	}

@@ -155,6 +155,9 @@ func (t *tx) announced(r *record.Record) error {
 // putBlob writes the row of state and keeps the list of what is missing.
 func (t *tx) putBlob(b *BlobState) {
 	t.put(keyBlob(blobState, b.ID()), b.encode())
+	if b.Whole() || b.Held() <= 1 { // announced, or with a first part at most
+		t.next.blobs++
+	}
 	switch {
 	case b.Whole():
 		t.unset(keyBlobMissing(b.Blob))
@@ -239,6 +242,9 @@ func (s *Store) MissingBlobs(max int, f func(BlobState) bool) error {
 	}
 	return err
 }
+
+// BlobMark is another number whenever an attachment was announced or became whole.
+func (s *Store) BlobMark() uint64 { return s.shown.Load().state.blobs }
 
 // EachBlob calls f for every attachment that is known here, until it returns false.
 func (s *Store) EachBlob(f func(BlobState) bool) error {

@@ -86,12 +86,20 @@ func TestBlobTravels(t *testing.T) {
 	if got := clinic.missing(); len(got) != 0 {
 		t.Errorf("the author misses %v", got)
 	}
+	mark := hub.s.BlobMark()
 	clinic.push(hub)
+	if hub.s.BlobMark() == mark {
+		t.Error("what was announced does not show in the mark")
+	}
 	if got, want := hub.missing(), []record.Blob{small, large}; !slices.Equal(got, want) {
 		t.Errorf("missing: got %v, want %v", got, want)
 	}
+	mark = hub.s.BlobMark()
 	if n := clinic.send(hub, large); n != large.Parts() {
 		t.Errorf("took %d parts, want %d", n, large.Parts())
+	}
+	if hub.s.BlobMark() == mark {
+		t.Error("what became whole does not show in the mark")
 	}
 	clinic.send(hub, small)
 	hub.order()

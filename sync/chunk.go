@@ -29,6 +29,9 @@ type Blobs interface {
 	// wanted first, at most max, without those that pass skip. With asked, only
 	// those that a person waits for.
 	Wanted(max int, asked bool, skip func(record.BlobID) bool) ([]BlobWant, error)
+	// Mark is another number whenever Wanted may answer otherwise than before, or an
+	// attachment became whole. It is asked at every change and must be cheap.
+	Mark() uint64
 	// Blob is what was announced, and a bit for each part that is here. ok is false
 	// for what no record here announces.
 	Blob(id record.BlobID) (b record.Blob, have []byte, ok bool, err error)
@@ -72,8 +75,9 @@ const (
 
 // blobClaims keeps the sessions of a box from asking for the same attachment.
 type blobClaims struct {
-	mu sync.Mutex
-	by map[record.BlobID]*Session // guarded by mu
+	mu    sync.Mutex
+	by    map[record.BlobID]*Session // guarded by mu
+	drops uint64                     // guarded by mu
 
 	freed func() // called without locks when one is given up; must not block
 }
@@ -103,11 +107,22 @@ func (c *blobClaims) drop(id record.BlobID, s *Session, done bool) {
 	was := c.by[id] == s
 	if was {
 		delete(c.by, id)
+		c.drops++
 	}
 	c.mu.Unlock()
 	if was && !done && c.freed != nil {
 		c.freed()
 	}
+}
+
+// dropped counts the claims that were given up.
+func (c *blobClaims) dropped() uint64 {
+	if c == nil {
+		return 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.drops
 }
 
 // blobs is what a session asked for, what it was asked for, and what it has to
@@ -116,6 +131,7 @@ type blobs struct {
 	asked map[record.BlobID]*blobAsk
 	open  int // of asked, those that the peer is to send
 	full  bool
+	seen  blobView // as of the last look
 	ask   []BlobWant
 	in    blobPart
 
@@ -125,6 +141,13 @@ type blobs struct {
 
 	held, lacked, offered []record.BlobID
 	heard                 int
+}
+
+// blobView is all that the answer to what to ask for depends on.
+type blobView struct {
+	mark, drops uint64
+	open, asked int
+	allows      Allowance
 }
 
 type blobAsk struct {
@@ -185,9 +208,14 @@ func (s *Session) refreshBlobs() error {
 		}
 		b.offered = append(b.offered, ids...)
 	}
+	now := blobView{s.o.Blobs.Mark(), s.o.claims.dropped(), b.open, len(b.asked), s.lanes.allows}
+	if now == b.seen {
+		return nil
+	}
 	if err := s.refreshServed(); err != nil {
 		return err
 	}
+	b.seen = now
 	if b.full || b.open >= blobsOpenMax || len(b.asked) >= blobsAskedMax || len(b.ask) > 0 || !s.lanes.allows.Entries {
 		return nil
 	}
@@ -202,6 +230,7 @@ func (s *Session) refreshBlobs() error {
 			b.ask = append(b.ask, w)
 		}
 	}
+	b.seen.open, b.seen.asked = b.open, len(b.asked)
 	return nil
 }
 
