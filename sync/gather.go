@@ -34,7 +34,7 @@ const (
 	gatherBytes    = 1200     // from which on nothing is waited for
 	gatherBytesMax = 16 << 10 // held at most; a writer waits
 	gatherClose    = time.Second
-	gatherPing     = time.Second // for what only measures the link, and may as well travel with a message
+	gatherPing     = 5 * time.Second // for what nobody waits for, and may as well travel with a message
 )
 
 // gatherConn is a connection whose writer runs beside it. A write that returned may
@@ -43,13 +43,13 @@ type gatherConn struct {
 	net.Conn
 	more chan struct{} // of one slot: there is something to send, or the end
 	full chan struct{} // of one slot: enough for a packet
-	talk chan struct{} // of one slot: more than pings
+	talk chan struct{} // of one slot: something that somebody waits for
 	done chan struct{} // the writer ended
 
 	mu      sync.Mutex // guards what follows
 	room    *sync.Cond
 	buf     []byte
-	talks   bool // buf has more than pings
+	talks   bool // buf has something that somebody waits for
 	err     error
 	closing bool
 }
@@ -85,7 +85,7 @@ func (g *gatherConn) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	g.buf = append(g.buf, p...)
-	if !g.talks && !isPing(p) {
+	if !g.talks && !canWait(p) {
 		g.talks = true
 		signal(g.talk)
 	}
@@ -100,17 +100,22 @@ func (g *gatherConn) Write(p []byte) (int, error) {
 const (
 	muxHeaderBytes  = 12
 	muxType         = 1 // 0 data, 1 window update
-	muxFlags        = 3 // low byte: 1 opens a stream, 8 resets it
+	muxFlags        = 3 // low byte: 1 opens a stream, 2 accepts it, 8 resets it
 	muxStream       = 4
 	muxLength       = 8
 	muxData         = 0
 	muxWindowUpdate = 1
 	muxPing         = 2
 	muxOpen         = 1
+	muxAccept       = 2
 	muxReset        = 8
 )
 
-func isPing(p []byte) bool { return len(p) == muxHeaderBytes && p[muxType] == muxPing }
+// canWait: pings measure the link, and that a stream was accepted shows in what is
+// said on it.
+func canWait(p []byte) bool {
+	return len(p) == muxHeaderBytes && (p[muxType] == muxPing || p[muxType] == muxWindowUpdate && p[muxFlags] == muxAccept)
+}
 
 // neverOpenedLocked takes back the opening of a stream that is reset before it left.
 // Streams for which no room is allowed end so, one on every connection.

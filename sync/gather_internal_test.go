@@ -89,20 +89,23 @@ func TestGatherTakesBackAStream(t *testing.T) {
 	})
 }
 
-// TestGatherLetsPingsWait: a ping travels with the next message, or alone after a
-// second.
+// TestGatherLetsPingsWait: a ping, or that a stream was accepted, travels with the
+// next message, or alone after a while.
 func TestGatherLetsPingsWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, far := net.Pipe()
 		g := newGatherConn(near)
 		ping, got := []byte{0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7}, make([]byte, 64)
+		accepted := []byte{0, 1, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0}
 		for _, x := range []struct {
 			with string
 			wait time.Duration
 		}{{"hello", 100*time.Millisecond + gatherTime}, {"", gatherPing + gatherTime}} {
 			began := time.Now()
-			if _, err := g.Write(ping); err != nil {
-				t.Fatal(err)
+			for _, p := range [][]byte{ping, accepted} {
+				if _, err := g.Write(p); err != nil {
+					t.Fatal(err)
+				}
 			}
 			go func() {
 				time.Sleep(100 * time.Millisecond)
@@ -111,7 +114,7 @@ func TestGatherLetsPingsWait(t *testing.T) {
 				}
 			}()
 			n, err := far.Read(got)
-			if err != nil || string(got[:n]) != string(ping)+x.with || time.Since(began) != x.wait {
+			if err != nil || string(got[:n]) != string(ping)+string(accepted)+x.with || time.Since(began) != x.wait {
 				t.Errorf("%q, %v after %s; want the ping and %q after %s", got[:n], err, time.Since(began), x.with, x.wait)
 			}
 		}
