@@ -67,7 +67,8 @@ type Node struct {
 	boards   map[record.DeviceID][]epochSeen // guarded by projectMu
 	up       atomic.Pointer[running]
 
-	sticks stickRoom
+	sticks  stickRoom
+	headway headway // of what is fetched from a beginning
 
 	countsMu sync.Mutex
 	counted  countsCache // guarded by countsMu

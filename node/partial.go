@@ -100,8 +100,8 @@ func (r replica) Missing(limit int) ([]record.CompartmentID, error) {
 }
 
 // HasAll notes that a hub gave all of a compartment.
-func (r replica) HasAll(ctx context.Context, c record.CompartmentID) error {
-	return r.Store.SetHad(ctx, r.n.author.Device, c)
+func (r replica) HasAll(ctx context.Context, c record.CompartmentID, size uint64) error {
+	return r.Store.SetHad(ctx, c, size)
 }
 
 // MayHold says whether a device may be given a compartment's entries: every member

@@ -48,6 +48,7 @@ type Status struct {
 	Faults     []string     `json:"faults"`
 
 	Attachments AttachmentStatus `json:"attachments"`
+	Initial     *InitialStatus   `json:"initial,omitempty"` // entries of the ledger that are not on this box
 
 	Version string `json:"version"`
 }
@@ -105,6 +106,9 @@ func (n *Node) Status(context.Context) (Status, error) {
 	}
 	if s.Attachments, err = n.attachmentStatus(); err != nil {
 		return s, err
+	}
+	if i, ok := n.Initial(); ok {
+		s.Initial = &i
 	}
 	if d, err := diskOf(n.o.Data); err == nil {
 		s.DiskFree, s.DiskTotal = d.FreeBytes, d.TotalBytes

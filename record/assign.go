@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 )
 
@@ -77,6 +78,14 @@ func AssignedCompartment(key []byte) (DeviceID, CompartmentID, error) {
 	return DeviceID(key[1:33]), CompartmentID(key[33:]), nil
 }
 
+// AssignedSeq reads the value under such a key: the entry that assigns it.
+func AssignedSeq(value []byte) (uint64, error) {
+	if len(value) != 8 {
+		return 0, fmt.Errorf("reading assigned compartment: %w: value of %d bytes", ErrMalformed, len(value))
+	}
+	return binary.BigEndian.Uint64(value), nil
+}
+
 // IsAssigned says whether a compartment is assigned to a device.
 func IsAssigned(s interface {
 	Registry(key []byte) ([]byte, bool, error)
@@ -126,7 +135,7 @@ func (c *change) assign(r *Record, author DeviceID) error {
 		c.put(profileKey(m.Device), []byte(body.Mode))
 	}
 	for _, id := range body.Add {
-		c.put(assignedKey(m.Device, CompartmentID(id)), []byte{1})
+		c.put(assignedKey(m.Device, CompartmentID(id)), binary.BigEndian.AppendUint64(nil, c.o.size))
 	}
 	for _, id := range body.Remove {
 		c.put(assignedKey(m.Device, CompartmentID(id)), nil)

@@ -2,44 +2,19 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
-	"slices"
 
 	"github.com/healthpost/healthpost/record"
 )
 
 // hadPrefix begins the rows that name compartments, assigned to a device of this
-// box, of which a hub gave everything once; from then on they come with spans.
+// box, of which a hub gave everything; from then on they come with spans. The value is
+// the size of the ledger that it was everything of.
 var hadPrefix = []byte("part/had/")
-
-const hadMax = 1 << 16
 
 func keyHad(c record.CompartmentID) []byte {
 	return append(hadPrefix[:len(hadPrefix):len(hadPrefix)], c[:]...)
-}
-
-// Assigned lists the compartments that the ledger assigns to a device.
-func (s *Store) Assigned(d record.DeviceID) ([]record.CompartmentID, error) {
-	var out []record.CompartmentID
-	err := s.read(func(l lookup) (err error) { out, err = l.assigned(d); return err })
-	if err != nil {
-		return nil, fmt.Errorf("listing what is assigned: %w", err)
-	}
-	return out, nil
-}
-
-func (l lookup) assigned(d record.DeviceID) ([]record.CompartmentID, error) {
-	var out []record.CompartmentID
-	prefix := keyRegistry(record.AssignedPrefix(d))
-	err := l.snapshot().scan(prefix, nil, false, func(key, _ []byte) (bool, error) {
-		_, c, err := record.AssignedCompartment(key[1:])
-		if err != nil {
-			return false, damagedRow(key, err.Error())
-		}
-		out = append(out, c)
-		return true, nil
-	})
-	return out, err
 }
 
 // Lacking lists compartments that are assigned to a device and of which entries
@@ -50,17 +25,18 @@ func (s *Store) Lacking(d record.DeviceID, max int) ([]record.CompartmentID, err
 		if l.st.absent == 0 {
 			return nil
 		}
-		list, err := l.assigned(d)
-		for _, c := range list {
-			_, had, err := l.get(append([]byte{pRow}, keyHad(c)...))
-			if err != nil {
-				return err
+		return l.snapshot().scan(keyRegistry(record.AssignedPrefix(d)), nil, false, func(key, value []byte) (bool, error) {
+			_, c, err := record.AssignedCompartment(key[1:])
+			seq, bad := record.AssignedSeq(value)
+			if err != nil || bad != nil {
+				return false, damagedRow(key, "assigned compartment")
 			}
-			if !had && len(out) < max {
+			had, ok, err := l.get(append([]byte{pRow}, keyHad(c)...))
+			if err == nil && (!ok || len(had) != 8 || binary.BigEndian.Uint64(had) <= seq) {
 				out = append(out, c)
 			}
-		}
-		return err
+			return len(out) < max, err
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listing what may be missing: %w", err)
@@ -68,28 +44,27 @@ func (s *Store) Lacking(d record.DeviceID, max int) ([]record.CompartmentID, err
 	return out, nil
 }
 
-// SetHad notes that a hub gave everything of a compartment, and forgets such notes
-// of what is no longer assigned to the device.
-func (s *Store) SetHad(ctx context.Context, d record.DeviceID, c record.CompartmentID) error {
-	list, err := s.Assigned(d)
-	if err != nil {
-		return err
-	}
-	var rows []Row
-	if slices.Contains(list, c) {
-		rows = append(rows, Row{Key: keyHad(c), Value: []byte{1}})
-	}
-	err = s.ScanRows(hadPrefix, hadMax, func(key, _ []byte) bool {
-		if x := record.CompartmentID(key[len(hadPrefix):]); !slices.Contains(list, x) {
-			rows = append(rows, Row{Key: keyHad(x)})
-		}
-		return true
+// SetHad notes that a hub gave everything that a ledger of this size has of a
+// compartment.
+func (s *Store) SetHad(ctx context.Context, c record.CompartmentID, size uint64) error {
+	return s.PutRows(ctx, []Row{{Key: keyHad(c), Value: binary.BigEndian.AppendUint64(nil, size)}})
+}
+
+// Assigned lists the compartments that the ledger assigns to a device.
+func (s *Store) Assigned(d record.DeviceID) ([]record.CompartmentID, error) {
+	var out []record.CompartmentID
+	err := s.read(func(l lookup) error {
+		return l.snapshot().scan(keyRegistry(record.AssignedPrefix(d)), nil, false, func(key, _ []byte) (bool, error) {
+			_, c, err := record.AssignedCompartment(key[1:])
+			if err != nil {
+				return false, damagedRow(key, err.Error())
+			}
+			out = append(out, c)
+			return true, nil
+		})
 	})
-	if err == nil {
-		err = s.PutRows(ctx, rows)
-	}
 	if err != nil {
-		return fmt.Errorf("noting a compartment: %w", err)
+		return nil, fmt.Errorf("listing what is assigned: %w", err)
 	}
-	return nil
+	return out, nil
 }

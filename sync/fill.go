@@ -295,7 +295,7 @@ func (s *Session) handleFilled(ctx context.Context, b []byte) error {
 	s.o.Turn.unclaim(s, &q.ask)
 	s.dirty = true
 	if q.Kind == askCompartment && m.Why == filledAll && s.hub {
-		if err := s.part.p.HasAll(ctx, q.compartment()); err != nil {
+		if err := s.part.p.HasAll(ctx, q.compartment(), q.Size); err != nil {
 			return local("noting what came", err)
 		}
 	}

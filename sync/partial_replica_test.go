@@ -281,7 +281,7 @@ func (m *memory) Missing(limit int) ([]record.CompartmentID, error) {
 	return out, nil
 }
 
-func (m *memory) HasAll(_ context.Context, c record.CompartmentID) error {
+func (m *memory) HasAll(_ context.Context, c record.CompartmentID, _ uint64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.had[c] = true

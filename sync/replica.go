@@ -102,8 +102,8 @@ type Partial interface {
 	// Missing lists compartments of this box's profile of which entries are absent, or
 	// may be.
 	Missing(max int) ([]record.CompartmentID, error)
-	// HasAll notes that a hub gave all of a compartment.
-	HasAll(ctx context.Context, c record.CompartmentID) error
+	// HasAll notes that a hub gave all that a ledger of this size has of a compartment.
+	HasAll(ctx context.Context, c record.CompartmentID, size uint64) error
 	// MayHold says whether a device may be given a compartment's entries.
 	MayHold(record.DeviceID, record.CompartmentID) (bool, error)
 	// CompartmentSeqs lists where a compartment's entries stand, from one on, as far as

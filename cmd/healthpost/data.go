@@ -65,6 +65,9 @@ func writeStatus(w io.Writer, s node.Status) {
 	if a := s.Attachments; a.OnlyHere+a.WaitedFor > 0 {
 		fmt.Fprintf(w, "photos    %d on this box only (%d kB), %d asked for and not here yet\n", a.OnlyHere, (a.OnlyHereBytes+1023)>>10, a.WaitedFor)
 	}
+	if i := s.Initial; i != nil {
+		fmt.Fprintln(w, initialWords(i))
+	}
 	if s.Carried > 0 {
 		fmt.Fprintf(w, "carries   %d records of other boxes\n", s.Carried)
 	}
@@ -94,6 +97,16 @@ func writeStatus(w io.Writer, s node.Status) {
 	}
 }
 
+// initialWords says how much of the ledger is not on the box yet.
+func initialWords(i *node.InitialStatus) string {
+	switch {
+	case i.Profile:
+		return fmt.Sprintf("holds     a part: %d of %d entries stay at the hubs", i.Left, i.Size)
+	case i.Remaining > 0:
+		return fmt.Sprintf("fetching  %d of %d older entries are to come, about %s", i.Left, i.Size, i.Remaining)
+	}
+	return fmt.Sprintf("fetching  %d of %d older entries are to come", i.Left, i.Size)
+}
 func place(p node.PeerStatus) string {
 	if p.Elsewhere {
 		return "elsewhere"

@@ -209,8 +209,8 @@ func (r *partReplica) Missing(limit int) ([]record.CompartmentID, error) {
 }
 
 // HasAll implements peersync.Partial.
-func (r *partReplica) HasAll(ctx context.Context, c record.CompartmentID) error {
-	return r.Store.SetHad(ctx, r.b.author.Device, c)
+func (r *partReplica) HasAll(ctx context.Context, c record.CompartmentID, size uint64) error {
+	return r.Store.SetHad(ctx, c, size)
 }
 
 // MayHold implements peersync.Partial.
