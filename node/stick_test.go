@@ -52,6 +52,7 @@ func TestStickBetweenBoxesThatNeverMeet(t *testing.T) {
 	a.stop()
 	a.o.Sticks = media
 	a.start()
+	a.until("its link", func(s node.Status) bool { return len(s.Peers) > 0 && s.Peers[0].Link == string(web.LinkUp) })
 	if err := a.n.SetLink(false); err != nil {
 		t.Fatal(err)
 	}
