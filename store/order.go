@@ -16,7 +16,7 @@ import (
 // the next flush, because the raft log that it comes from is durable already
 // (Barrier waits). An item that is no batch makes no entry and has no
 // outcomes, on every hub alike; the applied position moves. An error means that
-// nothing was decided.
+// nothing was decided; ErrHole that entries of the ledger are not held here.
 func (s *Store) Order(index, term uint64, item []byte) ([]record.Outcome, error) {
 	b, malformed := record.DecodeBatch(item)
 	err := s.read(func(l lookup) error { return s.checkAhead(l, b.Records) })
@@ -26,6 +26,10 @@ func (s *Store) Order(index, term uint64, item []byte) ([]record.Outcome, error)
 	t, err := s.begin(nil)
 	if err != nil {
 		return nil, fmt.Errorf("ordering item %d: %w", index, err)
+	}
+	if t.state.absent > 0 { // other hubs would decide otherwise
+		t.drop()
+		return nil, fmt.Errorf("ordering item %d: %w: %d entries", index, ErrHole, t.state.absent)
 	}
 	out, err := t.order(index, term, &b)
 	if err != nil || index <= t.state.ledger.Index {
