@@ -83,9 +83,13 @@ func (m *memory) wants(d record.DeviceID, c record.CompartmentID) bool {
 	if ok, _ := record.IsAssigned(state{m}, d, c); ok {
 		return true
 	}
-	return slices.ContainsFunc(m.entries, func(e record.Entry) bool {
-		return e.Record.Core.Compartment == c && m.epochs[e.Record.Position().Epoch].Device == d
-	})
+	return m.wrote[place{d, c}]
+}
+
+// place is a compartment in which a device has written.
+type place struct {
+	d record.DeviceID
+	c record.CompartmentID
 }
 
 func (m *memory) holdsFor(d record.DeviceID, e *record.Entry, pending []record.Feed) bool {
@@ -227,10 +231,10 @@ func (m *memory) applySpanLocked(s *record.Span, o *record.Orderer, edge record.
 		m.roots = append(m.roots, record.Hash{})
 	}
 	m.edge = edge
+	m.takeLocked(o)
 	for _, e := range o.Changes.Entries {
 		m.keepLocked(e)
 	}
-	m.takeLocked(o)
 	m.changedLocked()
 }
 
@@ -243,6 +247,7 @@ func (m *memory) keepLocked(e record.Entry) {
 	m.settleLocked(p, e.Record.RID())
 	if c := e.Record.Core.Compartment; !c.IsZero() {
 		m.last[c] = max(m.last[c], e.Seq+1)
+		m.wrote[place{m.epochs[p.Epoch].Device, c}] = true
 	}
 }
 

@@ -31,8 +31,9 @@ type memory struct {
 	nodes    record.Nodes
 	holes    []record.Hole                    // ascending
 	openings map[record.EpochID]record.Record // of epochs whose entries are held
-	had      map[record.CompartmentID]bool    // assigned ones that a hub gave all of
-	assigned []record.CompartmentID           // to this box
+	wrote    map[place]bool
+	had      map[record.CompartmentID]bool // assigned ones that a hub gave all of
+	assigned []record.CompartmentID        // to this box
 	time     int64
 
 	epochs   map[record.EpochID]record.Epoch
@@ -57,7 +58,7 @@ type memory struct {
 }
 
 func newMemory(self record.DeviceID) *memory {
-	return &memory{self: self, nodes: record.Nodes{}, had: map[record.CompartmentID]bool{}, openings: map[record.EpochID]record.Record{}, roots: []record.Hash{record.EmptyRoot}, epochs: map[record.EpochID]record.Epoch{}, members: map[record.DeviceID]record.Member{}, registry: record.RegistryMap{},
+	return &memory{self: self, nodes: record.Nodes{}, had: map[record.CompartmentID]bool{}, wrote: map[place]bool{}, openings: map[record.EpochID]record.Record{}, roots: []record.Hash{record.EmptyRoot}, epochs: map[record.EpochID]record.Epoch{}, members: map[record.DeviceID]record.Member{}, registry: record.RegistryMap{},
 		heads: map[record.Feed]record.Head{}, ordered: map[record.Position]uint64{}, last: map[record.CompartmentID]uint64{},
 		opening: map[record.EpochID]record.Record{}, pending: map[record.Feed][]record.Record{}, acked: map[record.DeviceID]map[record.Feed]uint64{},
 		refused: map[record.RID]peersync.Refusal{}, subs: map[int]chan struct{}{}}
@@ -520,6 +521,7 @@ func (m *memory) order(t int64, recs []record.Record) []record.Outcome {
 }
 
 func (m *memory) applyLocked(o *record.Orderer) {
+	m.takeLocked(o)
 	for _, e := range o.Changes.Entries {
 		leaf := e.EncodeLeaf()
 		hashes, err := tlog.StoredHashes(int64(e.Seq), leaf, stored(m.hashes))
@@ -532,7 +534,6 @@ func (m *memory) applyLocked(o *record.Orderer) {
 		m.roots = append(m.roots, m.edge.Root())
 		m.keepLocked(e)
 	}
-	m.takeLocked(o)
 	m.changedLocked()
 }
 
