@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"image"
+	"image/jpeg"
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
@@ -25,7 +27,18 @@ type fakeFiles struct {
 	states map[string]web.FileState
 }
 
-var thumb = []byte("\xff\xd8\xff thumb")
+// thumb is a preview as a box makes it.
+var thumb = func() []byte {
+	img := image.NewRGBA(image.Rect(0, 0, 96, 72))
+	for i := range img.Pix {
+		img.Pix[i] = uint8(90 + i/200)
+	}
+	var b bytes.Buffer
+	if err := jpeg.Encode(&b, img, nil); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+}()
 
 func (f *fakeClinic) Attach(_ context.Context, _ web.Session, patientID, formID, name string, content []byte) error {
 	f.mu.Lock()
