@@ -54,7 +54,8 @@ func linkVisits(b *testing.B, trained bool) {
 	metric(b, load(b), "load/core")
 	r := newRig(b, 3)
 	if trained {
-		r.publishDictionary()
+		train, _ := patientFiles(b)
+		r.publishDictionary(train...)
 	}
 	base, visits, size, resources := writeVisits(b, r.rnd, 200)
 	patient := r.clinic.browser.day(r.rnd, 1)
@@ -72,10 +73,9 @@ func linkVisits(b *testing.B, trained bool) {
 	metric(b, float64(r.sealed(first, r.hubs[0].status().Size)), "sealed-B")
 }
 
-// publishDictionary trains one on the files that no visits are taken from.
-func (r *rig) publishDictionary() {
+// publishDictionary trains one on these files.
+func (r *rig) publishDictionary(train ...string) {
 	r.tb.Helper()
-	train, _ := patientFiles(r.tb)
 	file := filepath.Join(r.tb.TempDir(), "region.zdict")
 	r.tb.Log(r.hubs[0].must(append([]string{"dictionary", "train", "--without", "Claim,ExplanationOfBenefit", "--out", file}, train...)...))
 	r.hubs[0].must("dictionary", "publish", file)
@@ -153,7 +153,8 @@ func (r *rig) takeInAt(b *box, dir string) node.ImportReport {
 func both(p link.Path) (up, down link.Path) { return p, p }
 
 // BenchmarkLinkRecords: a clinic is behind by 2,000 resources of 1.3 kB, once as
-// 2,000 records and once as the records of visits of ten.
+// 2,000 records and once as the records of visits of ten; packed with a dictionary
+// trained on others of the kind, of other patients.
 func BenchmarkLinkRecords(b *testing.B) {
 	for name, write := range map[string]func(*maker) string{
 		"alone":  func(m *maker) string { return m.writeSingle(b, 2000) },
@@ -168,7 +169,7 @@ func BenchmarkLinkRecords(b *testing.B) {
 	}
 }
 
-// BenchmarkLinkGap: a clinic is behind by 10,000 records of visits from the page's form.
+// BenchmarkLinkGap: a clinic is behind by 10,000 records of one resource each.
 func BenchmarkLinkGap(b *testing.B) {
 	for range b.N {
 		up, down := both(link.Path{Rate: 256_000, Delay: 300 * time.Millisecond, Queue: 2 * deepQueue})
@@ -181,6 +182,8 @@ func BenchmarkLinkGap(b *testing.B) {
 func behind(b *testing.B, write func(*maker) string, patients int, up, down link.Path, limit time.Duration) {
 	metric(b, load(b), "load/core")
 	r := newRig(b, 3)
+	before := newMaker(r.rnd, patients/10)
+	r.publishDictionary(before.writeAll(b, 2000))
 	m := newMaker(r.rnd, patients)
 	other := r.join("Other clinic", "clinic")
 	r.takeInAt(other, m.writePatients(b))

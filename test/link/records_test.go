@@ -125,12 +125,15 @@ func (m *maker) write(tb testing.TB, path string, resources ...object) {
 func (m *maker) writePatients(tb testing.TB) (dir string) {
 	tb.Helper()
 	dir = tb.TempDir()
-	var all []object
+	m.write(tb, filepath.Join(dir, "patients.ndjson"), m.allPatients()...)
+	return dir
+}
+
+func (m *maker) allPatients() (all []object) {
 	for i, id := range m.patients {
 		all = append(all, object{"resourceType": "Patient", "id": id, "gender": "female", "birthDate": "1990-01-01", "name": []object{{"family": m.words(6), "given": []string{m.words(6) + fmt.Sprint(i)}}}})
 	}
-	m.write(tb, filepath.Join(dir, "patients.ndjson"), all...)
-	return dir
+	return all
 }
 
 // writeSingle writes n files of one resource each: each becomes a record.
@@ -157,4 +160,16 @@ func (m *maker) writeVisits(tb testing.TB, n int) (dir string) {
 		m.write(tb, filepath.Join(dir, fmt.Sprintf("%05d.ndjson", i)), all...)
 	}
 	return dir
+}
+
+// writeAll writes one file with the patients and n resources.
+func (m *maker) writeAll(tb testing.TB, n int) (path string) {
+	tb.Helper()
+	path = filepath.Join(tb.TempDir(), "all.ndjson")
+	all := m.allPatients()
+	for range n {
+		all = append(all, m.resource(mix[m.IntN(len(mix))], m.patient(), ""))
+	}
+	m.write(tb, path, all...)
+	return path
 }
