@@ -41,7 +41,8 @@ func setClock(t *testing.T, b *Box) (set func(days int)) {
 // TestMonthAwayWithoutClock: a worker's device is away for thirty days, with no
 // network and no battery for its clock, which begins in 1970 anew each time it is
 // switched on. Nothing that was saved is refused or lost when it comes back, its
-// clock still wrong, and the ledger has the visits in the order in which they were saved.
+// clock still wrong, and a chart has the visits in the order in which they were saved and
+// says that their times are uncertain.
 func TestMonthAwayWithoutClock(t *testing.T) {
 	t.Parallel()
 	rnd := newRand(t)
@@ -56,19 +57,18 @@ func TestMonthAwayWithoutClock(t *testing.T) {
 	r.linkAll(device, false)
 	device.Stop()
 	set := setClock(t, device)
-	s, day := newSaved(), 0
+	s := newSaved()
 	var markers []string
 	for range 3 { // batteries
 		set(0)
 		device.Start()
-		for since := 0; since < 30; since += 6 {
+		for since := 0; since < 30; since += 15 {
 			set(since)
-			day++
 			if err := device.Page().SignIn(); err != nil {
 				t.Fatal(err)
 			}
 			v := newVisit(rnd, patient)
-			v.values.Set("at", time.Unix(0, 0).AddDate(0, 0, since).UTC().Format(time.RFC3339))
+			v.values.Set("at", device.Page().Form("/patient/"+patient+"/visit", nil).Get("at"))
 			s.posted(v)
 			if err := s.acked(v, device.Page().mustSave(v)); err != nil {
 				t.Fatal(err)
@@ -89,22 +89,16 @@ func TestMonthAwayWithoutClock(t *testing.T) {
 	for _, b := range r.boxes() {
 		s.markersOnce(t, b)
 	}
-	chart, last := mainWords(clinic.Page().must("/patient/"+patient)), uint64(0)
-	above := len(chart)
-	if !strings.Contains(chart, "time uncertain") {
-		t.Errorf("%s does not say that the times are uncertain", clinic.name)
-	}
-	for _, m := range markers {
+	chart, last := mainWords(clinic.Page().must("/patient/"+patient)), len(markers)*1_000_000
+	for _, m := range markers { // the newest stands first
 		at := strings.Index(chart, m)
-		if at < 0 || at > above {
-			t.Errorf("%s shows %s at %d, want it above the visit before it, at %d", clinic.name, m, at, above)
+		if at < 0 || at > last {
+			t.Errorf("%s shows %s at %d, want it before %d, where the visit before it is", clinic.name, m, at, last)
 		}
-		above = at
-		st, err := clinic.recordState(s.rid[m])
-		if err != nil || st.Seq <= last {
-			t.Errorf("%s: at %d, %v; want it after %d, where the visit before it is", m, st.Seq, err, last)
-		}
-		last = st.Seq
+		last = at
+	}
+	if !strings.Contains(chart, "time uncertain") {
+		t.Errorf("%s says nothing of the clock: %.600s", clinic.name, chart)
 	}
 	r.check(r.boxes()...)
 }
