@@ -18,7 +18,7 @@ const (
 	WhyLow     = "budget_low"  // audit, bulk and attachments wait for the next month
 	WhyEmpty   = "budget_used" // only what is urgent goes out
 	WhyFull    = "full"        // this box's own disk takes nothing more
-	WhyRefused = "refused"     // the hub broke a rule, or says that this box does
+	WhyRefused = "refused"     // the hub broke a rule of the protocol
 	WhyForked  = "forked"      // the hub's ledger contradicts this one
 )
 
