@@ -250,9 +250,10 @@ func (n *Node) RecordState(text string) (RecordState, error) {
 	return RecordState{RID: text, State: word, Seq: state.Seq, To: state.To}, err
 }
 
-// SyncPage is the page about links and the box.
+// SyncPage is the page about links and the box. Asking for it is no use of the
+// session: an open page asks again by itself.
 func (n *Node) SyncPage(ctx context.Context, s web.Session) (web.SyncPage, error) {
-	if _, err := n.staff.get(s.Token, true); err != nil {
+	if _, err := n.staff.get(s.Token, false); err != nil {
 		return web.SyncPage{}, err
 	}
 	p := web.SyncPage{Counts: n.Counts(ctx), Clock: n.webClock()}

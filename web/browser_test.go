@@ -376,6 +376,23 @@ func TestBrowserBadgesChangeLive(t *testing.T) {
 	b.check()
 }
 
+func TestBrowserLinksChangeLive(t *testing.T) {
+	x := newFixture(t)
+	b := newBrowser(t)
+	b.size(360, 740)
+	b.signIn(x)
+	x.fake.setLink(web.SyncPage{Why: web.WhyNoLink}, web.Counts{OnlyHere: 4, VisitsOnlyHere: 4})
+	b.open(x.server.URL + "/links")
+	b.waitText("#now .why h2", "Why nothing moves")
+	x.fake.setState(x.people.adult, chart.State{Kind: chart.Confirmed, Seq: 99})
+	x.fake.setLink(web.SyncPage{}, web.Counts{})
+	b.waitText("#now .big", "1 record exists only in this building")
+	if n := evaluate[int](b, `document.querySelectorAll('.why').length`); n != 0 {
+		t.Error("why nothing moves is still there")
+	}
+	b.check()
+}
+
 func TestBrowserThreeTapsSaveOnce(t *testing.T) {
 	for _, script := range []bool{true, false} {
 		t.Run(map[bool]string{true: "script on", false: "script off"}[script], func(t *testing.T) {

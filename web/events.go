@@ -83,6 +83,7 @@ type states struct {
 	Banners string           `json:"banners"` // HTML of this page's own template
 	Tag     string           `json:"tag"`     // of the banners: another tag, other banners
 	States  map[string]badge `json:"states"`
+	Part    string           `json:"part,omitempty"` // HTML: what else the page at "at" shows anew
 }
 
 // answerStates gives the sync line, the banners of the page at "at" and the badge of each record asked for with "rid", as JSON.
@@ -103,6 +104,11 @@ func answerStates(q *request) error {
 		return err
 	}
 	answer := states{Line: lineOf(q.words, q.clinic.Counts(q.r.Context()), inDoubt(q.box.Faults)), Banners: shown, Tag: warned.Tag, States: make(map[string]badge, len(found))}
+	if at == faultsPath {
+		if answer.Part, err = q.linksNow(); err != nil {
+			return err
+		}
+	}
 	for rid, s := range found {
 		answer.States[rid] = badgeOf(q.words, s, rid)
 	}

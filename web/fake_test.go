@@ -550,6 +550,7 @@ func (f *fakeClinic) setLink(p web.SyncPage, more web.Counts) {
 		}
 	}
 	f.counts = more
+	f.signalLocked()
 }
 
 func (f *fakeClinic) SeenFault(_ context.Context, _ web.Session, code string) error {

@@ -23,10 +23,11 @@ type peerCard struct {
 	Cards []faultCard // none or one
 }
 
-func showLinks(q *request) error {
+// linksBody asks the box how its links are.
+func (q *request) linksBody() (linksBody, error) {
 	sync, err := q.clinic.SyncPage(q.r.Context(), q.session)
 	if err != nil {
-		return err
+		return linksBody{}, err
 	}
 	body := linksBody{SyncPage: sync, FreePercent: -1, FreeWords: sizeWords(sync.Disk.FreeBytes), Cards: q.faultCards(sync.Faults), Why: q.why(&sync)}
 	body.OnlyHere = onlyHereOrNothing(q.words, sync.Counts)
@@ -45,6 +46,14 @@ func showLinks(q *request) error {
 	}
 	if sync.Disk.TotalBytes > 0 {
 		body.FreePercent = int(100 * sync.Disk.FreeBytes / sync.Disk.TotalBytes)
+	}
+	return body, nil
+}
+
+func showLinks(q *request) error {
+	body, err := q.linksBody()
+	if err != nil {
+		return err
 	}
 	p := q.newPage("links", "links.title", body)
 	switch done := q.r.URL.Query().Get("done"); done {
@@ -97,4 +106,13 @@ func sendNow(q *request) error {
 		return err
 	}
 	return q.redirect("/links?done=sending")
+}
+
+// linksNow is the part of that page that changes while it is open, as HTML.
+func (q *request) linksNow() (string, error) {
+	body, err := q.linksBody()
+	if err != nil {
+		return "", err
+	}
+	return q.render.part(q.words.Language, "links-now", q.newPage("links", "links.title", body))
 }

@@ -94,6 +94,7 @@
     if (use && use.getAttribute('href') !== '#shape-' + kind) { use.setAttribute('href', '#shape-' + kind); }
     if (text && text.textContent !== words) { text.textContent = words; }
   }
+  var shown = '';
   function refresh() {
     var badges = doc.querySelectorAll('[data-rid]'), query = ['at=' + encodeURIComponent(location.pathname)];
     each(badges, function (b) { if (query.length < 41) { query.push('rid=' + encodeURIComponent(b.getAttribute('data-rid'))); } });
@@ -105,6 +106,8 @@
       paint(one('line'), now.line.kind, now.line.text);
       var banners = one('banners');
       if (banners.getAttribute('data-tag') !== now.tag) { banners.innerHTML = now.banners; banners.setAttribute('data-tag', now.tag); }
+      var part = one('now');
+      if (part && now.part && now.part !== shown && !part.contains(doc.activeElement)) { part.innerHTML = shown = now.part; }
       each(badges, function (b) {
         var s = now.states[b.getAttribute('data-rid')];
         if (s) { paint(b, s.kind, s.text); }
