@@ -64,6 +64,7 @@ type ParcelRead struct {
 var (
 	ErrParcelForOther = peersync.ErrNotForHere
 	ErrNoParcel       = peersync.ErrNoParcel
+	ErrParcelCut      = peersync.ErrCutShort
 )
 
 // parcelReceivers finds whom a request means.

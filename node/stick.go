@@ -153,7 +153,7 @@ func (n *Node) beginStick(s web.Session, job web.StickJob, work func(ctx context
 	}
 	job.Active = true
 	n.sticks.job = job
-	n.sticks.plugged.Store(true) // the loop may not have looked yet
+	n.sticks.plugged.Store(true)                 // the loop may not have looked yet
 	n.sticks.work <- func(ctx context.Context) { // has room: nothing was active
 		end := work(ctx, filepath.Join(n.o.Sticks, job.Stick), func(bytes, total int64) {
 			n.sticks.mu.Lock()
@@ -189,11 +189,15 @@ func (n *Node) ReadStick(_ context.Context, s web.Session, stick, file string) e
 			j.Result = web.StickPulled
 		case errors.Is(err, ErrParcelForOther):
 			j.Result = web.StickForOther
+		case errors.Is(err, ErrParcelCut):
+			j.Result = web.StickEarly
 		case err != nil:
 			n.log.Warn().Err(err).Msg("reading a parcel")
 			j.Result = web.StickFailed
 		case !rep.Complete:
 			j.Result = web.StickPartly
+		case rep.Damaged > 0:
+			j.Result = web.StickMended
 		}
 		return j
 	})

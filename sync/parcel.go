@@ -22,8 +22,8 @@ import (
 //	frame* || sig(64)    sig = Ed25519(writer, "hp:parcel:1\0" || region || index(4) || frame*)
 //
 // The first frame of a block is PARCEL, which says whose parcel it is; no frame
-// goes on in the next block. A block has at most 64 KiB, or one frame that is
-// longer. The last block has PARCEL with flag 2: how many blocks there are and the
+// goes on in the next block. A block has at most 64 KiB, each of the first sixteen at
+// most 16, or one frame that is longer. The last block has PARCEL with flag 2: how many blocks there are and the
 // SHA-256 of their signatures. Who finds a block damaged looks for the next marker.
 
 // parcelMarker begins every block, and so every file. Its last bytes change when a
@@ -35,7 +35,9 @@ const (
 	parcelSlotBytes   = 80
 	parcelSlotsMax    = 256
 	parcelSigBytes    = 64
-	parcelBlockBytes  = 64 << 10              // of frames, unless one frame is longer
+	parcelBlockBytes  = 64 << 10 // of frames, unless one frame is longer
+	parcelFirstBytes  = 16 << 10 // likewise, of the first blocks: a stick that is pulled out early has something
+	parcelFirstBlocks = 16
 	parcelLengthMax   = bulkBytesMax + 64<<10 // sealed bytes of one block
 	parcelBlockMax    = parcelHeadBytes + parcelSlotsMax*parcelSlotBytes + parcelLengthMax
 	parcelIndexMax    = 1 << 22
@@ -225,5 +227,9 @@ func readRange(f Frame) (r parcelRange, err error) {
 // ErrNotForHere: a parcel that is sealed to others.
 var ErrNotForHere = errors.New("the parcel is for another box")
 
-// ErrNoParcel: a file without one whole block of a parcel.
-var ErrNoParcel = errors.New("no part of a parcel can be read")
+// ErrNoParcel: a file without one whole block of a parcel. ErrCutShort is the kind of
+// it that did begin as one.
+var (
+	ErrNoParcel = errors.New("this is not a parcel")
+	ErrCutShort = fmt.Errorf("the stick was pulled out before the first part was written, or all of it is damaged: write it again (%w that can be read)", ErrNoParcel)
+)

@@ -73,7 +73,7 @@ func ReadParcel(ctx context.Context, in io.Reader, r Replica, o ParcelReadOption
 			if rep := p.done(); rep.Blocks > 0 {
 				return rep, nil
 			}
-			return p.done(), p.nothing()
+			return p.done(), p.nothing(s)
 		case err == nil:
 			err = p.block(ctx, b)
 		}
@@ -91,6 +91,7 @@ type blockScanner struct {
 	vain     int64 // bytes summed of what was no block
 	damaged  int
 	within   bool // damage that was counted goes on
+	marked   bool // a marker was there
 }
 
 // next gives the next whole block; io.EOF after the last.
@@ -101,6 +102,7 @@ func (s *blockScanner) next() (block, error) {
 			return block{}, s.end(head, err)
 		}
 		if n, ok := blockLength(head); ok {
+			s.marked = true
 			whole, err := s.in.Peek(n)
 			if err != nil && !errors.Is(err, io.EOF) {
 				return block{}, err
@@ -259,7 +261,7 @@ func PeekParcel(in io.Reader, r Replica, o ParcelReadOptions) (ParcelReport, err
 	for {
 		b, err := s.next()
 		if errors.Is(err, io.EOF) {
-			return p.done(), p.nothing()
+			return p.done(), p.nothing(s)
 		}
 		if err != nil {
 			return p.done(), fmt.Errorf("looking at a parcel: %w", err)
@@ -441,9 +443,12 @@ func (p *parcelReader) done() ParcelReport {
 }
 
 // nothing says why a file gave no block.
-func (p *parcelReader) nothing() error {
+func (p *parcelReader) nothing(s *blockScanner) error {
 	if p.tried > 0 {
 		return fmt.Errorf("reading a parcel: %w", ErrNotForHere)
+	}
+	if s.marked {
+		return fmt.Errorf("reading a parcel: %w", ErrCutShort)
 	}
 	return fmt.Errorf("reading a parcel: %w", ErrNoParcel)
 }

@@ -44,9 +44,8 @@ type ParcelContent struct {
 }
 
 const (
-	parcelFrameBytes = 32 << 10 // of records or entries
-	parcelTwiceBytes = 4 << 20  // parcels up to here are written twice over
-	parcelStepsMax   = 64       // hand-overs and resets on the way
+	parcelTwiceBytes = 4 << 20 // parcels up to here are written twice over
+	parcelStepsMax   = 64      // hand-overs and resets on the way
 	parcelRejectsMax = 1024
 )
 
@@ -114,13 +113,21 @@ func (p *parcelWriter) put(frames ...Frame) error {
 	for _, f := range frames {
 		b = AppendFrame(b, f)
 	}
-	if len(p.frames)+len(b) > parcelBlockBytes && len(p.frames) > len(p.head) {
+	if len(p.frames)+len(b) > p.room() && len(p.frames) > len(p.head) {
 		if err := p.flush(); err != nil {
 			return err
 		}
 	}
 	p.frames = append(p.frames, b...)
 	return nil
+}
+
+// room is how much the block under way should hold.
+func (p *parcelWriter) room() int {
+	if p.index < parcelFirstBlocks {
+		return parcelFirstBytes
+	}
+	return parcelBlockBytes
 }
 
 // flush seals the block under way and writes it.
@@ -258,7 +265,7 @@ func (p *parcelWriter) run(feed record.Feed, n uint64) (next uint64, err error) 
 	if err := p.ctx.Err(); err != nil {
 		return n, err
 	}
-	recs, err := p.r.Pending(feed, n, parcelFrameBytes)
+	recs, err := p.r.Pending(feed, n, p.room()/2)
 	if err != nil {
 		return n, local("reading pending records", err)
 	}
@@ -268,7 +275,7 @@ func (p *parcelWriter) run(feed record.Feed, n uint64) (next uint64, err error) 
 	if n == 0 {
 		recs = recs[:1]
 	}
-	recs = fitBytes(recs, parcelFrameBytes)
+	recs = fitBytes(recs, p.room()/2)
 	p.wrote.Records += len(recs)
 	return n + uint64(len(recs)), p.put(Frame{Type: TypePending, Payload: record.AppendRun(nil, recs)})
 }
@@ -342,17 +349,17 @@ func (p *parcelWriter) ranged(r *parcelRange, at uint64) (end uint64, count int,
 		}
 	}
 	if span {
-		s, err := part.SpanFor(p.o.For, at, r.target, parcelFrameBytes)
+		s, err := part.SpanFor(p.o.For, at, r.target, p.room()/2)
 		if err == nil {
 			r.rest = record.AppendSpan(nil, &s, func(record.Position) bool { return false })
 		}
 		return s.To, len(s.Entries), true, err
 	}
-	entries, err := p.r.Entries(at, r.target, parcelFrameBytes)
+	entries, err := p.r.Entries(at, r.target, p.room()/2)
 	if err != nil || len(entries) == 0 {
 		return at, 0, false, err
 	}
-	r.rest, count = appendSomeEntries(nil, entries, parcelFrameBytes)
+	r.rest, count = appendSomeEntries(nil, entries, p.room()/2)
 	end = at + uint64(count)
 	if part != nil {
 		r.left, r.right, err = part.RangeProof(at, end, r.target)
@@ -363,7 +370,7 @@ func (p *parcelWriter) ranged(r *parcelRange, at uint64) (end uint64, count int,
 // putRange sees that the checkpoint stands before a range, in the same block.
 func (p *parcelWriter) putRange(f Frame) error {
 	note := Frame{Type: TypeCheckpoint, Payload: p.note}
-	if p.noted && len(p.frames)+len(f.Payload)+8 <= parcelBlockBytes {
+	if p.noted && len(p.frames)+len(f.Payload)+8 <= p.room() {
 		return p.put(f)
 	}
 	err := p.put(note, f)

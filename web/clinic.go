@@ -406,6 +406,8 @@ type StickTarget struct {
 const (
 	StickRead     = "read"
 	StickPartly   = "partly" // the file is damaged or not whole
+	StickMended   = "mended" // it is damaged, and what is there twice made up for that
+	StickEarly    = "early"  // it ends before its first part is whole
 	StickForOther = "for_other"
 	StickWrote    = "wrote"
 	StickFull     = "full"

@@ -74,7 +74,7 @@ func (q *request) stickResult(j *StickJob) string {
 	}
 	var out []string
 	switch j.Result {
-	case StickRead, StickPartly, StickPulled:
+	case StickRead, StickMended, StickPartly, StickPulled:
 		if j.Write {
 			return w.Text("stick.pulled_write")
 		}

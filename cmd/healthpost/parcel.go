@@ -172,8 +172,11 @@ func writeParcelsRead(w io.Writer, list []parcelFileRead) {
 		if p.Waiting > 0 {
 			fmt.Fprintf(w, "  %d are left out: what comes before them is not here yet. Ask for a parcel written with --full.\n", p.Waiting)
 		}
+		if p.Complete && p.Damaged > 0 {
+			fmt.Fprintf(w, "  The file is damaged (places: %d). Nothing is lost, for it holds everything twice; use another stick next time.\n", p.Damaged)
+		}
 		if !p.Complete {
-			fmt.Fprintf(w, "  The file is damaged: %d parts are missing. What is whole was taken in; the rest comes over a link or with another parcel.\n", max(p.Missing, 1))
+			fmt.Fprintf(w, "  The file is damaged (places: %d; parts missing: at least %d). What is whole was taken in; write it again for the rest, or let it come over a link.\n", p.Damaged, max(p.Missing, 1))
 		}
 	}
 }
