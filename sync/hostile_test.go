@@ -331,6 +331,12 @@ func FuzzHandle(f *testing.F) {
 	f.Add(byte(peersync.TypeReceipt), byte(0), mustMarshal([]any{1, 2, []any{[]any{make([]byte, 16), 1, 3}}, make([]byte, 64)}))
 	f.Add(byte(peersync.TypeEvidence), byte(0), mustMarshal([]any{[][]byte{make([]byte, 8)}, [][]byte{make([]byte, 8)}, []byte{1}}))
 	f.Add(byte(peersync.TypeReset), byte(0), []byte("statement"))
+	for _, m := range [][]any{{1, 0, 0, 0, 9, 1, []byte{}}, {2, 0, 3, 3, 0, 0, []byte{}}, {3, 0, 3, 3, 0, 0, make([]byte, 16)}, {4, 0, 1, 3, 0, 0, make([]byte, 49)}} {
+		f.Add(byte(peersync.TypeAsk), byte(0), mustMarshal(m))
+	}
+	f.Add(byte(peersync.TypeSpan), byte(0), []byte{0, 0, 1, 0, 3, 1, 2, 3})
+	f.Add(byte(peersync.TypeFill), byte(0), []byte{3, 0, 0, 0, 1, 0, 2, 0})
+	f.Add(byte(peersync.TypeFilled), byte(0), mustMarshal([]any{3}))
 	f.Add(byte(peersync.TypeCheckpoint), byte(2), []byte{})
 	f.Add(byte(peersync.TypeCheckpoint), byte(0), append([]byte{9}, make([]byte, 32+76)...))
 	f.Fuzz(func(t *testing.T, kind, flags byte, p []byte) {

@@ -74,7 +74,7 @@ func (w *world) lie(b []byte) [][]byte {
 		}
 		return [][]byte{c, w.captured[w.rng.IntN(len(w.captured))]}
 	case 5: // nothing that means anything, as any kind of frame
-		types := []peersync.Type{peersync.TypeHello, peersync.TypeCheckpoint, peersync.TypePull, peersync.TypeSegment, peersync.TypePending, peersync.TypeAck, peersync.TypeReject, 0x55}
+		types := []peersync.Type{peersync.TypeHello, peersync.TypeCheckpoint, peersync.TypePull, peersync.TypeSegment, peersync.TypeSpan, peersync.TypeAsk, peersync.TypeFill, peersync.TypeFilled, peersync.TypePending, peersync.TypeAck, peersync.TypeReject, 0x55}
 		return [][]byte{c, peersync.AppendFrame(nil, peersync.Frame{Type: types[w.rng.IntN(len(types))], Payload: w.bytes(w.rng.IntN(300))})}
 	}
 	for range 1 + w.rng.IntN(4) { // a few bits inside
