@@ -88,6 +88,9 @@ func (s *Session) early() (Frame, bool, error) {
 	last := record.LaneBulk
 	if s.o.Resumed {
 		last = record.LaneControl // the rest may be there already
+		if s.credit.sent > 0 {
+			return Frame{}, false, nil // and so may this, where cuts come fast
+		}
 	}
 	for lane := record.LaneControl; lane <= last; lane++ {
 		if f, ok, err := s.nextPending(lane); err != nil || ok {
