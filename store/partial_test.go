@@ -439,6 +439,13 @@ func TestPartialReplicaRandom(t *testing.T) {
 		}
 		p.pullSpans(hub, 4000)
 		p.checkPartial(hub)
+		for p.s.HasHoles() {
+			h := p.holes()[0]
+			if err := p.fillFrom(hub, h.From, h.To); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.checkPartial(hub)
 		for _, b := range append(clinics, hub, p) {
 			b.close()
 		}
@@ -497,4 +504,47 @@ func TestAuthorityLeftOut(t *testing.T) {
 	}
 	p.checkPartial(hub)
 	check(t, p.s)
+}
+
+// A record whose predecessor is nowhere in the ledger is carried, and kept aside
+// when the ledger is whole and shows that.
+func TestCarriedBehindAHole(t *testing.T) {
+	r := rng(t)
+	hub, clinics := village(t, r, 1, 20, 3)
+	c := clinics[0]
+	p := newBox(t, 50, record.RoleClinic)
+	hub.admit(p)
+	hub.assign(p, record.ModePartial, 2)
+	c.append(visit(1, 40, r), visit(2, 40, r))
+	c.push(hub)
+	hub.order()
+	p.pullSpans(hub, 1<<20)
+	if !p.s.HasHoles() {
+		t.Fatal("no holes")
+	}
+	recs := c.append(visit(1, 40, r), visit(1, 40, r), visit(1, 40, r))
+	in, err := p.s.Ingest(ctx, c.a.Device, recs[1:])
+	if err != nil || in.New != 2 {
+		t.Fatalf("taken in: %+v, %v; want two records", in, err)
+	}
+	check(t, p.s)
+	p.reopen()
+	for p.s.HasHoles() {
+		h := p.holes()[0]
+		if err := p.fillFrom(hub, h.From, h.To); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(t, p.s)
+	aside, err := p.s.Refused()
+	if err != nil || len(aside) != 2 {
+		t.Fatalf("%d records aside, %v; want both that nothing comes before", len(aside), err)
+	}
+	c.push(hub)
+	hub.order()
+	p.pull(hub)
+	if aside, err = p.s.Refused(); err != nil || len(aside) != 0 {
+		t.Fatalf("%d records aside after all were ordered, %v", len(aside), err)
+	}
+	p.checkPartial(hub)
 }
