@@ -170,7 +170,26 @@ func (b blobs) Blob(id record.BlobID) (record.Blob, []byte, bool, error) {
 	return st.Blob, st.Have, ok && st.RID != (record.RID{}), err
 }
 
-func (b blobs) Part(id record.BlobID, part int) ([]byte, error) { return b.n.store.BlobPart(id, part) }
+func (b blobs) Part(id record.BlobID, part int) ([]byte, error) {
+	p, err := b.n.store.BlobPart(id, part)
+	if !lostPart(err) {
+		return p, err
+	}
+	return nil, errors.Join(fmt.Errorf("%w: %w", peersync.ErrNoPart, err), b.n.mendBlob(id))
+}
+
+func lostPart(err error) bool {
+	return errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrNotFound)
+}
+
+// mendBlob has others give again what is damaged of an attachment here.
+func (n *Node) mendBlob(id record.BlobID) error {
+	lost, err := n.store.MendBlob(context.Background(), id)
+	if lost > 0 {
+		n.log.Warn().Stringer("attachment", id).Int("parts", lost).Msg("parts of an attachment are damaged here and asked for again")
+	}
+	return err
+}
 
 func (b blobs) PutPart(ctx context.Context, _ record.DeviceID, id record.BlobID, part int, p []byte) (bool, error) {
 	_, whole, err := b.n.store.PutBlobPart(ctx, id, part, p)

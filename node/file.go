@@ -72,14 +72,28 @@ func (n *Node) content(b *chart.Blob) ([]byte, web.FileState, error) {
 	if state.Held = st.Held(); !st.Whole() {
 		return nil, state, nil
 	}
-	plain, err := seal.OpenBlob(seal.Key(b.Key), b.Blob, func(i int) ([]byte, error) { return n.store.BlobPart(b.ID(), i+1) })
-	if err == nil && fhir.HashContent(plain) != b.Hash {
-		err = seal.ErrDamaged
+	plain, err := n.openBlob(b)
+	if lostPart(err) || errors.Is(err, seal.ErrDamaged) {
+		if merr := n.mendBlob(b.ID()); merr != nil {
+			return nil, state, merr
+		}
+		if now, ok, serr := n.store.Blob(b.ID()); serr == nil && ok && !now.Whole() {
+			state.Held = now.Held()
+			return nil, state, nil // another box has it
+		}
 	}
 	if err != nil {
 		return nil, state, fmt.Errorf("opening attachment %s: %w", b.ID().Short(), err)
 	}
 	return plain, state, nil
+}
+
+func (n *Node) openBlob(b *chart.Blob) ([]byte, error) {
+	plain, err := seal.OpenBlob(seal.Key(b.Key), b.Blob, func(i int) ([]byte, error) { return n.store.BlobPart(b.ID(), i+1) })
+	if err == nil && fhir.HashContent(plain) != b.Hash {
+		err = seal.ErrDamaged
+	}
+	return plain, err
 }
 
 // fileStates tells how far each attachment of a chart has come.

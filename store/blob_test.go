@@ -226,6 +226,12 @@ func TestBlobDamage(t *testing.T) {
 	if err := hub.s.Index().Update(func(txn *badger.Txn) error { return txn.Set(key, spoilt) }); err != nil {
 		t.Fatal(err)
 	}
+	spoil := func(part byte) {
+		key := append(append([]byte{'c'}, id[:]...), 0, 0, 0, part)
+		if err := hub.s.Index().Update(func(txn *badger.Txn) error { return txn.Set(key, []byte("not what was there")) }); err != nil {
+			t.Fatal(err)
+		}
+	}
 	rep, err := hub.s.Verify(ctx, store.VerifyOptions{}, nil)
 	if err != nil || len(rep.Damage) != 1 || !strings.Contains(rep.Damage[0].What, "part 2 of an attachment") || rep.Damage[0].Device != clinic.a.Device {
 		t.Fatalf("verify found %v, %v", rep.Damage, err)
@@ -246,5 +252,35 @@ func TestBlobDamage(t *testing.T) {
 	}
 	if n := clinic.send(hub, blob); n != 1 {
 		t.Errorf("a peer gave %d parts, want 1", n)
+	}
+	if err := hub.s.Settle(); err != nil {
+		t.Fatal(err)
+	}
+	spoil(4)
+	held, _, err := hub.s.BlobCharge(clinic.a.Device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lost, err := hub.s.MendBlob(ctx, id); lost != 1 || err != nil {
+		t.Errorf("mended: %d lost, %v", lost, err)
+	}
+	if lost, err := hub.s.MendBlob(ctx, id); lost != 0 || err != nil {
+		t.Errorf("mended again: %d lost, %v", lost, err)
+	}
+	if now, _, err := hub.s.BlobCharge(clinic.a.Device); err != nil || now != held-record.BlobChunkBytes {
+		t.Errorf("charged %d after %d, %v", now, held, err)
+	}
+	if n := clinic.send(hub, blob); n != 1 {
+		t.Errorf("a peer gave %d parts after mending, want 1", n)
+	}
+	if err := hub.s.Settle(); err != nil {
+		t.Fatal(err)
+	}
+	spoil(0)
+	if lost, err := hub.s.MendBlob(ctx, id); lost != 0 || err != nil {
+		t.Errorf("a list that follows from the chunks: %d lost, %v", lost, err)
+	}
+	if p, err := hub.s.BlobPart(id, 0); err != nil || len(p) != blob.PartLen(0) {
+		t.Errorf("the list made anew: %d bytes, %v", len(p), err)
 	}
 }

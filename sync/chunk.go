@@ -35,7 +35,7 @@ type Blobs interface {
 	// Blob is what was announced, and a bit for each part that is here. ok is false
 	// for what no record here announces.
 	Blob(id record.BlobID) (b record.Blob, have []byte, ok bool, err error)
-	// Part gives a part that is here.
+	// Part gives a part that is here. ErrNoPart for one that turns out not to be.
 	Part(id record.BlobID, part int) ([]byte, error)
 	// PutPart keeps a part after verifying it; whole when none is missing any more.
 	// ErrNoRoom where this box takes no more for now.
@@ -58,6 +58,9 @@ type BlobWant struct {
 
 // ErrNoRoom says that no more parts of attachments are taken for now.
 var ErrNoRoom = errors.New("no room for attachments")
+
+// ErrNoPart says that a part of an attachment is lost or damaged here.
+var ErrNoPart = errors.New("part of an attachment is lost")
 
 const (
 	protocolBlobs = 3 // from which on a peer knows the frames
@@ -418,6 +421,11 @@ func (s *Session) pickPart() error {
 		switch {
 		case part >= 0:
 			data, err := s.o.Blobs.Part(w.id, part)
+			if errors.Is(err, ErrNoPart) {
+				w.idle = true
+				b.lacked = append(b.lacked, w.id)
+				continue
+			}
 			if err != nil {
 				return local("reading a part of an attachment", err)
 			}

@@ -69,6 +69,9 @@ func (p *parcelWriter) attachment(id record.BlobID, b record.Blob) error {
 			return err
 		}
 		data, err := p.o.Session.Blobs.Part(id, part)
+		if errors.Is(err, ErrNoPart) {
+			return nil
+		}
 		if err != nil {
 			return local("reading a part of an attachment", err)
 		}
