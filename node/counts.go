@@ -81,6 +81,11 @@ func (n *Node) count() (web.Counts, error) {
 		}
 		c.VisitsOnlyHere += visits
 	}
+	files, err := n.attachmentStatus()
+	if err != nil {
+		return c, err
+	}
+	c.FilesOnlyHere = files.OnlyHere
 	return c, n.countOrdered(&c)
 }
 

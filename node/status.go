@@ -257,6 +257,9 @@ func (n *Node) SyncPage(ctx context.Context, s web.Session) (web.SyncPage, error
 		return web.SyncPage{}, err
 	}
 	p := web.SyncPage{Counts: n.Counts(ctx), Clock: n.webClock()}
+	if i, ok := n.Initial(); ok {
+		p.Missing = web.Missing{Left: i.Left, Size: i.Size, Remaining: i.Remaining, Stays: i.Profile}
+	}
 	var err error
 	if p.Carried, err = n.carried(); err != nil {
 		return p, explain(err)

@@ -70,6 +70,8 @@ func lineOf(c *Catalogue, n Counts, doubt bool) line {
 		return line{kindRefused, refused}
 	case n.VisitsOnlyHere > 0 || n.OnlyHere > 0:
 		return line{kindSaved, onlyHere(c, n)}
+	case n.FilesOnlyHere > 0:
+		return line{kindSaved, c.Count("line.files_only_here", n.FilesOnlyHere)}
 	case n.Shared > 0:
 		return line{kindCopied, c.Count("line.copied", n.Shared)}
 	case doubt:

@@ -170,6 +170,7 @@ func TestSyncLineSaysWhatMattersMost(t *testing.T) {
 		{web.Counts{Pending: 1, OnlyHere: 1, Confirmed: 9}, "saved", "1 record exists only in this building"},
 		{web.Counts{Shared: 3, OnlyHere: 3, VisitsOnlyHere: 2, Confirmed: 9}, "saved", "2 visits exist only in this building"},
 		{web.Counts{Pending: 1, OnlyHere: 1, VisitsOnlyHere: 1, Mobile: true}, "saved", "1 visit exists only on this device"},
+		{web.Counts{FilesOnlyHere: 1, Confirmed: 9}, "saved", "1 photo or document exists only on this box"},
 		{web.Counts{Shared: 2, Confirmed: 9}, "copied", "2 records are copied and wait for their place"},
 		{web.Counts{Confirmed: 9}, "confirmed", "Everything is in the regional record"},
 		{web.Counts{Refused: 1, Confirmed: 9}, "refused", "1 record was not accepted"},

@@ -174,6 +174,7 @@ type Counts struct {
 	Refused        int  // not accepted, still shown until a person has dealt with them
 	OnlyHere       int  // no device elsewhere acknowledged holding them; at least Pending
 	VisitsOnlyHere int  // visits among OnlyHere
+	FilesOnlyHere  int  // photos and documents of saved forms that no other device is known to hold
 	Mobile         bool // the box is carried about: "only here" is on this device, not in this building
 }
 
@@ -293,7 +294,15 @@ type SyncPage struct {
 	Why        string    // why nothing moves, or not everything: a code of WhyCodes; "" for nothing to say
 	NextCall   time.Time // of WhyWaiting
 	Usage      Usage
+	Missing    Missing
 	Carried    int // records of other boxes that this one takes along; it cannot read those it has no key to
+}
+
+// Missing is what this box does not hold of the regional record.
+type Missing struct {
+	Left, Size uint64        // entries that are not here, entries of the record
+	Remaining  time.Duration // until they are, by the pace of the last minutes; 0 when that is not known
+	Stays      bool          // they are not for this box: it holds a part
 }
 
 // Why nothing moves.

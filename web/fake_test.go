@@ -542,7 +542,7 @@ func (f *fakeClinic) GiveTo(_ context.Context, _ web.Session, patientID, deviceI
 func (f *fakeClinic) setLink(p web.SyncPage, more web.Counts) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.sync.Why, f.sync.NextCall, f.sync.Usage, f.sync.Carried = p.Why, p.NextCall, p.Usage, p.Carried
+	f.sync.Why, f.sync.NextCall, f.sync.Usage, f.sync.Carried, f.sync.Missing = p.Why, p.NextCall, p.Usage, p.Carried, p.Missing
 	if !p.Clock.Now.IsZero() {
 		f.sync.Clock = p.Clock
 		for i := range f.sync.Peers {

@@ -1,6 +1,10 @@
 package web
 
-import "strconv"
+import (
+	"math"
+	"strconv"
+	"time"
+)
 
 // linksBody is the page of links: what waits, for whom, and what is wrong.
 type linksBody struct {
@@ -11,6 +15,7 @@ type linksBody struct {
 	Peers       []peerCard
 	OnlyHere    string // what exists under this roof alone
 	Why         whyCard
+	Missing     string // what is not here of the regional record; "" for nothing
 	Month, Used string // of a link that is paid for by its bytes; "" for another
 }
 
@@ -31,6 +36,7 @@ func (q *request) linksBody() (linksBody, error) {
 	}
 	body := linksBody{SyncPage: sync, FreePercent: -1, FreeWords: sizeWords(sync.Disk.FreeBytes), Cards: q.faultCards(sync.Faults), Why: q.why(&sync)}
 	body.OnlyHere = onlyHereOrNothing(q.words, sync.Counts)
+	body.Missing = missingWords(q.words, &sync.Missing)
 	if u := sync.Usage; u.Metered {
 		body.Month, body.Used = formatDate(q.words, u.Month), trafficWords(u.Bytes)
 		if u.Budget > 0 {
@@ -63,10 +69,28 @@ func showLinks(q *request) error {
 	return q.show("links", p)
 }
 
+// missingWords says how much is still to come, and how long it takes by the pace of the last minutes.
+func missingWords(c *Catalogue, m *Missing) string {
+	if m.Left == 0 {
+		return ""
+	}
+	left, size := formatCount(int(min(m.Left, math.MaxInt64))), formatCount(int(min(m.Size, math.MaxInt64)))
+	if m.Stays {
+		return c.Text("links.part_words", left, size)
+	}
+	words := c.Text("links.coming_words", left, size)
+	if m.Remaining > 0 {
+		words += " " + c.Count("links.coming_pace", int((m.Remaining+time.Minute-1)/time.Minute))
+	}
+	return words
+}
+
 func onlyHereOrNothing(c *Catalogue, n Counts) string {
 	switch {
 	case n.OnlyHere > 0 || n.VisitsOnlyHere > 0:
 		return onlyHere(c, n)
+	case n.FilesOnlyHere > 0:
+		return c.Count("line.files_only_here", n.FilesOnlyHere)
 	case n.Mobile:
 		return c.Text("links.nothing_only_here_mobile")
 	}

@@ -106,13 +106,13 @@ func pageCases() []pageCase {
 		}},
 		{"links-metered", "links", 200, func(x *fixture) answer {
 			x.signIn()
-			x.fake.setLink(web.SyncPage{Why: web.WhyWaiting, NextCall: now.Add(90 * time.Minute), Carried: 212,
+			x.fake.setLink(web.SyncPage{Missing: web.Missing{Left: 12_000, Size: 980_000, Remaining: 34 * time.Minute}, Why: web.WhyWaiting, NextCall: now.Add(90 * time.Minute), Carried: 212,
 				Usage: web.Usage{Metered: true, Month: "2026-11", Bytes: 31_940_112, Budget: 50_000_000}}, web.Counts{Shared: 2, OnlyHere: 40, VisitsOnlyHere: 37})
 			return x.get("/links")
 		}},
 		{"links-field", "links", 200, func(x *fixture) answer {
 			x.signIn()
-			x.fake.setLink(web.SyncPage{Why: web.WhyNoLink, Clock: web.Clock{Now: now, Wrong: true}}, web.Counts{OnlyHere: 3, VisitsOnlyHere: 2, Mobile: true})
+			x.fake.setLink(web.SyncPage{Missing: web.Missing{Left: 41_000, Size: 48_231, Stays: true}, Why: web.WhyNoLink, Clock: web.Clock{Now: now, Wrong: true}}, web.Counts{OnlyHere: 3, VisitsOnlyHere: 2, FilesOnlyHere: 1, Mobile: true})
 			return x.get("/links")
 		}},
 		{"stick", "stick", 200, func(x *fixture) answer { x.signIn(); x.fake.plugIn(web.StickJob{}); return x.get("/stick") }},
