@@ -111,10 +111,10 @@ const (
 	muxReset        = 8
 )
 
-// canWait: pings measure the link, and that a stream was accepted shows in what is
-// said on it.
+// canWait: pings measure the link, and that a stream was opened or accepted shows in
+// what is said on it.
 func canWait(p []byte) bool {
-	return len(p) == muxHeaderBytes && (p[muxType] == muxPing || p[muxType] == muxWindowUpdate && p[muxFlags] == muxAccept)
+	return len(p) == muxHeaderBytes && (p[muxType] == muxPing || p[muxType] == muxWindowUpdate && (p[muxFlags] == muxOpen || p[muxFlags] == muxAccept))
 }
 
 // neverOpenedLocked takes back the opening of a stream that is reset before it left.
