@@ -10,6 +10,7 @@ import (
 type sticksBody struct {
 	SticksPage
 	Result  string // of the last job, in words
+	Bad     bool   // the last job did not do all that it was to do
 	Percent int    // of the one that runs; -1 when nobody knows
 	Sticks  []stickCard
 }
@@ -35,6 +36,7 @@ func showSticks(q *request) error {
 		return err
 	}
 	body := sticksBody{SticksPage: page, Percent: -1, Result: q.stickResult(&page.Job)}
+	body.Bad = page.Job.Result != StickRead && page.Job.Result != StickWrote
 	if page.Job.Total > 0 {
 		body.Percent = int(min(100*page.Job.Done/page.Job.Total, 100))
 	}
