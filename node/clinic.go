@@ -189,6 +189,11 @@ func (n *Node) Open(ctx context.Context, s web.Session, id string) (web.PatientV
 	if err := n.noteAccess(ctx, in, c, accessView); err != nil {
 		return web.PatientView{}, explain(err)
 	}
+	if n.completeChart(ctx, c) {
+		if c, ch, err = n.patient(id); err != nil {
+			return web.PatientView{}, err
+		}
+	}
 	files, err := n.fileStates(&ch)
 	if err != nil {
 		return web.PatientView{}, explain(err)

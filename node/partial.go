@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/store"
@@ -118,4 +119,31 @@ func (r replica) MayHold(d record.DeviceID, c record.CompartmentID) (bool, error
 		return err == nil, err
 	}
 	return r.Store.InProfile(d, c)
+}
+
+// chartPatience is how long opening a chart waits for entries that are not here.
+const chartPatience = 4 * time.Second
+
+// completeChart asks others for what is known to be missing of a compartment. Where
+// nobody can be asked in time the chart opens with what is here.
+func (n *Node) completeChart(ctx context.Context, c record.CompartmentID) (fetched bool) {
+	missing, err := n.store.MissingOf(c)
+	if err != nil || !missing {
+		return false
+	}
+	r := n.up.Load()
+	if r == nil {
+		return false
+	}
+	live := r.links.live.Load()
+	if live == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, chartPatience)
+	defer cancel()
+	got, err := live.FetchCompartment(ctx, c, func() (bool, error) { return n.store.MissingOf(c) })
+	if err != nil {
+		n.log.Info().Err(err).Int("entries", got).Msg("a chart is opened without all of its entries")
+	}
+	return got > 0
 }

@@ -469,3 +469,29 @@ func TestCarriedRecordOrderedInAHole(t *testing.T) {
 	}
 	w.check(p.memory)
 }
+
+// A compartment outside of the profile comes from whoever may give it, and from
+// nobody else.
+func TestFetchCompartment(t *testing.T) {
+	w := partialWorld(t, 64, 3, 1)
+	p, other := w.clinics[0], w.clinics[2]
+	w.save(other, record.LaneClinical, 30)
+	w.mustMeet(other.memory, w.hub)
+	w.orderAll()
+	w.mustMeet(p.memory, w.hub)
+	hub := w.start(t, w.hub, w.hubKey, peersync.LinksOptions{}, peersync.HostOptions{Hub: true})
+	b := w.start(t, p.memory, p.key, peersync.LinksOptions{Hubs: fixed(hub.address(t))}, peersync.HostOptions{})
+	ctx, cancel := context.WithTimeout(t.Context(), waitMax)
+	defer cancel()
+	c := record.CompartmentID{3, 1, 3}
+	more := func() (bool, error) { return false, nil }
+	if n, err := b.links.FetchCompartment(ctx, c, more); n != 0 || !errors.Is(err, peersync.ErrNotAllowed) {
+		t.Errorf("a compartment of others: got %d entries, %v; want %v", n, err, peersync.ErrNotAllowed)
+	}
+	w.hub.mu.Lock()
+	w.hub.wrote[place{p.self, c}] = true
+	w.hub.mu.Unlock()
+	if n, err := b.links.FetchCompartment(ctx, c, more); n != 6 || err != nil {
+		t.Errorf("got %d entries, %v; want 6", n, err)
+	}
+}
