@@ -29,7 +29,7 @@ ifneq ($(SEED),)
 export HEALTHPOST_TEST_SEED = $(SEED)
 endif
 
-.PHONY: build release demo test check setup unit rigs fuzz arm sim bench nightly race clean
+.PHONY: build release demo test check setup unit rigs fuzz arm sim bench links nightly race clean
 
 build: ## bin/healthpost for this machine
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/healthpost ./cmd/healthpost
@@ -72,8 +72,11 @@ sim: ## whole regions in virtual time: make sim SEEDS=200, make sim SEED=7
 	$(GO) test -count=1 -v ./raftlog ./sync
 	$(GO) test -count=1 -v -timeout 4h ./test/sim -args -sim.seeds=$(SEEDS) $(if $(filter-out 0,$(SEEDS)),-sim.hubs=$(SEEDS) -sim.twice=$(SEEDS) -sim.cards=$(CARDS))
 
-bench: ## every benchmark, one line each
-	$(GO) test -run='^$$' -bench=. -benchmem $(PKGS)
+bench: ## every benchmark but those of links, one line each
+	$(GO) test -run='^$$' -bench=. -benchmem $$($(GO) list $(PKGS) | grep -v /test/link)
+
+links: setup ## what sessions cost on bad links: real boxes at both ends, half an hour
+	$(GO) test -run='^$$' -bench=Link -benchtime=1x -timeout=2h -v ./test/link
 
 race: ## every test under the race detector, which needs a C compiler
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 40m $(PKGS)
@@ -82,6 +85,7 @@ nightly: setup check ## the long tier
 	$(MAKE) fuzz FUZZTIME=60s
 	$(MAKE) race
 	$(MAKE) bench
+	$(MAKE) links
 	$(MAKE) arm
 	$(MAKE) sim SEEDS=600
 	HEALTHPOST_KILLS=200 $(MAKE) unit rigs
