@@ -99,7 +99,7 @@ func TestOnlyReleaseRemovesRecords(t *testing.T) {
 		"setAside", "setRight", // of Verify: what is an entry as well, what nobody signed
 		"indexEntry", "full", // copies of what is an entry now
 		"dropRefusal", "scopeAfterRelease", "lastNumber", "judgeAuthority", // notes, registry
-		"putUnder", "putBlob", "DropBlob", "PutBlobHolder", // no rows of records
+		"putUnder", "putBlob", "DropBlob", "MendBlob", "PutBlobHolder", // no rows of records
 	} {
 		allowed[name] = true
 	}
