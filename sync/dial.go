@@ -43,13 +43,21 @@ func (l *Links) dialDue() time.Duration {
 	return wait
 }
 
-// partFromStrangers ends the sessions of devices whose membership ended.
+// partFromStrangers ends the sessions of devices whose membership ended, and a
+// moment later their connections: raft uses them too, and tells a hub that it was
+// taken out, which may wait for that because it agreed.
 func (l *Links) partFromStrangers() {
 	l.mu.Lock()
 	var gone []record.DeviceID
 	for d, c := range l.contacts {
-		if c.live != nil && !l.o.Allow(d) {
+		switch {
+		case l.o.Allow(d):
+			c.strange = time.Time{}
+		case c.live != nil && c.strange.IsZero():
 			c.live.cancel()
+			c.strange = time.Now()
+		case !c.strange.IsZero() && time.Since(c.strange) >= lookInterval:
+			c.strange = time.Time{}
 			gone = append(gone, d)
 		}
 	}
