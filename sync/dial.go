@@ -43,23 +43,24 @@ func (l *Links) dialDue() time.Duration {
 	return wait
 }
 
-// partFromStrangers ends the sessions of devices whose membership ended, and a
-// moment later their connections: raft uses them too, and tells a hub that it was
-// taken out, which may wait for that because it agreed.
+// partFromStrangers ends the sessions of devices whose membership ended. A hub that
+// was taken out keeps its own for a moment: it may have agreed, and waits to hear.
 func (l *Links) partFromStrangers() {
 	l.mu.Lock()
 	var gone []record.DeviceID
 	for d, c := range l.contacts {
-		switch {
-		case l.o.Allow(d):
+		if c.live == nil || l.o.Allow(d) {
 			c.strange = time.Time{}
-		case c.live != nil && c.strange.IsZero():
-			c.live.cancel()
-			c.strange = time.Now()
-		case !c.strange.IsZero() && time.Since(c.strange) >= lookInterval:
-			c.strange = time.Time{}
-			gone = append(gone, d)
+			continue
 		}
+		if c.strange.IsZero() {
+			c.strange = time.Now()
+		}
+		if c.status.Role == string(record.RoleHub) && time.Since(c.strange) < lookInterval {
+			continue
+		}
+		c.live.cancel()
+		gone = append(gone, d)
 	}
 	l.mu.Unlock()
 	for _, d := range gone {

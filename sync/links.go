@@ -112,7 +112,7 @@ type contact struct {
 	lastErr    error              // of the last session, nil when it ended well
 	cut        bool               // its last session ended while something was under way
 	served     context.CancelFunc // of the stream on which a range goes to it
-	strange    time.Time          // when its session was ended because it is no member; zero once its connections were too
+	strange    time.Time          // since when it has a session and is no member, as far as was looked
 }
 
 // live is one session of a contact.
