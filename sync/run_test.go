@@ -258,60 +258,62 @@ func TestHundredCuts(t *testing.T) {
 		records int
 		most    float64 // times uncut, besides greetings
 	}{{400, 1.25}, {3000, 1.1}} {
-		synctest.Test(t, func(t *testing.T) { hundredCuts(t, x.records, x.most) })
+		hundredCuts(t, x.records, x.most)
 	}
 }
 
 func hundredCuts(t *testing.T, records int, most float64) {
-	const cuts = 100
-	greeting := 0 // what a meeting costs in which there is nothing to send
-	day := func(breaks []int) (moved, meetings int) {
-		w := newWorld(t, 17, 1)
-		c := w.clinics[0]
-		w.save(c, record.LaneClinical, records)
-		for {
-			line := lay(20*time.Millisecond, 125_000, -1)
-			if meetings < len(breaks) {
-				line = lay(20*time.Millisecond, 125_000, breaks[meetings])
-			}
-			w.tweak = func(_ *memory, o *peersync.Options) { o.Resumed = meetings > 0 }
-			m := w.begin(c.memory, w.hub, line, 0)
-			time.Sleep(time.Minute)
-			m.end()
-			moved, meetings = moved+line.moved(), meetings+1
-			w.check(w.hub)
-			if got := len(w.hub.allPending()); got == records+1 {
+	synctest.Test(t, func(t *testing.T) {
+		const cuts = 100
+		greeting := 0 // what a meeting costs in which there is nothing to send
+		day := func(breaks []int) (moved, meetings int) {
+			w := newWorld(t, 17, 1)
+			c := w.clinics[0]
+			w.save(c, record.LaneClinical, records)
+			for {
 				line := lay(20*time.Millisecond, 125_000, -1)
+				if meetings < len(breaks) {
+					line = lay(20*time.Millisecond, 125_000, breaks[meetings])
+				}
+				w.tweak = func(_ *memory, o *peersync.Options) { o.Resumed = meetings > 0 }
 				m := w.begin(c.memory, w.hub, line, 0)
 				time.Sleep(time.Minute)
 				m.end()
-				greeting = line.moved()
-				return moved, meetings
-			} else if meetings > len(breaks) {
-				t.Fatalf("%d records after %d meetings, want %d", got, meetings, records+1)
+				moved, meetings = moved+line.moved(), meetings+1
+				w.check(w.hub)
+				if got := len(w.hub.allPending()); got == records+1 {
+					line := lay(20*time.Millisecond, 125_000, -1)
+					m := w.begin(c.memory, w.hub, line, 0)
+					time.Sleep(time.Minute)
+					m.end()
+					greeting = line.moved()
+					return moved, meetings
+				} else if meetings > len(breaks) {
+					t.Fatalf("%d records after %d meetings, want %d", got, meetings, records+1)
+				}
 			}
 		}
-	}
-	uncut, _ := day(nil)
-	rng := rand.New(rand.NewPCG(17, 4))
-	at := make([]int, cuts)
-	for i := range at {
-		at[i] = rng.IntN(uncut)
-	}
-	slices.Sort(at)
-	breaks := make([]int, cuts)
-	for i := range at {
-		breaks[i] = at[i] + greeting
-		if i > 0 {
-			breaks[i] -= at[i-1]
+		uncut, _ := day(nil)
+		rng := rand.New(rand.NewPCG(17, 4))
+		at := make([]int, cuts)
+		for i := range at {
+			at[i] = rng.IntN(uncut)
 		}
-	}
-	moved, meetings := day(breaks)
-	times := float64(moved-meetings*greeting) / float64(uncut)
-	t.Logf("%d records, %d bytes uncut; %d bytes in %d meetings, %.3f times without greetings of %d", records, uncut, moved, meetings, times, greeting)
-	if times > most {
-		t.Errorf("%d records with %d cuts took %.3f times the bytes, want %.2f at most", records, cuts, times, most)
-	}
+		slices.Sort(at)
+		breaks := make([]int, cuts)
+		for i := range at {
+			breaks[i] = at[i] + greeting
+			if i > 0 {
+				breaks[i] -= at[i-1]
+			}
+		}
+		moved, meetings := day(breaks)
+		times := float64(moved-meetings*greeting) / float64(uncut)
+		t.Logf("%d records, %d bytes uncut; %d bytes in %d meetings, %.3f times without greetings of %d", records, uncut, moved, meetings, times, greeting)
+		if times > most {
+			t.Errorf("%d records with %d cuts took %.3f times the bytes, want %.2f at most", records, cuts, times, most)
+		}
+	})
 }
 
 // TestThroughput holds a push over slow lines to what the line carries.
