@@ -74,7 +74,9 @@ func TestSpanRoundTrip(t *testing.T) {
 		same := got.From == want.From && got.To == want.To && slices.EqualFunc(got.Openings, want.Openings, sameRecord) &&
 			slices.EqualFunc(got.Entries, want.Entries, func(a, b record.Entry) bool {
 				return a.Seq == b.Seq && bytes.Equal(a.EncodeLeaf(), b.EncodeLeaf()) && sameRecord(a.Record, b.Record)
-			}) && slices.EqualFunc(got.Gaps, want.Gaps, func(a, b record.GapHashes) bool { return a.From == b.From && a.To == b.To && slices.Equal(a.Hashes, b.Hashes) })
+			}) && slices.EqualFunc(got.Gaps, want.Gaps, func(a, b record.GapHashes) bool {
+			return a.From == b.From && a.To == b.To && slices.Equal(a.Hashes, b.Hashes)
+		})
 		if !same {
 			t.Fatalf("got another span than was sent, %d to %d with %d entries", from, to, len(want.Entries))
 		}
