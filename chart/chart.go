@@ -30,6 +30,9 @@ type Chart struct {
 	Others        []Line         // what has no view of its own, and belongs to no visit
 	Retracted     []Line
 	Lines         []Line // all, in the order in which they first appeared
+	// Incomplete: there are records that were not given to Fold, as who opened them
+	// found. What is not in the chart may be in those.
+	Incomplete bool
 
 	index map[string]int // reference text -> Lines
 }

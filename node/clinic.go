@@ -158,7 +158,11 @@ func (n *Node) patient(id string) (record.CompartmentID, chart.Chart, error) {
 
 // fold opens and folds one compartment with names and states.
 func (n *Node) fold(c record.CompartmentID) (chart.Chart, error) {
-	opened, err := n.openCompartment(c)
+	opened, left, err := n.openWhole(c)
+	if err != nil {
+		return chart.Chart{}, err
+	}
+	missing, err := n.store.MissingOf(c)
 	if err != nil {
 		return chart.Chart{}, err
 	}
@@ -173,7 +177,9 @@ func (n *Node) fold(c record.CompartmentID) (chart.Chart, error) {
 			return chart.Chart{}, err
 		}
 	}
-	return chart.Fold(opened), nil
+	ch := chart.Fold(opened)
+	ch.Incomplete = missing || left.some
+	return ch, nil
 }
 
 // Open shows a chart. The line that says so is durable before it returns.

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"github.com/healthpost/healthpost/record"
@@ -46,7 +47,7 @@ func (n *Node) recount() {
 // the badges do.
 func (n *Node) count() (web.Counts, error) {
 	n.look()
-	c := web.Counts{Mobile: n.box.Role == record.RoleField}
+	c := web.Counts{Mobile: n.box.Role == record.RoleField, Absent: int(min(n.store.Absent(), math.MaxInt32))}
 	feeds, err := n.store.PendingFeeds()
 	if err != nil {
 		return c, err

@@ -169,6 +169,9 @@ func (n *Node) PublishDictionary(ctx context.Context, b []byte) (DictionaryInfo,
 	if err := n.waitOrdered(ctx, placed[0].RID()); err != nil {
 		return info, err
 	}
+	if err := n.loadDictionaries(); err != nil { // the lists may not have come so far
+		return info, err
+	}
 	loc, _, err := n.store.Locate(placed[0].RID())
 	info.Seq = loc.Seq
 	return info, err

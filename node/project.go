@@ -227,9 +227,9 @@ func (n *Node) arrivedRecord(a store.Arrival) (*record.Record, error) {
 // compartment makes the rows of one compartment from all its records.
 func (p *projection) compartment(c record.CompartmentID) error {
 	region, _ := p.n.box.RegionID()
-	opened, waits, err := p.n.openWhole(c)
+	opened, unread, err := p.n.openWhole(c)
 	if err == nil {
-		err = p.waits(c, waits)
+		err = p.waits(c, unread.dictionary)
 	}
 	if err != nil {
 		return err
@@ -258,8 +258,14 @@ func (n *Node) openCompartment(c record.CompartmentID) ([]chart.Opened, error) {
 	return opened, err
 }
 
-// openWhole also answers whether some record waits for a dictionary.
-func (n *Node) openWhole(c record.CompartmentID) (opened []chart.Opened, waits bool, err error) {
+// unread is what could not be opened of a compartment.
+type unread struct {
+	some       bool // a record of it, for whatever reason
+	dictionary bool // one waits for a dictionary
+}
+
+// openWhole also answers what could not be opened.
+func (n *Node) openWhole(c record.CompartmentID) (opened []chart.Opened, left unread, err error) {
 	recs, err := n.store.Compartment(c)
 	if err == nil {
 		recs, err = n.withRefused(c, recs)
@@ -268,15 +274,20 @@ func (n *Node) openWhole(c record.CompartmentID) (opened []chart.Opened, waits b
 		recs, err = n.oneOfEach(recs)
 	}
 	if err != nil {
-		return nil, waits, err
+		return nil, left, err
 	}
 	for _, x := range recs {
-		if k := x.Record.Core.Kind; k != record.KindClinical && k != record.KindRegistration && k != record.KindDirectory || x.Record.Body == nil {
+		if k := x.Record.Core.Kind; k != record.KindClinical && k != record.KindRegistration && k != record.KindDirectory {
+			continue
+		}
+		if x.Record.Body == nil {
+			left.some = true
 			continue
 		}
 		o, err := n.openRecord(x)
 		var unknown *seal.UnknownDictionary
-		waits = waits || errors.As(err, &unknown)
+		left.some = left.some || err != nil
+		left.dictionary = left.dictionary || errors.As(err, &unknown)
 		if errors.Is(err, seal.ErrNoKey) || errors.Is(err, seal.ErrNewer) {
 			continue // a key, a dictionary or an update may come
 		}
@@ -285,11 +296,11 @@ func (n *Node) openWhole(c record.CompartmentID) (opened []chart.Opened, waits b
 			continue
 		}
 		if err != nil {
-			return nil, waits, err
+			return nil, left, err
 		}
 		opened = append(opened, o)
 	}
-	return opened, waits, nil
+	return opened, left, nil
 }
 
 func (n *Node) openRecord(x store.Placed) (chart.Opened, error) {

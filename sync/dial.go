@@ -219,7 +219,7 @@ func (l *Links) session(d record.DeviceID, s *stream, dialled bool) error {
 		return errRefused
 	}
 	o := l.o.Session
-	o.Resumed = l.wasCut(d)
+	o.Resumed, o.Answers = l.wasCut(d), !dialled
 	if v.paid {
 		o = l.paidOptions(o)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -64,6 +65,7 @@ func (w *world) start(t *testing.T, m *memory, key ed25519.PrivateKey, o peersyn
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- b.links.Run(ctx) }()
+	until(t, "the box to take streams", func() bool { return slices.Contains(h.Libp2p().Mux().Protocols(), peersync.SyncProtocol) })
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

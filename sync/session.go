@@ -1,6 +1,7 @@
 package peersync
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,9 @@ type Options struct {
 	Recent uint64
 	// Fair is shared by the sessions of a box; nil takes every frame at once.
 	Fair *Fair
+	// Answers holds this side's HELLO back until the peer's came, which costs no time
+	// on a stream that the peer opened, and leaves out of it what the peer just told.
+	Answers bool
 	// Turn is shared by the sessions of a box; nil for a session alone.
 	Turn *Turn
 
@@ -324,11 +328,13 @@ func (s *Session) Next(ctx context.Context) (f Frame, ok bool, err error) {
 	if s.over {
 		return Frame{}, false, nil
 	}
-	if !s.helloSent {
+	switch {
+	case !s.helloSent && s.o.Answers && !s.helloSeen:
+		return Frame{}, false, nil
+	case !s.helloSent:
 		f, err := s.hello()
 		return f, err == nil, err
-	}
-	if !s.helloSeen {
+	case !s.helloSeen:
 		return s.early()
 	}
 	if s.dirty {
@@ -419,8 +425,12 @@ func (s *Session) hello() (Frame, error) {
 	want := s.fetch.wanted && s.part.mode != beginning && (s.hub || s.o.Turn == nil) && s.o.Turn.take(s, false)
 	s.fetch.active, s.fetch.asked, s.fetch.follows = want, want, want
 	s.helloSent, s.notes.sent, s.notes.head = true, note, final
+	short := s.short(note)
+	if s.helloSeen && bytes.Equal(short, s.theirs.Note) {
+		short = []byte{} // it told the same
+	}
 	f, err := encode(TypeHello, hello{Min: protocolMin, Max: protocolMax, Region: s.o.Region[:], Device: s.o.Device[:], Role: string(s.o.Role),
-		Software: clip(s.o.Software, nameBytesMax), Window: uint64(s.o.Window), Size: head.Size, Root: head.Root[:], Note: s.short(note), Want: want && s.part.mode == segments,
+		Software: clip(s.o.Software, nameBytesMax), Window: uint64(s.o.Window), Size: head.Size, Root: head.Root[:], Note: short, Want: want && s.part.mode == segments,
 		Frontier: frontier(feeds)})
 	f.Flags |= s.helloFlags(want)
 	return f, err

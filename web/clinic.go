@@ -175,6 +175,7 @@ type Counts struct {
 	OnlyHere       int  // no device elsewhere acknowledged holding them; at least Pending
 	VisitsOnlyHere int  // visits among OnlyHere
 	FilesOnlyHere  int  // photos and documents of saved forms that no other device is known to hold
+	Absent         int  // entries of the regional record that are not on this box
 	Mobile         bool // the box is carried about: "only here" is on this device, not in this building
 }
 

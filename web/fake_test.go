@@ -82,6 +82,13 @@ func (f *fakeClinic) Counts(context.Context) web.Counts {
 	return f.countsLocked()
 }
 
+// lacks makes the box one that does not hold all of the regional record.
+func (f *fakeClinic) lacks(entries int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.counts.Absent = entries
+}
+
 func (f *fakeClinic) countsLocked() web.Counts {
 	c := f.counts
 	for _, records := range f.records {
@@ -164,6 +171,7 @@ func (f *fakeClinic) SignOut(_ context.Context, token string) {
 
 func (f *fakeClinic) viewLocked(id string) web.PatientView {
 	c := chart.Fold(f.records[id])
+	c.Incomplete = f.counts.Absent > 0
 	return web.PatientView{ID: id, Row: c.Row(), Chart: c, Files: f.files.states, Devices: slices.Clone(f.devices)}
 }
 

@@ -414,3 +414,24 @@ func TestSendNow(t *testing.T) {
 		t.Errorf("send now: %d, page %s", x.fake.syncNow, words(page.body))
 	}
 }
+
+// A chart that is not whole here never says that there is nothing.
+func TestIncompleteChartSaysSo(t *testing.T) {
+	x := newFixture(t)
+	x.signIn()
+	whole := x.get("/patient/" + x.people.waiting).body
+	x.fake.lacks(40)
+	for _, path := range []string{"/patient/" + x.people.waiting, "/patient/" + x.people.waiting + "/visit"} {
+		page := x.get(path).body
+		if !strings.Contains(page, "Part of this chart is not on this box") || !strings.Contains(page, "Allergies: not known here") || strings.Contains(page, "not asked yet") {
+			t.Errorf("%s does not say that part of the chart is missing", path)
+		}
+	}
+	if strings.Contains(whole, "Part of this chart") {
+		t.Error("a whole chart is called incomplete")
+	}
+	found := x.follow(x.post("/find", url.Values{"q": {"Zzyzx"}}))
+	if !strings.Contains(found.body, "may be missing from this list") {
+		t.Error("the list of people does not say that the box lacks some")
+	}
+}

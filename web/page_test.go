@@ -61,6 +61,16 @@ func pageCases() []pageCase {
 			return x.post("/register", with(form, "given", "Eric", "family", "Ndayisaaba", "sex", "male", "ageYears", "2"))
 		}},
 		{"patient", "patient", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.child) }},
+		{"patient-incomplete", "patient", 200, func(x *fixture) answer {
+			x.signIn()
+			x.fake.lacks(40)
+			return x.get("/patient/" + x.people.waiting)
+		}},
+		{"found-not-all", "find", 200, func(x *fixture) answer {
+			x.signIn()
+			x.fake.lacks(40)
+			return x.follow(x.post("/find", url.Values{"q": {"Zzyzx"}}))
+		}},
 		{"patient-new", "patient", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.waiting) }},
 		{"patient-files", "patient", 200, func(x *fixture) answer { x.signIn(); x.saveFiles(); return x.get("/patient/" + x.people.child) }},
 		{"visit-files", "visit", 422, func(x *fixture) answer {

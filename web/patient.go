@@ -16,6 +16,7 @@ type patientBody struct {
 	ID         string
 	Who        personLine
 	Allergy    allergyLine
+	Incomplete bool     // there is more than what is shown
 	Conflict   int      // versions of the details that stand side by side; 0 when there is one
 	Doubles    []double // other entries that were written in two ways
 	Problems   []string
@@ -111,7 +112,7 @@ func ridText(rid record.RID) string { return hex.EncodeToString(rid[:]) }
 
 func (q *request) patientBody(view PatientView) patientBody {
 	c := &view.Chart
-	b := patientBody{ID: view.ID, Who: q.person(view.Row), Allergy: allergyOf(q.words, view.Chart), VisitCount: len(c.Visits), Devices: view.Devices}
+	b := patientBody{ID: view.ID, Who: q.person(view.Row), Allergy: allergyOf(q.words, view.Chart), Incomplete: c.Incomplete, VisitCount: len(c.Visits), Devices: view.Devices}
 	for _, p := range c.Problems {
 		b.Problems = appendOnce(b.Problems, problemWords(q.words, p.View.Code))
 	}
@@ -410,6 +411,9 @@ func allergyOf(c *Catalogue, ch chart.Chart) allergyLine {
 	}
 	if len(names) > 0 {
 		return allergyLine{Names: true, Words: strings.Join(names, ", ")}
+	}
+	if ch.Incomplete {
+		return allergyLine{Words: c.Text("allergy.not_here")}
 	}
 	if len(ch.PastAllergies) > 0 {
 		return allergyLine{Words: c.Text("allergy.none_known")}

@@ -80,9 +80,10 @@ func ageWords(c *Catalogue, a age) string {
 
 // findBody is the find page: the query and, after a search, what it found.
 type findBody struct {
-	Query string
-	Asked bool
-	Found []patientRow
+	Query  string
+	Asked  bool
+	Found  []patientRow
+	Absent bool // there are people in the regional record that are not on this box
 }
 
 type patientRow struct {
@@ -117,7 +118,7 @@ func showFound(q *request) error {
 	if err != nil {
 		return err
 	}
-	body := findBody{Query: query, Asked: true}
+	body := findBody{Query: query, Asked: true, Absent: q.clinic.Counts(q.r.Context()).Absent > 0}
 	for _, row := range rows {
 		body.Found = append(body.Found, patientRow{row, q.person(row.Row), badgeOf(q.words, row.State, "")})
 	}

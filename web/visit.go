@@ -12,19 +12,20 @@ import (
 
 // visitBody is the visit form.
 type visitBody struct {
-	ID       string // of the patient
-	Who      personLine
-	Allergy  allergyLine
-	Signs    []fhir.Choice
-	Measures [][]input // in rows; two on one row belong together
-	Tests    []fhir.Choice
-	Problems []fhir.Choice // asked first at this age
-	Others   []fhir.Choice // the rest
-	Open     bool          // one of the rest is chosen
-	Returns  []string      // days
-	At       string        // RFC 3339, when the form was made
-	Files    []keptFile    // kept for this form already
-	More     bool          // another file may be added
+	ID         string // of the patient
+	Who        personLine
+	Allergy    allergyLine
+	Incomplete bool // there is more in the chart than what is known here
+	Signs      []fhir.Choice
+	Measures   [][]input // in rows; two on one row belong together
+	Tests      []fhir.Choice
+	Problems   []fhir.Choice // asked first at this age
+	Others     []fhir.Choice // the rest
+	Open       bool          // one of the rest is chosen
+	Returns    []string      // days
+	At         string        // RFC 3339, when the form was made
+	Files      []keptFile    // kept for this form already
+	More       bool          // another file may be added
 }
 
 // childYears is the age under which the problems of children are asked first.
@@ -60,7 +61,7 @@ func (q *request) visitPage(f form) error {
 	}
 	first, others := q.problemsFor(view.Row.BirthDate)
 	p := q.newPage("", "visit.title", visitBody{
-		ID: view.ID, Who: q.person(view.Row), Allergy: allergyOf(q.words, view.Chart), Signs: fhir.DangerSigns,
+		ID: view.ID, Who: q.person(view.Row), Allergy: allergyOf(q.words, view.Chart), Incomplete: view.Chart.Incomplete, Signs: fhir.DangerSigns,
 		Measures: measureRows(f), Tests: rdtAnswers, Problems: first, Others: others,
 		Open:    slices.ContainsFunc(others, func(c fhir.Choice) bool { return f.Has("problem", c.Code) }) || f.Error("problem") != "",
 		Returns: returnDays, At: at, Files: kept, More: len(kept) < fhir.FilesMax,
