@@ -145,6 +145,9 @@ func TestPhotoTravels(t *testing.T) {
 	if f := b.file(id, ids[0]); !bytes.Equal(f.Content, mine.Content) {
 		t.Error("another picture came")
 	}
+	if came, own := b.open(id).Files[ids[0]].Came, a.open(id).Files[ids[0]].Came; !came || own {
+		t.Errorf("came from another box: %v where it did, %v where it was made", came, own)
+	}
 	if out := b.export(); !strings.Contains(out, base64.StdEncoding.EncodeToString(mine.Content)) {
 		t.Error("an export lacks the photo")
 	}

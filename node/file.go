@@ -107,7 +107,7 @@ func (n *Node) fileStates(ch *chart.Chart) (map[string]web.FileState, error) {
 			}
 			s := web.FileState{Parts: a.Parts()}
 			if ok {
-				s.Held = st.Held()
+				s.Held, s.Came = st.Held(), st.Staged == 0
 			}
 			holders, err := n.store.BlobHolders(a.ID())
 			if err != nil {

@@ -271,7 +271,8 @@ type File struct {
 // FileState is how far an attachment has come.
 type FileState struct {
 	Held, Parts int      // of it on this box: it can be opened when both are equal
-	To          []string // boxes that hold all of it
+	To          []string // boxes that are known to hold all of it
+	Came        bool     // from another box: that none is in To says nothing
 }
 
 // FileBytesMax is the largest file that a form takes.

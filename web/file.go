@@ -45,6 +45,8 @@ func (q *request) fileLines(patientID string, v chart.Version, states map[string
 			l.State = q.words.Text("file.coming", st.Held, st.Parts)
 		case !l.Here:
 			l.State = q.words.Text("file.not_here")
+		case len(st.To) == 0 && st.Came:
+			l.State = q.words.Text("file.here")
 		case len(st.To) == 0:
 			l.State = q.words.Text("file.only_here")
 		case len(st.To) == 1:
