@@ -186,7 +186,11 @@ func (s *Session) readAhead() error {
 	from := v.target.Size - min(v.target.Size, g.recent)
 	bytesMax := min(4*s.frameBytes(), aheadBytes)
 	if v.at < from {
-		span, err := p.SpanFor(s.peer, v.at, from, bytesMax, s.pendingThere()...)
+		pending, err := s.pendingThere(v.at)
+		if err != nil {
+			return err
+		}
+		span, err := p.SpanFor(s.peer, v.at, from, bytesMax, pending...)
 		if err == nil && (span.From != v.at || span.Tiles() != nil) {
 			err = record.ErrMalformed
 		}
@@ -377,17 +381,27 @@ func (s *Session) nextRun(m *ask) (from, to uint64, err error) {
 	return from, to, nil
 }
 
-// pendingThere lists the feeds of which the peer holds something pending.
-func (s *Session) pendingThere() []record.Feed {
+// pendingThere lists the feeds of which the peer holds something pending, its
+// ledger being of size at. It also says how far it has feeds that are ordered, and
+// what is behind those is none of its business.
+func (s *Session) pendingThere(at uint64) ([]record.Feed, error) {
 	var out []record.Feed
 	for id, e := range s.push.epochs {
 		for lane, n := range e.held {
-			if n > 0 {
-				out = append(out, record.Feed{Epoch: id, Lane: record.Lane(lane)})
+			if n == 0 {
+				continue
+			}
+			f := record.Feed{Epoch: id, Lane: record.Lane(lane)}
+			seqs, err := s.part.p.Places(f, n, n+1, 1)
+			if err != nil {
+				return nil, local("finding a feed's entries", err)
+			}
+			if len(seqs) == 0 || seqs[0] >= at {
+				out = append(out, f)
 			}
 		}
 	}
-	return out
+	return out, nil
 }
 
 func (s *Session) fillFrame(m *ask, span *record.Span) (Frame, bool, error) {
