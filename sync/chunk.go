@@ -37,7 +37,7 @@ type Blobs interface {
 	// Part gives a part that is here. ErrNoPart for one that turns out not to be.
 	Part(id record.BlobID, part int) ([]byte, error)
 	// PutPart keeps a part after verifying it; whole when none is missing any more.
-	// ErrNoRoom where this box takes no more for now.
+	// ErrNoRoom while the disk or the share of its author is full.
 	PutPart(ctx context.Context, from record.DeviceID, id record.BlobID, part int, b []byte) (whole bool, err error)
 	// Unconfirmed lists attachments made here that no other box is known to hold.
 	Unconfirmed(max int) ([]record.BlobID, error)
@@ -55,7 +55,8 @@ type BlobWant struct {
 	Asked bool   // a person waits for it
 }
 
-// ErrNoRoom says that no more parts of attachments are taken for now.
+// ErrNoRoom says that the disk, or the share of the author, has no room for a part:
+// the session asks for no more of them.
 var ErrNoRoom = errors.New("no room for attachments")
 
 // ErrNoPart says that a part of an attachment is lost or damaged here.

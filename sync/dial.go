@@ -232,7 +232,7 @@ func (l *Links) session(d record.DeviceID, s *stream, dialled bool) error {
 	err := Run(ctx, s, NewSession(l.r, d, o), RunOptions{Wake: v.wake, Progress: func(p Progress) { l.progress(d, v, p) }})
 	l.leave(d, v, err)
 	if l.hungUp(v) {
-		_ = s.Conn().Close() // an idle connection costs something too
+		_ = s.Conn().Close() // an idle connection costs something too; one that is gone already costs nothing
 	}
 	return nil
 }

@@ -102,7 +102,7 @@ func (t *slowTCP) dial(ctx context.Context, a ma.Multiaddr, p peer.ID, scope net
 		return nil, err
 	}
 	if b, ok := c.(interface{ SetWriteBuffer(int) error }); ok && pays {
-		_ = b.SetWriteBuffer(sendBufferBytes) // a larger buffer only makes urgent records wait
+		_ = b.SetWriteBuffer(sendBufferBytes) // where it is refused the larger buffer works too, and urgent records wait longer
 	}
 	if pays {
 		c = &paidConn{c, t.meter}

@@ -108,7 +108,7 @@ func TestGatherLetsPingsWait(t *testing.T) {
 				}
 			}
 			go func() {
-				time.Sleep(100 * time.Millisecond)
+				time.Sleep(100 * time.Millisecond) // of the bubble
 				if x.with != "" {
 					g.Write([]byte(x.with)) // a failure shows in what is read
 				}
@@ -130,7 +130,7 @@ func TestGatherTellsThatThePeerIsGone(t *testing.T) {
 		near, far := net.Pipe()
 		g := newGatherConn(near)
 		go func() {
-			time.Sleep(time.Minute)
+			time.Sleep(time.Minute) // of the bubble
 			far.Close()
 		}()
 		var err error
