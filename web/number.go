@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // digitZeros are the zero digits of the scripts staff may type numbers in:
@@ -21,19 +22,19 @@ func latinDigit(r rune) (byte, bool) {
 }
 
 // NormaliseNumber turns a typed number into decimal text with Latin digits and a point:
-// "٣٨٫٥" and "38,5" become "38.5". Text that is no number comes back trimmed with its digits
-// made Latin, so that validation can say what is wrong with it.
+// "٣٨٫٥" and "38,5" become "38.5". Text that is no number comes back without its spaces and with its
+// digits made Latin, so that validation can say what is wrong with it.
 func NormaliseNumber(typed string) string {
 	var b strings.Builder
-	for _, r := range strings.TrimSpace(typed) {
+	for _, r := range typed {
 		d, ok := latinDigit(r)
 		switch {
 		case ok:
 			b.WriteByte(d)
 		case r == ',' || r == '٫' || r == '·':
 			b.WriteByte('.')
-		case r == ' ' || r == '\u00a0' || r == '\u202f' || r == '\u200e' || r == '\u200f':
-			// spacing and direction marks that keyboards add
+		case unicode.IsSpace(r) || unicode.Is(unicode.Cf, r):
+			// spacing, joiners and direction marks that keyboards add
 		default:
 			b.WriteRune(r)
 		}

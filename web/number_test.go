@@ -74,7 +74,7 @@ func TestEasyPIN(t *testing.T) {
 }
 
 func FuzzNormaliseNumber(f *testing.F) {
-	for _, seed := range []string{"38,5", "٣٨٫٥", "\u200e1", "\xff", strings.Repeat("9", 300)} {
+	for _, seed := range []string{"38,5", "٣٨٫٥", "\u200e1", "0\u2000\u200e", "\xff", strings.Repeat("9", 300)} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, typed string) {
