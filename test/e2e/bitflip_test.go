@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"bytes"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/store"
+	"github.com/healthpost/healthpost/test/rig"
 )
 
 const (
@@ -23,15 +23,15 @@ const (
 // finds it and names the record. The box gives out nothing that was never there.
 func TestBitFlip(t *testing.T) {
 	t.Parallel()
-	rnd := newRand(t)
-	r := newRegion(t, 1, 1)
-	clinic := r.clinics[0]
-	clinic.Import(bundles(t)...)
+	rnd := rig.NewRand(t)
+	r := rig.NewRegion(t, 1, 1)
+	clinic := r.Clinics[0]
+	clinic.Import(rig.Bundles(t)...)
 	patient := clinic.Page().Register("Furaha", "Flipped")
-	r.waitSame(r.boxes()...)
-	r.linkAll(clinic, false)
+	r.WaitSame(r.Boxes()...)
+	r.SetLinks(clinic, false)
 	for range 10 {
-		clinic.Page().mustSave(newVisit(rnd, patient))
+		clinic.Page().MustSave(rig.NewVisit(rnd, patient))
 	}
 	clinic.Stop()
 	clinic.Verify()
@@ -47,40 +47,40 @@ func TestBitFlip(t *testing.T) {
 		}
 		for range flipsPart {
 			p := parts[name][rnd.IntN(len(parts[name]))]
-			b := copyBox(t, clinic)
+			b := rig.CopyBox(t, clinic)
 			where := flipIn(t, rnd, b, p.bytes)
 			v := b.Command("", "verify", "--full")
-			if v.code != 3 || !strings.Contains(v.out, p.rid) || crashed(v) {
-				t.Errorf("a bit of the %s of record %s, %s: verify: exit code %d, wants 3 and the record's name\n%s%s", name, p.rid, where, v.code, v.out, v.err)
+			if v.Code != 3 || !strings.Contains(v.Out, p.rid) || crashed(v) {
+				t.Errorf("a bit of the %s of record %s, %s: verify: exit code %d, wants 3 and the record's name\n%s%s", name, p.rid, where, v.Code, v.Out, v.Err)
 			}
 			nothingWrong(t, b, clean, where)
-			os.RemoveAll(b.dir)
+			os.RemoveAll(b.Dir)
 		}
 	}
 	for range flipsBlind {
-		b := copyBox(t, clinic)
+		b := rig.CopyBox(t, clinic)
 		where := flipAnywhere(t, rnd, b)
-		if v := b.Command("", "verify", "--full"); v.code != 3 && v.code != 1 && v.code != 0 || crashed(v) {
-			t.Errorf("a bit %s: verify: exit code %d\n%s%s", where, v.code, v.out, v.err)
+		if v := b.Command("", "verify", "--full"); v.Code != 3 && v.Code != 1 && v.Code != 0 || crashed(v) {
+			t.Errorf("a bit %s: verify: exit code %d\n%s%s", where, v.Code, v.Out, v.Err)
 		}
 		nothingWrong(t, b, clean, where)
-		os.RemoveAll(b.dir)
+		os.RemoveAll(b.Dir)
 	}
 }
 
-func crashed(r result) bool {
-	return strings.Contains(r.err, "panic:") || strings.Contains(r.err, "goroutine ") || strings.Contains(r.err, "fatal error:")
+func crashed(r rig.Result) bool {
+	return strings.Contains(r.Err, "panic:") || strings.Contains(r.Err, "goroutine ") || strings.Contains(r.Err, "fatal error:")
 }
 
 // nothingWrong exports a box with a damaged disk: it may refuse or leave out, but
 // not give out another value.
-func nothingWrong(t *testing.T, b *Box, clean map[string]bool, where string) {
+func nothingWrong(t *testing.T, b *rig.Box, clean map[string]bool, where string) {
 	t.Helper()
 	r := b.Command("", "export")
 	if crashed(r) {
-		t.Errorf("a bit %s: export: exit code %d\n%s", where, r.code, r.err)
+		t.Errorf("a bit %s: export: exit code %d\n%s", where, r.Code, r.Err)
 	}
-	for _, line := range strings.FieldsFunc(r.out, func(c rune) bool { return c == '\n' }) {
+	for _, line := range strings.FieldsFunc(r.Out, func(c rune) bool { return c == '\n' }) {
 		if !clean[line] {
 			t.Errorf("a bit %s: exported what was never there: %.300s", where, line)
 		}
@@ -94,11 +94,11 @@ type part struct {
 }
 
 // storedParts reads the records of a stopped box, from a copy that is thrown away.
-func storedParts(t *testing.T, box *Box) map[string][]part {
+func storedParts(t *testing.T, box *rig.Box) map[string][]part {
 	t.Helper()
-	b := copyBox(t, box)
-	defer os.RemoveAll(b.dir)
-	s, err := store.Open(filepath.Join(b.dir, "db"), store.NewOptions())
+	b := rig.CopyBox(t, box)
+	defer os.RemoveAll(b.Dir)
+	s, err := store.Open(filepath.Join(b.Dir, "db"), store.NewOptions())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,39 +135,8 @@ func storedParts(t *testing.T, box *Box) map[string][]part {
 	return parts
 }
 
-// copyBox copies a stopped box's folder.
-func copyBox(t *testing.T, box *Box) *Box {
-	t.Helper()
-	b := &Box{t: t, name: box.name + " copied", role: box.role, dir: filepath.Join(t.TempDir(), "box"), log: box.log}
-	err := filepath.WalkDir(box.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(box.dir, path)
-		if err != nil {
-			return err
-		}
-		to := filepath.Join(b.dir, rel)
-		switch {
-		case d.IsDir():
-			return os.MkdirAll(to, 0o700)
-		case !d.Type().IsRegular() || d.Name() == "ballast":
-			return nil
-		}
-		raw, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(to, raw, 0o600)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
 // flipIn turns one bit over within bytes that lie in the box's tables.
-func flipIn(t *testing.T, rnd *rand.Rand, b *Box, in []byte) string {
+func flipIn(t *testing.T, rnd *rand.Rand, b *rig.Box, in []byte) string {
 	t.Helper()
 	for _, name := range tables(t, b) {
 		raw, err := os.ReadFile(name)
@@ -182,7 +151,7 @@ func flipIn(t *testing.T, rnd *rand.Rand, b *Box, in []byte) string {
 	return ""
 }
 
-func flipAnywhere(t *testing.T, rnd *rand.Rand, b *Box) string {
+func flipAnywhere(t *testing.T, rnd *rand.Rand, b *rig.Box) string {
 	t.Helper()
 	files := tables(t, b)
 	name := files[rnd.IntN(len(files))]
@@ -202,9 +171,9 @@ func flip(t *testing.T, name string, raw []byte, at, bit int) string {
 	return fmt.Sprintf("%d of byte %d of %d in %s", bit, at, len(raw), filepath.Base(name))
 }
 
-func tables(t *testing.T, b *Box) []string {
+func tables(t *testing.T, b *rig.Box) []string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(b.dir, "db", "index", "*.sst"))
+	files, err := filepath.Glob(filepath.Join(b.Dir, "db", "index", "*.sst"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("a stopped box has no tables: %v", err)
 	}
@@ -215,10 +184,10 @@ func tables(t *testing.T, b *Box) []string {
 // were; it says what is wrong and leaves the disk as it is.
 func TestDamagedStart(t *testing.T) {
 	t.Parallel()
-	rnd := newRand(t)
-	b := newBox(t, "Lone clinic", "standalone")
+	rnd := rig.NewRand(t)
+	b := rig.NewBox(t, "Lone clinic", "standalone")
 	b.Start()
-	rid := b.Page().mustSave(newVisit(rnd, b.Page().Register("Baraka", "Rotten")))
+	rid := b.Page().MustSave(rig.NewVisit(rnd, b.Page().Register("Baraka", "Rotten")))
 	b.Stop()
 	parts := storedParts(t, b)
 	for _, p := range append(parts["body"], parts["pending body"]...) {
@@ -226,13 +195,13 @@ func TestDamagedStart(t *testing.T) {
 			flipIn(t, rnd, b, p.bytes)
 		}
 	}
-	if r := b.Command("", "verify", "--full"); r.code != 3 || crashed(r) {
-		t.Errorf("verify: exit code %d\n%s%s", r.code, r.out, r.err)
+	if r := b.Command("", "verify", "--full"); r.Code != 3 || crashed(r) {
+		t.Errorf("verify: exit code %d\n%s%s", r.Code, r.Out, r.Err)
 	}
 	if err := b.TryStart(); err == nil {
 		t.Fatal("the box runs as if nothing were")
 	}
-	if code := b.waitEnd(); code != 3 || !strings.Contains(b.logTail(), "damaged: ") {
-		t.Errorf("the box ended with exit code %d\n%s", code, b.logTail())
+	if code := b.WaitEnd(); code != 3 || !strings.Contains(b.LogTail(), "damaged: ") {
+		t.Errorf("the box ended with exit code %d\n%s", code, b.LogTail())
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/healthpost/healthpost/test/rig"
 )
 
 const visitsApart = 100
@@ -17,22 +19,22 @@ const visitsApart = 100
 // details stay, on every box alike, until a person chooses.
 func TestConflict(t *testing.T) {
 	t.Parallel()
-	rnd := newRand(t)
-	r := newRegion(t, 3, 2)
-	a, b := r.clinics[0], r.clinics[1]
+	rnd := rig.NewRand(t)
+	r := rig.NewRegion(t, 3, 2)
+	a, b := r.Clinics[0], r.Clinics[1]
 	patient := a.Page().Register("Neema", "Shared")
 	b.Page()
-	r.waitSame(r.boxes()...)
+	r.WaitSame(r.Boxes()...)
 	path := "/patient/" + patient
-	if got := mainWords(b.Page().must(path)); !strings.Contains(got, "Neema Shared") {
+	if got := rig.MainWords(b.Page().Must(path)); !strings.Contains(got, "Neema Shared") {
 		t.Fatalf("the other clinic does not show the patient: %s", got)
 	}
 
-	r.linkAll(a, false)
-	r.linkAll(b, false)
+	r.SetLinks(a, false)
+	r.SetLinks(b, false)
 	var wg sync.WaitGroup
-	all := []*saved{newSaved(), newSaved()}
-	for i, box := range r.clinics {
+	all := []*rig.Saved{rig.NewSaved(), rig.NewSaved()}
+	for i, box := range r.Clinics {
 		mine := rand.New(rand.NewPCG(rnd.Uint64(), uint64(i)))
 		wg.Go(func() { apart(t, box, all[i], mine, patient, []string{"Gisenyi", "Nyanza"}[i]) })
 	}
@@ -40,12 +42,12 @@ func TestConflict(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	r.linkAll(a, true)
-	r.linkAll(b, true)
-	r.waitSame(r.boxes()...)
-	for i := range r.clinics {
-		for _, x := range r.boxes() {
-			all[i].markersOnce(t, x)
+	r.SetLinks(a, true)
+	r.SetLinks(b, true)
+	r.WaitSame(r.Boxes()...)
+	for i := range r.Clinics {
+		for _, x := range r.Boxes() {
+			all[i].MarkersOnce(t, x)
 		}
 	}
 
@@ -54,78 +56,78 @@ func TestConflict(t *testing.T) {
 		t.Errorf("the chart does not tell of the conflict: %.400s", chart)
 	}
 	versions := sameEverywhere(t, r, path+"/conflict")
-	for _, want := range []string{"Gisenyi", "Nyanza", staffName + " at Clinic 1 (Clinic 1)", staffName + " at Clinic 2 (Clinic 2)"} {
+	for _, want := range []string{"Gisenyi", "Nyanza", rig.StaffName + " at Clinic 1 (Clinic 1)", rig.StaffName + " at Clinic 2 (Clinic 2)"} {
 		if !strings.Contains(versions, want) {
 			t.Errorf("the conflict page does not show %q: %s", want, versions)
 		}
 	}
 
 	resolve(t, b, path+"/conflict")
-	r.waitSame(r.boxes()...)
+	r.WaitSame(r.Boxes()...)
 	chart = sameEverywhere(t, r, path)
 	if strings.Contains(chart, "Two versions of the details") {
 		t.Errorf("the conflict stands after one version was chosen: %.400s", chart)
 	}
-	for _, x := range r.clinics {
-		if a, err := x.Page().Get(path + "/conflict"); err != nil || a.status != http.StatusSeeOther || a.location != path {
-			t.Errorf("%s: the conflict page: %v, status %d to %q", x.name, err, a.status, a.location)
+	for _, x := range r.Clinics {
+		if a, err := x.Page().Get(path + "/conflict"); err != nil || a.Status != http.StatusSeeOther || a.Location != path {
+			t.Errorf("%s: the conflict page: %v, status %d to %q", x.Name, err, a.Status, a.Location)
 		}
 	}
-	r.check(r.boxes()...)
+	r.Check(r.Boxes()...)
 }
 
 // apart is a day at a clinic that hears of nobody.
-func apart(t *testing.T, box *Box, s *saved, rnd *rand.Rand, patient, village string) {
+func apart(t *testing.T, box *rig.Box, s *rig.Saved, rnd *rand.Rand, patient, village string) {
 	p := box.Page()
 	path := "/patient/" + patient
-	own := p.Register("Own", box.name)
+	own := p.Register("Own", box.Name)
 	for i := range visitsApart {
-		v := newVisit(rnd, own)
+		v := rig.NewVisit(rnd, own)
 		if i%10 == 0 {
-			v.patient = patient
+			v.Patient = patient
 		}
-		s.posted(v)
+		s.Posted(v)
 		rid, _, err := p.Save(v)
 		if err == nil {
-			err = s.acked(v, rid)
+			err = s.Acked(v, rid)
 		}
 		if err != nil {
-			t.Errorf("%s: %v", box.name, err)
+			t.Errorf("%s: %v", box.Name, err)
 			return
 		}
 	}
 	v := p.Form(path+"/details", url.Values{"given": {"Neema"}, "family": {"Shared"}, "sex": {"female"}, "village": {village}})
-	if a, err := p.Post(path+"/details", v); err != nil || a.location != path+"?done=changed" {
-		t.Errorf("%s: changing details: %v, status %d to %q: %s", box.name, err, a.status, a.location, words(a.body))
+	if a, err := p.Post(path+"/details", v); err != nil || a.Location != path+"?done=changed" {
+		t.Errorf("%s: changing details: %v, status %d to %q: %s", box.Name, err, a.Status, a.Location, rig.Words(a.Body))
 	}
 }
 
 // resolve keeps the first version that the page offers.
-func resolve(t *testing.T, box *Box, path string) {
+func resolve(t *testing.T, box *rig.Box, path string) {
 	t.Helper()
 	p := box.Page()
 	v := p.Form(path, url.Values{"step": {"keep"}})
-	if a, err := p.Post(path, v); err != nil || !strings.HasSuffix(a.location, "?done=resolved") {
-		t.Fatalf("%s: choosing a version: %v, status %d to %q: %s", box.name, err, a.status, a.location, words(a.body))
+	if a, err := p.Post(path, v); err != nil || !strings.HasSuffix(a.Location, "?done=resolved") {
+		t.Fatalf("%s: choosing a version: %v, status %d to %q: %s", box.Name, err, a.Status, a.Location, rig.Words(a.Body))
 	}
 }
 
 // sameEverywhere compares what the clinics show at a path, and what all boxes
 // export, and gives what the first clinic shows.
-func sameEverywhere(t *testing.T, r *Region, path string) string {
+func sameEverywhere(t *testing.T, r *rig.Region, path string) string {
 	t.Helper()
-	shown := mainWords(r.clinics[0].Page().must(path))
-	for _, x := range r.clinics[1:] {
-		if got := mainWords(x.Page().must(path)); got != shown {
-			t.Errorf("%s shows something else than %s at %s:\n%s\n%s", x.name, r.clinics[0].name, path, difference(got, shown), difference(shown, got))
+	shown := rig.MainWords(r.Clinics[0].Page().Must(path))
+	for _, x := range r.Clinics[1:] {
+		if got := rig.MainWords(x.Page().Must(path)); got != shown {
+			t.Errorf("%s shows something else than %s at %s:\n%s\n%s", x.Name, r.Clinics[0].Name, path, difference(got, shown), difference(shown, got))
 		}
 	}
-	want := r.clinics[0].Export()
+	want := r.Clinics[0].Export()
 	slices.Sort(want)
-	for _, x := range r.boxes() {
+	for _, x := range r.Boxes() {
 		got := x.Export()
 		if slices.Sort(got); !slices.Equal(got, want) {
-			t.Errorf("%s exports %d resources, %s %d, not the same", x.name, len(got), r.clinics[0].name, len(want))
+			t.Errorf("%s exports %d resources, %s %d, not the same", x.Name, len(got), r.Clinics[0].Name, len(want))
 		}
 	}
 	return shown

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
+	"github.com/healthpost/healthpost/test/rig"
 )
 
 // TestDemo is the README's first promise in a real browser: one command, cut a
@@ -56,7 +57,7 @@ var demoPage = regexp.MustCompile(`^([A-Z][A-Za-z0-9 ]*): +(http://\S+)`)
 // it to stop, as Ctrl-C does, and sees that no box is left running.
 func startDemo(t *testing.T) map[string]string {
 	t.Helper()
-	cmd := exec.Command(program, "demo", "--data", t.TempDir(), "--console", "127.0.0.1:0", "--no-open", "--patients", "2")
+	cmd := exec.Command(rig.MustProgram(t), "demo", "--data", t.TempDir(), "--console", "127.0.0.1:0", "--no-open", "--patients", "2")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +153,7 @@ func (b *tab) fill(selector, text string) {
 // wait returns when an expression is true in the page, across navigations.
 func (b *tab) wait(expression string) {
 	b.t.Helper()
-	why := poll(stepMax, func() string {
+	why := rig.Poll(stepMax, func() string {
 		if got := b.text("String(Boolean(" + expression + "))"); got != "true" {
 			return got
 		}

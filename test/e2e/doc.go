@@ -1,5 +1,5 @@
 // Package e2e tests whole regions: real processes of the real program, on
-// loopback, with folders that are thrown away. Every byte between a clinic and
+// loopback, started by package rig. Every byte between a clinic and
 // any other box passes a forwarder of the test, so a cut is a cut.
 //
 // The tests want root (small disks are mounted in a namespace of their own) and

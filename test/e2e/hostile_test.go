@@ -23,6 +23,7 @@ import (
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
 	peersync "github.com/healthpost/healthpost/sync"
+	"github.com/healthpost/healthpost/test/rig"
 )
 
 // raftProtocol is what hubs speak among themselves (package raftlog).
@@ -36,14 +37,14 @@ type foe struct {
 	target peer.AddrInfo
 }
 
-func newFoe(t *testing.T, key ed25519.PrivateKey, target *Box) *foe {
+func newFoe(t *testing.T, key ed25519.PrivateKey, target *rig.Box) *foe {
 	t.Helper()
 	h, err := peersync.NewHost(peersync.HostOptions{Key: key, Hub: true, Allow: func(record.DeviceID) bool { return true }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.Close() })
-	id, err := node.PeerIDOf(target.dir)
+	id, err := node.PeerIDOf(target.Dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +52,7 @@ func newFoe(t *testing.T, key ed25519.PrivateKey, target *Box) *foe {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &foe{t, h, key, peer.AddrInfo{ID: pid, Addrs: []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/tcp/" + target.peerPort)}}}
+	return &foe{t, h, key, peer.AddrInfo{ID: pid, Addrs: []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/tcp/" + target.PeerPort)}}}
 }
 
 // stream opens a protocol at the target; an error when it does not let this one in.
@@ -145,7 +146,7 @@ type holds struct {
 	pid                               int
 }
 
-func holdsOf(b *Box) holds {
+func holdsOf(b *rig.Box) holds {
 	s := b.Status()
 	return holds{s.Size, s.Confirmed, s.Root, s.Pending, s.Shared, s.Carried, s.Refused, b.PID()}
 }
@@ -153,8 +154,8 @@ func holdsOf(b *Box) holds {
 // TestStranger: who is no member gets no word out of a box.
 func TestStranger(t *testing.T) {
 	t.Parallel()
-	r := newRegion(t, 1, 1)
-	for _, b := range r.boxes() {
+	r := rig.NewRegion(t, 1, 1)
+	for _, b := range r.Boxes() {
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {
 			t.Fatal(err)
@@ -164,16 +165,16 @@ func TestStranger(t *testing.T) {
 		region := regionOf(t, b)
 		for _, p := range []protocol.ID{peersync.SyncProtocol, peersync.FetchProtocol, peersync.JoinProtocol, raftProtocol} {
 			if frames, err := f.say(p, frame(t, peersync.TypeHello, f.hello(region))); err == nil || len(frames) > 0 {
-				t.Errorf("%s answered a stranger on %s: %d frames, %v", b.name, p, len(frames), err)
+				t.Errorf("%s answered a stranger on %s: %d frames, %v", b.Name, p, len(frames), err)
 			}
 		}
 		if after := holdsOf(b); after != before {
-			t.Errorf("%s changed: %+v, was %+v", b.name, after, before)
+			t.Errorf("%s changed: %+v, was %+v", b.Name, after, before)
 		}
 	}
 	// An invitation that is open lets strangers knock, and nothing more.
-	hub := r.hubs[0]
-	hub.must("region", "invite", "--role", "clinic")
+	hub := r.Hubs[0]
+	hub.Must("region", "invite", "--role", "clinic")
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +183,7 @@ func TestStranger(t *testing.T) {
 	before := holdsOf(hub)
 	for _, p := range []protocol.ID{peersync.SyncProtocol, peersync.FetchProtocol, raftProtocol} {
 		if frames, err := f.say(p, frame(t, peersync.TypeHello, f.hello(regionOf(t, hub)))); err == nil || len(frames) > 0 {
-			t.Errorf("%s answered a stranger on %s while an invitation is open: %d frames, %v", hub.name, p, len(frames), err)
+			t.Errorf("%s answered a stranger on %s while an invitation is open: %d frames, %v", hub.Name, p, len(frames), err)
 		}
 	}
 	for i := range 20 { // guesses at the invitation, and noise
@@ -191,9 +192,9 @@ func TestStranger(t *testing.T) {
 		}
 	}
 	if after := holdsOf(hub); after != before {
-		t.Errorf("%s changed: %+v, was %+v", hub.name, after, before)
+		t.Errorf("%s changed: %+v, was %+v", hub.Name, after, before)
 	}
-	r.check(r.boxes()...)
+	r.Check(r.Boxes()...)
 }
 
 func noise(rnd *mathrand.Rand, n int) []byte {
@@ -204,7 +205,7 @@ func noise(rnd *mathrand.Rand, n int) []byte {
 	return b
 }
 
-func regionOf(t *testing.T, b *Box) record.RegionID {
+func regionOf(t *testing.T, b *rig.Box) record.RegionID {
 	t.Helper()
 	id, err := record.ParseRegionID(b.Status().Region)
 	if err != nil {
@@ -217,46 +218,46 @@ func regionOf(t *testing.T, b *Box) record.RegionID {
 // rule. Whatever is sent, a hub and a clinic stay as they are, and go on working.
 func TestHostileMember(t *testing.T) {
 	t.Parallel()
-	rnd := newRand(t)
-	r := newRegion(t, 1, 2)
-	hub, victim, stolen := r.hubs[0], r.clinics[0], r.clinics[1]
+	rnd := rig.NewRand(t)
+	r := rig.NewRegion(t, 1, 2)
+	hub, victim, stolen := r.Hubs[0], r.Clinics[0], r.Clinics[1]
 	patient := victim.Page().Register("Salama", "Safe")
-	r.waitSame(r.boxes()...)
+	r.WaitSame(r.Boxes()...)
 	stolen.Stop()
-	keys, _, err := seal.LoadKeyring(filepath.Join(stolen.dir, "keys"))
+	keys, _, err := seal.LoadKeyring(filepath.Join(stolen.Dir, "keys"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, b := range []*Box{hub, victim} {
+	for _, b := range []*rig.Box{hub, victim} {
 		f := newFoe(t, keys.Signer(), b)
 		before := holdsOf(b)
 		region := regionOf(t, b)
 		for name, bytes := range f.attacks(rnd, region) {
 			frames, err := f.say(peersync.SyncProtocol, bytes)
 			if errors.Is(err, context.DeadlineExceeded) || err == nil && len(frames) == 0 {
-				t.Errorf("%s, %s: %d frames, %v", b.name, name, len(frames), err)
+				t.Errorf("%s, %s: %d frames, %v", b.Name, name, len(frames), err)
 			}
 			if !b.Running() {
-				t.Fatalf("%s ended on %s\n%s", b.name, name, b.logTail())
+				t.Fatalf("%s ended on %s\n%s", b.Name, name, b.LogTail())
 			}
 			if after := holdsOf(b); after != before {
-				t.Fatalf("%s changed on %s: %+v, was %+v", b.name, name, after, before)
+				t.Fatalf("%s changed on %s: %+v, was %+v", b.Name, name, after, before)
 			}
 		}
 		if frames, err := f.say(raftProtocol, frame(t, peersync.TypeHello, f.hello(region))); err == nil || len(frames) > 0 { // for hubs alone
-			t.Errorf("%s answered a clinic on %s: %d frames, %v", b.name, raftProtocol, len(frames), err)
+			t.Errorf("%s answered a clinic on %s: %d frames, %v", b.Name, raftProtocol, len(frames), err)
 		}
 		f.host.Close()
 	}
-	rid := victim.Page().mustSave(newVisit(rnd, patient))
-	victim.eventually(convergeMax, "a visit after the attack to be confirmed", func() string {
-		st, err := victim.recordState(rid)
+	rid := victim.Page().MustSave(rig.NewVisit(rnd, patient))
+	victim.Eventually(rig.ConvergeMax, "a visit after the attack to be confirmed", func() string {
+		st, err := victim.RecordState(rid)
 		if err != nil || st.State != "confirmed" {
 			return fmt.Sprint(st, err)
 		}
 		return ""
 	})
-	r.check(hub, victim)
+	r.Check(hub, victim)
 }
 
 // attacks are streams of bytes, by what is wrong with them.
@@ -343,12 +344,12 @@ func (f *foe) forgeries() map[string][]byte {
 // keep others out.
 func TestSlowPeer(t *testing.T) {
 	t.Parallel()
-	r := newRegion(t, 1, 2)
-	hub, victim, stolen := r.hubs[0], r.clinics[0], r.clinics[1]
+	r := rig.NewRegion(t, 1, 2)
+	hub, victim, stolen := r.Hubs[0], r.Clinics[0], r.Clinics[1]
 	patient := victim.Page().Register("Upendo", "Served")
-	r.waitSame(r.boxes()...)
+	r.WaitSame(r.Boxes()...)
 	stolen.Stop()
-	keys, _, err := seal.LoadKeyring(filepath.Join(stolen.dir, "keys"))
+	keys, _, err := seal.LoadKeyring(filepath.Join(stolen.Dir, "keys"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -367,14 +368,14 @@ func TestSlowPeer(t *testing.T) {
 		open++
 	}
 	t.Logf("%d streams opened", open)
-	rid := victim.Page().mustSave(newVisit(mathrand.New(mathrand.NewPCG(2, 3)), patient))
-	victim.eventually(convergeMax, "a visit to be confirmed meanwhile", func() string {
-		st, err := victim.recordState(rid)
+	rid := victim.Page().MustSave(rig.NewVisit(mathrand.New(mathrand.NewPCG(2, 3)), patient))
+	victim.Eventually(rig.ConvergeMax, "a visit to be confirmed meanwhile", func() string {
+		st, err := victim.RecordState(rid)
 		if err != nil || st.State != "confirmed" {
 			return fmt.Sprint(st, err)
 		}
 		return ""
 	})
 	f.host.Close()
-	r.check(hub, victim)
+	r.Check(hub, victim)
 }

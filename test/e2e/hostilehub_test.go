@@ -8,12 +8,14 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/healthpost/healthpost/test/rig"
 )
 
 // hostileProgram builds the program with a hub's ledger that lies on demand. Nothing
 // of it is in the program that ships.
 var hostileProgram = sync.OnceValues(func() (string, error) {
-	return overlaid("hostile", map[string]string{"node/hostile.go": "testdata/hostile/hostile.go.txt"}, map[string][2]string{
+	return rig.Overlaid("hostile", map[string]string{"node/hostile.go": "testdata/hostile/hostile.go.txt"}, map[string][2]string{
 		"node/links.go":    {`NewLinks\(l\.host, (replica\{[^}]*\}), `, `NewLinks(l.host, hostileReplica($1), `},
 		"node/ordering.go": {`Pending: (waiting\{n\.store\}),`, `Pending: hostilePending($1),`},
 		"node/receipts.go": {`now\.Add\(n\.o\.PromiseAfter\)`, `now.Add(hostilePromise(n.o.PromiseAfter))`},
@@ -21,7 +23,7 @@ var hostileProgram = sync.OnceValues(func() (string, error) {
 })
 
 // corrupt makes a stopped hub a liar, honest until tell says otherwise.
-func corrupt(t *testing.T, hubs ...*Box) (tell func(lie string)) {
+func corrupt(t *testing.T, hubs ...*rig.Box) (tell func(lie string)) {
 	t.Helper()
 	bin, err := hostileProgram()
 	if err != nil {
@@ -38,7 +40,7 @@ func corrupt(t *testing.T, hubs ...*Box) (tell func(lie string)) {
 	}
 	tell("")
 	for _, h := range hubs {
-		h.program, h.env = bin, []string{"HEALTHPOST_LIE=" + file, "HEALTHPOST_PROMISE=4s"}
+		h.Program, h.Env = bin, []string{"HEALTHPOST_LIE=" + file, "HEALTHPOST_PROMISE=4s"}
 	}
 	return tell
 }
@@ -48,19 +50,19 @@ func corrupt(t *testing.T, hubs ...*Box) (tell func(lie string)) {
 // with this hub, and the first honest hub gives it the truth.
 func TestHostileHub(t *testing.T) {
 	t.Parallel()
-	rnd := newRand(t)
-	r := newRegion(t, 3, 2)
-	a, b, liar := r.clinics[0], r.clinics[1], r.hubs[0]
-	r.link(a, b, false)
-	r.link(b, liar, false)
+	rnd := rig.NewRand(t)
+	r := rig.NewRegion(t, 3, 2)
+	a, b, liar := r.Clinics[0], r.Clinics[1], r.Hubs[0]
+	r.SetLink(a, b, false)
+	r.SetLink(b, liar, false)
 	patient := b.Page().Register("Subira", "Waiting")
-	r.waitSame(r.boxes()...)
+	r.WaitSame(r.Boxes()...)
 	liar.Stop()
 	tell := corrupt(t, liar)
 	liar.Start()
 	for _, lie := range []string{"forge-body", "forge-record", "backdate", "reorder", "omit-entry", "wrong-tree", "other-root"} {
 		a.Stop()
-		r.linkHubs(a, false)
+		r.SetHubLinks(a, false)
 		news := 4
 		switch lie {
 		case "wrong-tree": // a proof stands in a frame that does not end at the checkpoint
@@ -69,59 +71,59 @@ func TestHostileHub(t *testing.T) {
 			news = 0
 		}
 		for range news {
-			b.Page().mustSave(newVisit(rnd, patient))
+			b.Page().MustSave(rig.NewVisit(rnd, patient))
 		}
-		r.waitSame(append([]*Box{b}, r.hubs...)...)
+		r.WaitSame(append([]*rig.Box{b}, r.Hubs...)...)
 		tell(lie)
 		before := a.Status()
-		r.link(a, liar, true)
+		r.SetLink(a, liar, true)
 		a.Start()
-		a.eventually(convergeMax, lie+": words about the hub", func() string {
-			st, why := a.tryStatus()
+		a.Eventually(rig.ConvergeMax, lie+": words about the hub", func() string {
+			st, why := a.TryStatus()
 			if why != "" {
 				return why
 			}
 			for _, p := range st.Peers {
-				if p.Name == liar.name && p.Trouble != "" {
+				if p.Name == liar.Name && p.Trouble != "" {
 					return ""
 				}
 			}
 			return fmt.Sprintf("%+v", st.Peers)
 		})
 		if st := a.Status(); st.Confirmed != before.Confirmed && !strings.HasPrefix(b.Status().Root, st.Root) {
-			for _, x := range []*Box{b} { // it may have taken what is true: then it is a part of the ledger
+			for _, x := range []*rig.Box{b} { // it may have taken what is true: then it is a part of the ledger
 				if got := x.Status(); st.Size > got.Size {
-					t.Errorf("%s: the clinic has more than there is: %s", lie, describe(st))
+					t.Errorf("%s: the clinic has more than there is: %s", lie, rig.Describe(st))
 				}
 			}
 		}
 		a.Verify()
 		tell("")
-		r.link(a, r.hubs[1], true)
-		a.eventually(convergeMax, "an honest hub", func() string { return a.Command("", "sync", r.hubs[1].name).err })
-		r.waitSame(a, b, r.hubs[1])
+		r.SetLink(a, r.Hubs[1], true)
+		a.Eventually(rig.ConvergeMax, "an honest hub", func() string { return a.Command("", "sync", r.Hubs[1].Name).Err })
+		r.WaitSame(a, b, r.Hubs[1])
 	}
 
 	// A stale hub: nothing false, and nothing goes back once somebody else was met.
 	a.Stop()
 	tell("stale")
 	for range 3 {
-		b.Page().mustSave(newVisit(rnd, patient))
+		b.Page().MustSave(rig.NewVisit(rnd, patient))
 	}
-	r.linkHubs(a, false)
-	r.link(a, liar, true)
+	r.SetHubLinks(a, false)
+	r.SetLink(a, liar, true)
 	a.Start()
-	a.eventually(convergeMax, "the stale hub", func() string { return a.Command("", "sync", liar.name).err })
+	a.Eventually(rig.ConvergeMax, "the stale hub", func() string { return a.Command("", "sync", liar.Name).Err })
 	old := a.Status()
-	r.link(a, r.hubs[1], true)
-	a.eventually(convergeMax, "an honest hub", func() string { return a.Command("", "sync", r.hubs[1].name).err })
-	r.waitSame(a, b, r.hubs[1])
+	r.SetLink(a, r.Hubs[1], true)
+	a.Eventually(rig.ConvergeMax, "an honest hub", func() string { return a.Command("", "sync", r.Hubs[1].Name).Err })
+	r.WaitSame(a, b, r.Hubs[1])
 	if now := a.Status(); now.Size <= old.Size {
-		t.Errorf("after a stale hub and an honest one: %s, then %s", describe(old), describe(now))
+		t.Errorf("after a stale hub and an honest one: %s, then %s", rig.Describe(old), rig.Describe(now))
 	}
 	tell("")
-	r.waitSame(r.boxes()...)
-	r.check(r.boxes()...)
+	r.WaitSame(r.Boxes()...)
+	r.Check(r.Boxes()...)
 }
 
 // TestBrokenPromise: every hub leaves out what one clinic wrote. The clinic holds a
@@ -129,38 +131,38 @@ func TestHostileHub(t *testing.T) {
 // so, with a file that anybody checks who has a copy of the ledger.
 func TestBrokenPromise(t *testing.T) {
 	t.Parallel()
-	rnd := newRand(t)
-	r := newRegion(t, 3, 2)
-	a, b := r.clinics[0], r.clinics[1]
-	r.link(a, b, false)
+	rnd := rig.NewRand(t)
+	r := rig.NewRegion(t, 3, 2)
+	a, b := r.Clinics[0], r.Clinics[1]
+	r.SetLink(a, b, false)
 	patient := a.Page().Register("Neema", "Omitted")
-	r.waitSame(r.boxes()...)
-	r.each(r.hubs, func(h *Box) { h.Stop() })
-	tell := corrupt(t, r.hubs...)
+	r.WaitSame(r.Boxes()...)
+	r.Each(r.Hubs, func(h *rig.Box) { h.Stop() })
+	tell := corrupt(t, r.Hubs...)
 	tell("omit " + a.Status().Device)
-	r.each(r.hubs, func(h *Box) { h.Start() })
-	rid := a.Page().mustSave(newVisit(rnd, patient))
-	a.eventually(convergeMax, "the record to be taken", func() string {
-		if st, err := a.recordState(rid); err != nil || st.State != "copied" {
+	r.Each(r.Hubs, func(h *rig.Box) { h.Start() })
+	rid := a.Page().MustSave(rig.NewVisit(rnd, patient))
+	a.Eventually(rig.ConvergeMax, "the record to be taken", func() string {
+		if st, err := a.RecordState(rid); err != nil || st.State != "copied" {
 			return fmt.Sprintf("%v %v", st, err)
 		}
 		return ""
 	})
 	promised := time.Now().Add(5 * time.Second)
-	a.eventually(2*convergeMax, "words about the promise", func() string {
+	a.Eventually(2*rig.ConvergeMax, "words about the promise", func() string {
 		if time.Now().After(promised) { // time moves in the ledger while others write
-			b.Page().mustSave(newVisit(rnd, patient))
+			b.Page().MustSave(rig.NewVisit(rnd, patient))
 			promised = time.Now().Add(time.Second)
 		}
-		return faultLike(a, "promised to order")
+		return rig.FaultLike(a, "promised to order")
 	})
 	keys := filepath.Join(t.TempDir(), "keys.toml")
-	if err := os.WriteFile(keys, []byte(b.must("region", "keys")), 0o600); err != nil {
+	if err := os.WriteFile(keys, []byte(b.Must("region", "keys")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	checkEvidence(t, a, keys, "Hub 1", "Hub 2", "Hub 3")
 	tell("")
-	a.Page().mustSave(newVisit(rnd, patient))
-	r.waitSame(r.boxes()...)
-	r.check(r.boxes()...)
+	a.Page().MustSave(rig.NewVisit(rnd, patient))
+	r.WaitSame(r.Boxes()...)
+	r.Check(r.Boxes()...)
 }

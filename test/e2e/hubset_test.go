@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/healthpost/healthpost/node"
+	"github.com/healthpost/healthpost/test/rig"
 )
 
 // TestHubsReplaced: one after the other, by votes, every hub of a region gives way to
@@ -14,38 +15,38 @@ import (
 // with what it knew before: nobody tells it whom to trust.
 func TestHubsReplaced(t *testing.T) {
 	t.Parallel()
-	rnd := newRand(t)
-	r := newRegion(t, 3, 2)
-	a, away := r.clinics[0], r.clinics[1]
+	rnd := rig.NewRand(t)
+	r := rig.NewRegion(t, 3, 2)
+	a, away := r.Clinics[0], r.Clinics[1]
 	patient := a.Page().Register("Tatu", "Followed")
 	away.Page()
-	r.waitSame(r.boxes()...)
+	r.WaitSame(r.Boxes()...)
 	away.Stop()
-	held := newVisit(rnd, patient)
+	held := rig.NewVisit(rnd, patient)
 	away.Start()
 	if err := away.Page().SignIn(); err != nil {
 		t.Fatal(err)
 	}
-	r.linkAll(away, false)
-	heldRID := away.Page().mustSave(held)
+	r.SetLinks(away, false)
+	heldRID := away.Page().MustSave(held)
 	away.Stop()
 
-	old := r.hubs
-	first := r.hubs[0]
+	old := r.Hubs
+	first := r.Hubs[0]
 	for i := range 3 {
-		gone := r.hubs[0]
-		by := r.hubs[1:]
-		if out := by[0].Command("", "region", "hubs", "expel", gone.name, "worn out"); out.code != 0 {
-			t.Fatalf("expelling %s: %s%s", gone.name, out.out, out.err)
+		gone := r.Hubs[0]
+		by := r.Hubs[1:]
+		if out := by[0].Command("", "region", "hubs", "expel", gone.Name, "worn out"); out.Code != 0 {
+			t.Fatalf("expelling %s: %s%s", gone.Name, out.Out, out.Err)
 		}
-		by[1].eventually(convergeMax, "the proposal to arrive", func() string {
-			if out := by[1].Command("", "region", "hubs", "approve", gone.name); out.code != 0 {
-				return out.err
+		by[1].Eventually(rig.ConvergeMax, "the proposal to arrive", func() string {
+			if out := by[1].Command("", "region", "hubs", "approve", gone.Name); out.Code != 0 {
+				return out.Err
 			}
 			return ""
 		})
-		r.eventually(convergeMax, gone.name+" to be taken out", func() string {
-			st, why := by[0].tryStatus()
+		r.Eventually(rig.ConvergeMax, gone.Name+" to be taken out", func() string {
+			st, why := by[0].TryStatus()
 			if why == "" && st.Voters != 2 {
 				why = st.Ordering
 			}
@@ -54,62 +55,62 @@ func TestHubsReplaced(t *testing.T) {
 		if gone.Running() {
 			gone.Kill() // an expelled hub has nothing to say any more
 		}
-		r.hubs = append([]*Box{}, by...)
-		fresh := newBox(t, fmt.Sprintf("Hub %d", i+4), "hub")
-		r.hubs = append(r.hubs, fresh)
-		r.join(fresh, by[0], by[1])
-		r.eventually(convergeMax, fresh.name+" to vote", func() string {
-			st, why := by[0].tryStatus()
+		r.Hubs = append([]*rig.Box{}, by...)
+		fresh := rig.NewBox(t, fmt.Sprintf("Hub %d", i+4), "hub")
+		r.Hubs = append(r.Hubs, fresh)
+		r.Join(fresh, by[0], by[1])
+		r.Eventually(rig.ConvergeMax, fresh.Name+" to vote", func() string {
+			st, why := by[0].TryStatus()
 			if why == "" && st.Voters != 3 {
 				why = st.Ordering
 			}
 			return why
 		})
-		l := newLink(t, a, fresh)
-		r.links = append(r.links, l)
+		l := rig.NewLink(t, a, fresh)
+		r.Links = append(r.Links, l)
 		a.Stop()
-		a.configure(append(a.dial, linkAddress(t, l)))
+		a.Configure(append(a.Dial, l.Address()))
 		a.Start()
 		if err := a.Page().SignIn(); err != nil {
 			t.Fatal(err)
 		}
-		a.Page().mustSave(newVisit(rnd, patient))
-		r.waitSame(append([]*Box{a}, r.hubs...)...)
+		a.Page().MustSave(rig.NewVisit(rnd, patient))
+		r.WaitSame(append([]*rig.Box{a}, r.Hubs...)...)
 	}
 
 	// It knows none of the hubs there are now, but its neighbour.
 	dial := []string{}
-	for _, l := range r.links {
-		if l.from == away && l.to == a {
-			dial = append(dial, linkAddress(t, l))
+	for _, l := range r.Links {
+		if l.From == away && l.To == a {
+			dial = append(dial, l.Address())
 		}
 	}
-	r.linkAll(away, true)
-	for _, h := range r.hubs {
-		l := newLink(t, away, h)
-		r.links = append(r.links, l)
-		dial = append(dial, linkAddress(t, l))
+	r.SetLinks(away, true)
+	for _, h := range r.Hubs {
+		l := rig.NewLink(t, away, h)
+		r.Links = append(r.Links, l)
+		dial = append(dial, l.Address())
 	}
-	away.configure(dial)
+	away.Configure(dial)
 	away.Start()
-	r.waitSame(append([]*Box{away, a}, r.hubs...)...)
-	if st, err := away.recordState(heldRID); err != nil || st.State != "confirmed" {
+	r.WaitSame(append([]*rig.Box{away, a}, r.Hubs...)...)
+	if st, err := away.RecordState(heldRID); err != nil || st.State != "confirmed" {
 		t.Errorf("what the clinic held is %v, %v", st, err)
 	}
-	r.noEvidence(append([]*Box{away, a}, r.hubs...)...)
+	r.NoEvidence(append([]*rig.Box{away, a}, r.Hubs...)...)
 
 	// The expelled come back, with everything they knew, and nobody listens.
-	before := r.hubs[0].Status()
+	before := r.Hubs[0].Status()
 	for _, h := range old {
 		h.Start()
 	}
-	a.Page().mustSave(newVisit(rnd, patient))
-	r.waitSame(append([]*Box{away, a}, r.hubs...)...)
+	a.Page().MustSave(rig.NewVisit(rnd, patient))
+	r.WaitSame(append([]*rig.Box{away, a}, r.Hubs...)...)
 	if st := first.Status(); st.Size > before.Size {
-		t.Errorf("an expelled hub follows the ledger: %s", describe(st))
+		t.Errorf("an expelled hub follows the ledger: %s", rig.Describe(st))
 	}
 	var members []node.MemberInfo
-	if err := json.Unmarshal([]byte(a.must("region", "members", "--json")), &members); err != nil {
+	if err := json.Unmarshal([]byte(a.Must("region", "members", "--json")), &members); err != nil {
 		t.Fatal(err)
 	}
 	revoked := 0
@@ -121,23 +122,7 @@ func TestHubsReplaced(t *testing.T) {
 	if revoked != 3 {
 		t.Errorf("%d hubs are revoked, want 3: %+v", revoked, members)
 	}
-	r.check(append([]*Box{away, a}, r.hubs...)...)
-}
-
-// join lets a box join as a hub by the invitation of one hub and the word of others.
-func (r *Region) join(b *Box, by *Box, others ...*Box) {
-	r.t.Helper()
-	var inv node.Invited
-	if err := json.Unmarshal([]byte(by.must("region", "invite", "--role", b.role, "--json")), &inv); err != nil {
-		r.t.Fatal(err)
-	}
-	joined := make(chan result, 1)
-	go func() { joined <- b.Command("", "join", inv.Text) }()
-	r.approve(b, others...)
-	if j := <-joined; j.code != 0 {
-		r.t.Fatalf("%s: joining: exit code %d\n%s%s", b.name, j.code, j.out, j.err)
-	}
-	b.Start()
+	r.Check(append([]*rig.Box{away, a}, r.Hubs...)...)
 }
 
 // TestHubRolledBack: a hub's disk is put back to an older image. It does not vote as
@@ -145,54 +130,54 @@ func (r *Region) join(b *Box, by *Box, others ...*Box) {
 // accused of anything.
 func TestHubRolledBack(t *testing.T) {
 	t.Parallel()
-	rnd := newRand(t)
-	r := newRegion(t, 3, 1)
-	a, hub := r.clinics[0], r.hubs[2]
+	rnd := rig.NewRand(t)
+	r := rig.NewRegion(t, 3, 1)
+	a, hub := r.Clinics[0], r.Hubs[2]
 	patient := a.Page().Register("Amani", "Kept")
-	r.waitSame(r.boxes()...)
+	r.WaitSame(r.Boxes()...)
 	hub.Stop()
-	image := copyBox(t, hub)
+	image := rig.CopyBox(t, hub)
 	hub.Start()
-	s := newSaved()
+	s := rig.NewSaved()
 	save := func(n int) {
 		for range n {
-			v := newVisit(rnd, patient)
-			s.posted(v)
-			if err := s.acked(v, a.Page().mustSave(v)); err != nil {
+			v := rig.NewVisit(rnd, patient)
+			s.Posted(v)
+			if err := s.Acked(v, a.Page().MustSave(v)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		r.waitSame(r.boxes()...)
+		r.WaitSame(r.Boxes()...)
 	}
 	save(5)
 	hub.Stop()
-	replaceWith(t, hub, image)
+	rig.ReplaceWith(t, hub, image)
 	hub.Start()
-	hub.eventually(convergeMax, "words about the old disk", func() string { return faultLike(hub, "older disk") })
-	r.eventually(convergeMax, "it to vote again", func() string {
-		st, why := r.hubs[0].tryStatus()
+	hub.Eventually(rig.ConvergeMax, "words about the old disk", func() string { return rig.FaultLike(hub, "older disk") })
+	r.Eventually(rig.ConvergeMax, "it to vote again", func() string {
+		st, why := r.Hubs[0].TryStatus()
 		if why == "" && st.Voters != 3 {
 			why = st.Ordering
 		}
 		return why
 	})
 	save(3)
-	for _, b := range r.boxes() {
-		s.markersOnce(t, b)
+	for _, b := range r.Boxes() {
+		s.MarkersOnce(t, b)
 	}
 	// Its word counts again: with another hub gone the region still orders.
-	r.hubs[0].Stop()
-	v := newVisit(rnd, patient)
-	s.posted(v)
-	if err := s.acked(v, a.Page().mustSave(v)); err != nil {
+	r.Hubs[0].Stop()
+	v := rig.NewVisit(rnd, patient)
+	s.Posted(v)
+	if err := s.Acked(v, a.Page().MustSave(v)); err != nil {
 		t.Fatal(err)
 	}
-	r.waitSame(a, r.hubs[1], hub)
-	r.hubs[0].Start()
-	r.waitSame(r.boxes()...)
-	r.noEvidence(r.boxes()...)
+	r.WaitSame(a, r.Hubs[1], hub)
+	r.Hubs[0].Start()
+	r.WaitSame(r.Boxes()...)
+	r.NoEvidence(r.Boxes()...)
 	if out := strings.Join(hub.Status().Faults, "\n"); strings.Contains(out, "two different ledgers") {
 		t.Error(out)
 	}
-	r.check(r.boxes()...)
+	r.Check(r.Boxes()...)
 }

@@ -11,38 +11,39 @@ import (
 	"testing"
 
 	"github.com/healthpost/healthpost/fhir"
+	"github.com/healthpost/healthpost/test/rig"
 )
 
 // TestRegion: what a clinic took in while it was cut off is on every box
 // afterwards, in the same order, digit for digit.
 func TestRegion(t *testing.T) {
 	t.Parallel()
-	r := newRegion(t, 3, 2)
-	files := bundles(t)
-	limit := convergeMax
+	r := rig.NewRegion(t, 3, 2)
+	files := rig.Bundles(t)
+	limit := rig.ConvergeMax
 	if dir := os.Getenv("HEALTHPOST_BUNDLES"); dir != "" {
-		files, limit = append(files, bundlesBelow(t, dir)...), 10*convergeMax
+		files, limit = append(files, bundlesBelow(t, dir)...), 10*rig.ConvergeMax
 	}
-	away, other := r.clinics[0], r.clinics[1]
+	away, other := r.Clinics[0], r.Clinics[1]
 	slices.SortStableFunc(files, func(a, b string) int { return shared(b) - shared(a) })
-	r.linkAll(away, false)
+	r.SetLinks(away, false)
 	before := other.Status().Size
 	rep := away.Import(files...)
 	if rep.RefusedCount != 0 || rep.Added == 0 {
 		t.Errorf("import: %d added, %d refused: %v", rep.Added, rep.RefusedCount, rep.Refused)
 	}
 	if s := away.Status(); s.Pending < rep.Records || s.Shared != 0 {
-		t.Errorf("cut off after %d records: %s", rep.Records, describe(s))
+		t.Errorf("cut off after %d records: %s", rep.Records, rig.Describe(s))
 	}
 	if s := other.Status(); s.Size != before {
-		t.Errorf("the other clinic grew behind the cut: %s", describe(s))
+		t.Errorf("the other clinic grew behind the cut: %s", rig.Describe(s))
 	}
-	r.linkAll(away, true)
-	r.waitSameIn(limit, r.boxes()...)
+	r.SetLinks(away, true)
+	r.WaitSameIn(limit, r.Boxes()...)
 	t.Logf("%d resources in %d records, ledger of %d entries", rep.Added, rep.Records, away.Status().Size)
 
 	want := resourcesOf(t, files)
-	for _, b := range []*Box{other, r.hubs[2], away} {
+	for _, b := range []*rig.Box{other, r.Hubs[2], away} {
 		sameResources(t, b, want)
 	}
 	held := away.Status()
@@ -53,10 +54,10 @@ func TestRegion(t *testing.T) {
 	if again := other.Import(files...); again.Added != 0 || again.Records != 0 {
 		t.Errorf("the same files at the other clinic: %d resources in %d records", again.Added, again.Records)
 	}
-	r.waitSameIn(limit, r.boxes()...)
+	r.WaitSameIn(limit, r.Boxes()...)
 	sameResources(t, away, want)
 	t.Logf("ledger %d entries before the second import, %d after", held.Size, away.Status().Size)
-	r.check(r.boxes()...)
+	r.Check(r.Boxes()...)
 }
 
 // shared tells files of places and people, which the program takes in first.
@@ -133,30 +134,30 @@ func canonical(t *testing.T, raw []byte) string {
 
 // sameResources holds a box's export to the resources taken in: each of them,
 // once, equal as a value with decimals as text, and nothing else.
-func sameResources(t *testing.T, b *Box, want map[string][]byte) {
+func sameResources(t *testing.T, b *rig.Box, want map[string][]byte) {
 	t.Helper()
 	got := map[string]int{}
 	for _, line := range b.Export() {
 		key := canonical(t, []byte(line))
 		got[key]++
 		if raw, ok := want[key]; ok && !fhir.JSONEqual(raw, []byte(line)) {
-			t.Errorf("%s: another value:\n%.300s\n%.300s", b.name, line, raw)
+			t.Errorf("%s: another value:\n%.300s\n%.300s", b.Name, line, raw)
 		} else if !ok {
-			t.Errorf("%s: exports what nobody took in: %.300s", b.name, line)
+			t.Errorf("%s: exports what nobody took in: %.300s", b.Name, line)
 		}
 		if got[key] > 1 {
-			t.Errorf("%s: exported %d times: %.300s", b.name, got[key], line)
+			t.Errorf("%s: exported %d times: %.300s", b.Name, got[key], line)
 		}
 	}
 	missing := 0
 	for key := range want {
 		if got[key] == 0 {
 			if missing++; missing <= 3 {
-				t.Errorf("%s: missing: %.300s", b.name, key)
+				t.Errorf("%s: missing: %.300s", b.Name, key)
 			}
 		}
 	}
 	if missing > 0 {
-		t.Errorf("%s: %d of %d resources are missing", b.name, missing, len(want))
+		t.Errorf("%s: %d of %d resources are missing", b.Name, missing, len(want))
 	}
 }

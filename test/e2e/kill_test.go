@@ -4,120 +4,36 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/healthpost/healthpost/test/rig"
 )
-
-// saved collects the visits of a test and what the page said about each.
-type saved struct {
-	mu     sync.Mutex
-	visits []Visit           // posted, answered or not; guarded by mu
-	rid    map[string]string // of those answered with "saved", by marker; guarded by mu
-}
-
-func newSaved() *saved { return &saved{rid: map[string]string{}} }
-
-func (s *saved) posted(v Visit) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.visits = append(s.visits, v)
-}
-
-// acked notes an answer; another record for the same form is a failure.
-func (s *saved) acked(v Visit, rid string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if first, ok := s.rid[v.marker]; ok && first != rid {
-		return fmt.Errorf("form %s was saved as record %s and again as %s", v.values.Get("form"), first, rid)
-	}
-	s.rid[v.marker] = rid
-	return nil
-}
-
-func (s *saved) all() (visits []Visit, rid map[string]string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	rid = map[string]string{}
-	for k, v := range s.rid {
-		rid[k] = v
-	}
-	return slices.Clone(s.visits), rid
-}
-
-// markersOnce holds a box's export to the markers of the acknowledged visits:
-// each of them in one resource exactly.
-func (s *saved) markersOnce(t *testing.T, b *Box) {
-	t.Helper()
-	lines := b.Export()
-	_, rid := s.all()
-	count := map[string]int{}
-	for _, line := range lines {
-		for _, word := range strings.FieldsFunc(line, func(r rune) bool { return r != '-' && (r < 'a' || r > 'z') && (r < '0' || r > '9') }) {
-			if strings.HasPrefix(word, "marker-") {
-				count[word]++
-			}
-		}
-	}
-	lost, twice := 0, 0
-	for marker := range rid {
-		switch n := count[marker]; {
-		case n == 0:
-			lost++
-		case n > 1:
-			twice++
-		}
-	}
-	if lost+twice > 0 {
-		t.Errorf("%s: of %d acknowledged visits %d are lost and %d are there twice", b.name, len(rid), lost, twice)
-	}
-}
-
-// waitConfirmed waits until every acknowledged visit is confirmed on its box.
-func (s *saved) waitConfirmed(b *Box) {
-	b.t.Helper()
-	_, rid := s.all()
-	b.eventually(convergeMax, "every visit of "+b.name+" to be in the regional record", func() string {
-		for marker, id := range rid {
-			st, err := b.recordState(id)
-			if err != nil {
-				return err.Error()
-			}
-			if st.State == "confirmed" {
-				delete(rid, marker)
-				continue
-			}
-			return fmt.Sprintf("%s is %s, %d to look at", id, st.State, len(rid))
-		}
-		return ""
-	})
-}
 
 // TestHubLeaderKilled: the hub that leads dies while two clinics save.
 func TestHubLeaderKilled(t *testing.T) {
 	t.Parallel()
-	rnd := newRand(t)
-	r := newRegion(t, 3, 2)
-	all := []*saved{newSaved(), newSaved()}
+	rnd := rig.NewRand(t)
+	r := rig.NewRegion(t, 3, 2)
+	all := []*rig.Saved{rig.NewSaved(), rig.NewSaved()}
 	var stop atomic.Bool
 	var load sync.WaitGroup
-	for i, b := range r.clinics {
+	for i, b := range r.Clinics {
 		p, mine := b.Page(), rand.New(rand.NewPCG(rnd.Uint64(), uint64(i)))
 		patient := p.Register("Amani", fmt.Sprintf("Load %d", i))
 		load.Go(func() {
 			for !stop.Load() {
-				v := newVisit(mine, patient)
-				all[i].posted(v)
+				v := rig.NewVisit(mine, patient)
+				all[i].Posted(v)
 				rid, _, err := p.Save(v)
 				if err == nil {
-					err = all[i].acked(v, rid)
+					err = all[i].Acked(v, rid)
 				}
 				if err != nil {
-					t.Errorf("%s: %v", b.name, err)
+					t.Errorf("%s: %v", b.Name, err)
 					return
 				}
 			}
@@ -126,53 +42,33 @@ func TestHubLeaderKilled(t *testing.T) {
 	defer load.Wait()
 	defer stop.Store(true)
 	for round := range 2 {
-		lead := r.waitLeader()
-		grown := r.clinics[0].Status().Size
-		r.eventually(convergeMax, "load to be ordered", func() string {
-			return untilSize(r.clinics[0], grown+20)
+		lead := r.WaitLeader()
+		grown := r.Clinics[0].Status().Size
+		r.Eventually(rig.ConvergeMax, "load to be ordered", func() string {
+			return rig.UntilSize(r.Clinics[0], grown+20)
 		})
 		lead.Kill()
-		t.Logf("round %d: killed %s", round, lead.name)
-		size := r.clinics[1].Status().Size
+		t.Logf("round %d: killed %s", round, lead.Name)
+		size := r.Clinics[1].Status().Size
 		begun := time.Now()
-		r.eventually(convergeMax, "order to go on without "+lead.name, func() string {
-			return untilSize(r.clinics[1], size+20)
+		r.Eventually(rig.ConvergeMax, "order to go on without "+lead.Name, func() string {
+			return rig.UntilSize(r.Clinics[1], size+20)
 		})
 		t.Logf("order went on after %s", time.Since(begun).Round(time.Millisecond))
 		lead.Start()
 	}
 	stop.Store(true)
 	load.Wait()
-	r.waitSame(r.boxes()...)
-	for i, b := range r.clinics {
-		visits, rid := all[i].all()
-		t.Logf("%s: %d visits posted, %d acknowledged", b.name, len(visits), len(rid))
-		all[i].waitConfirmed(b)
-		for _, x := range r.boxes() {
-			all[i].markersOnce(t, x)
+	r.WaitSame(r.Boxes()...)
+	for i, b := range r.Clinics {
+		visits, rid := all[i].All()
+		t.Logf("%s: %d visits posted, %d acknowledged", b.Name, len(visits), len(rid))
+		all[i].WaitConfirmed(b)
+		for _, x := range r.Boxes() {
+			all[i].MarkersOnce(t, x)
 		}
 	}
-	r.check(r.boxes()...)
-}
-
-func untilSize(b *Box, size uint64) string {
-	s, why := b.tryStatus()
-	if why == "" && (s.Size < size || s.Confirmed < size) {
-		why = describe(s)
-	}
-	return why
-}
-
-func (r *Region) waitLeader() *Box {
-	r.t.Helper()
-	var lead *Box
-	r.eventually(convergeMax, "a hub that leads", func() string {
-		if lead = r.leader(); lead == nil {
-			return "no hub leads"
-		}
-		return ""
-	})
-	return lead
+	r.Check(r.Boxes()...)
 }
 
 const (
@@ -198,9 +94,9 @@ func kills(t *testing.T) int {
 // TestClinicKilled: clinics die at random moments while staff save and the hubs
 // order. Whatever the page called saved is there afterwards, once.
 func TestClinicKilled(t *testing.T) {
-	rnd := newRand(t)
+	rnd := rig.NewRand(t)
 	wanted := kills(t)
-	r := newRegion(t, 1, killers)
+	r := rig.NewRegion(t, 1, killers)
 	end := time.Now().Add(killsTime)
 	var done atomic.Int64
 	more := func() bool {
@@ -209,10 +105,10 @@ func TestClinicKilled(t *testing.T) {
 		}
 		return done.Load() < killsMin || time.Now().Before(end)
 	}
-	all := make([]*saved, killers)
+	all := make([]*rig.Saved, killers)
 	var wg sync.WaitGroup
-	for i, b := range r.clinics {
-		all[i] = newSaved()
+	for i, b := range r.Clinics {
+		all[i] = rig.NewSaved()
 		k := &killed{t: t, box: b, saved: all[i], rnd: rand.New(rand.NewPCG(rnd.Uint64(), uint64(i)))}
 		k.patient = b.Page().Register("Zawadi", fmt.Sprintf("Kill %d", i))
 		wg.Go(func() {
@@ -222,31 +118,31 @@ func TestClinicKilled(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	r.waitSame(r.boxes()...)
+	r.WaitSame(r.Boxes()...)
 	total := 0
-	for i, b := range r.clinics {
-		_, rid := all[i].all()
+	for i, b := range r.Clinics {
+		_, rid := all[i].All()
 		total += len(rid)
-		all[i].waitConfirmed(b)
-		for _, x := range r.boxes() {
-			all[i].markersOnce(t, x)
+		all[i].WaitConfirmed(b)
+		for _, x := range r.Boxes() {
+			all[i].MarkersOnce(t, x)
 		}
 	}
 	t.Logf("%d kills, %d acknowledged visits", done.Load(), total)
 	if wanted == 0 && done.Load() < killsMin {
 		t.Errorf("%d kills, at least %d", done.Load(), killsMin)
 	}
-	r.check(r.boxes()...)
+	r.Check(r.Boxes()...)
 }
 
 // killed is one clinic that dies again and again.
 type killed struct {
 	t       *testing.T
-	box     *Box
-	saved   *saved
+	box     *rig.Box
+	saved   *rig.Saved
 	rnd     *rand.Rand
 	patient string
-	open    []Visit // posted in the last round
+	open    []rig.Visit // posted in the last round
 }
 
 const savers = 3 // forms posted at the same time
@@ -262,20 +158,20 @@ func (k *killed) round() bool {
 		mine := rand.New(rand.NewPCG(k.rnd.Uint64(), 1))
 		wg.Go(func() {
 			for {
-				v := newVisit(mine, k.patient)
-				k.saved.posted(v)
+				v := rig.NewVisit(mine, k.patient)
+				k.saved.Posted(v)
 				mu.Lock()
 				k.open = append(k.open, v)
 				mu.Unlock()
 				rid, a, err := p.Save(v)
 				switch {
 				case err == nil:
-					err = k.saved.acked(v, rid)
-				case a.status == 0:
+					err = k.saved.Acked(v, rid)
+				case a.Status == 0:
 					return // the box is dead
 				}
 				if err != nil {
-					k.t.Errorf("%s: %v", k.box.name, err)
+					k.t.Errorf("%s: %v", k.box.Name, err)
 					return
 				}
 			}
@@ -286,7 +182,7 @@ func (k *killed) round() bool {
 	k.box.Kill()
 	wg.Wait()
 	if err := k.box.TryStart(); err != nil {
-		k.t.Errorf("%s does not open after a kill: %v", k.box.name, err)
+		k.t.Errorf("%s does not open after a kill: %v", k.box.Name, err)
 		return false
 	}
 	return k.look(p)
@@ -294,29 +190,29 @@ func (k *killed) round() bool {
 
 // look asks for every acknowledged visit of the round, then posts the round's
 // forms once more: one form stays one record.
-func (k *killed) look(p *Page) bool {
+func (k *killed) look(p *rig.Page) bool {
 	if err := p.SignIn(); err != nil {
-		k.t.Errorf("%s: %v", k.box.name, err)
+		k.t.Errorf("%s: %v", k.box.Name, err)
 		return false
 	}
-	_, acked := k.saved.all()
+	_, acked := k.saved.All()
 	for _, v := range k.open {
-		id, ok := acked[v.marker]
+		id, ok := acked[v.Marker]
 		if !ok {
 			continue
 		}
-		if st, err := k.box.recordState(id); err != nil || st.State == "refused" {
-			k.t.Errorf("%s: acknowledged record %s: %s, %v", k.box.name, id, st.State, err)
+		if st, err := k.box.RecordState(id); err != nil || st.State == "refused" {
+			k.t.Errorf("%s: acknowledged record %s: %s, %v", k.box.Name, id, st.State, err)
 			return false
 		}
 	}
 	for _, v := range k.open {
 		rid, _, err := p.Save(v)
 		if err == nil {
-			err = k.saved.acked(v, rid)
+			err = k.saved.Acked(v, rid)
 		}
 		if err != nil {
-			k.t.Errorf("%s: posting again after a kill: %v", k.box.name, err)
+			k.t.Errorf("%s: posting again after a kill: %v", k.box.Name, err)
 			return false
 		}
 	}

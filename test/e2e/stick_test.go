@@ -1,31 +1,12 @@
 package e2e_test
 
 import (
-	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 
-	"github.com/healthpost/healthpost/node"
+	"github.com/healthpost/healthpost/test/rig"
 )
-
-// parcelRead is what 'parcel read' says of one file.
-type parcelRead struct {
-	Error string `json:"error"`
-	node.ParcelRead
-}
-
-// readParcel takes a parcel in and gives the report and the exit code.
-func (b *Box) readParcel(path string) (rep parcelRead, code int) {
-	b.t.Helper()
-	r := b.Command("", "parcel", "read", "--json", path)
-	var list []parcelRead
-	if err := json.Unmarshal([]byte(r.out), &list); err != nil || len(list) != 1 {
-		b.t.Fatalf("%s: reading a parcel: %v, exit code %d\n%s%s", b.name, errors.Join(err), r.code, r.out, r.err)
-	}
-	return list[0], r.code
-}
 
 // TestStickPulledHalfWay: a clinic without any network writes its day on a stick,
 // which is pulled out half-way. What is whole is taken in and said, and nothing is
@@ -33,27 +14,27 @@ func (b *Box) readParcel(path string) (rep parcelRead, code int) {
 // never written; and the way back confirms.
 func TestStickPulledHalfWay(t *testing.T) {
 	t.Parallel()
-	rnd := newRand(t)
-	r := newRegion(t, 3, 1)
-	clinic, hub := r.clinics[0], r.hubs[0]
+	rnd := rig.NewRand(t)
+	r := rig.NewRegion(t, 3, 1)
+	clinic, hub := r.Clinics[0], r.Hubs[0]
 	patient := clinic.Page().Register("Zawadi", "Carried")
-	r.waitSame(r.boxes()...)
-	r.linkAll(clinic, false)
-	s := newSaved()
+	r.WaitSame(r.Boxes()...)
+	r.SetLinks(clinic, false)
+	s := rig.NewSaved()
 	for range 12 {
-		v := newVisit(rnd, patient)
-		s.posted(v)
-		if err := s.acked(v, clinic.Page().mustSave(v)); err != nil {
+		v := rig.NewVisit(rnd, patient)
+		s.Posted(v)
+		if err := s.Acked(v, clinic.Page().MustSave(v)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	clinic.Import(bundles(t)...)
+	clinic.Import(rig.Bundles(t)...)
 	before := clinic.Status()
 	size := hub.Status().Size
 
 	stick := t.TempDir()
 	whole := filepath.Join(stick, "whole.hpp")
-	clinic.must("parcel", "write", whole)
+	clinic.Must("parcel", "write", whole)
 	raw, err := os.ReadFile(whole)
 	if err != nil {
 		t.Fatal(err)
@@ -63,12 +44,12 @@ func TestStickPulledHalfWay(t *testing.T) {
 	if err := os.WriteFile(pulled, raw[:cut], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	rep, code := hub.readParcel(pulled)
+	rep, code := hub.ReadParcel(pulled)
 	t.Logf("%d of %d bytes: %+v", cut, len(raw), rep.ParcelRead)
 	if code != 3 || rep.Complete || rep.New == 0 || rep.New >= before.Pending {
 		t.Errorf("reading what is left: exit code %d, %+v; want 3, a word of the damage and something new", code, rep)
 	}
-	r.waitSame(r.hubs...)
+	r.WaitSame(r.Hubs...)
 	if got := clinic.Status(); got.Pending != before.Pending {
 		t.Errorf("the clinic has %d records on it alone, %d before anybody read", got.Pending, before.Pending)
 	}
@@ -80,29 +61,29 @@ func TestStickPulledHalfWay(t *testing.T) {
 	if err := os.WriteFile(whole, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	rep, code = hub.readParcel(whole)
+	rep, code = hub.ReadParcel(whole)
 	t.Logf("all but a page at %d: %+v", hole, rep.ParcelRead)
 	if code != 0 || !rep.Complete || rep.Damaged == 0 || rep.Refused != 0 || rep.New == 0 {
 		t.Errorf("reading it with a page gone: exit code %d, %+v; want all of it, and a word of the damage", code, rep)
 	}
-	again, code := hub.readParcel(whole)
+	again, code := hub.ReadParcel(whole)
 	if code != 0 || again.New != 0 {
 		t.Errorf("reading it twice: exit code %d, %+v; want nothing new", code, again)
 	}
-	r.waitSame(r.hubs...)
+	r.WaitSame(r.Hubs...)
 	if got := hub.Status().Size; got < size+uint64(before.Pending) {
 		t.Errorf("the hubs ordered %d entries, %d records were on the stick", got-size, before.Pending)
 	}
-	for _, h := range r.hubs {
-		s.markersOnce(t, h)
+	for _, h := range r.Hubs {
+		s.MarkersOnce(t, h)
 	}
 
 	back := filepath.Join(stick, "back.hpp")
-	hub.must("parcel", "write", "--for", clinic.name, back)
-	if rep, code := clinic.readParcel(back); code != 0 || rep.Entries < before.Pending {
+	hub.Must("parcel", "write", "--for", clinic.Name, back)
+	if rep, code := clinic.ReadParcel(back); code != 0 || rep.Entries < before.Pending {
 		t.Errorf("the way back: exit code %d, %+v; want %d entries", code, rep, before.Pending)
 	}
-	s.waitConfirmed(clinic)
-	r.waitSame(r.boxes()...)
-	r.check(r.boxes()...)
+	s.WaitConfirmed(clinic)
+	r.WaitSame(r.Boxes()...)
+	r.Check(r.Boxes()...)
 }

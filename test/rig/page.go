@@ -1,4 +1,4 @@
-package e2e_test
+package rig
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"html"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -17,8 +18,9 @@ import (
 )
 
 const (
-	staffName = "Grace Mbeki"
-	staffPIN  = "314159"
+	StaffName = "Grace Mbeki"
+	StaffPIN  = "314159"
+	pageMax   = 2 * time.Minute
 )
 
 // pages holds a box's browser, so that one sign in serves a test.
@@ -29,36 +31,44 @@ type pages struct {
 
 // Page is a browser at a box, signed in.
 type Page struct {
-	box    *Box
+	Box    *Box
 	client *http.Client
 }
 
-// answer is one page as it came.
-type answer struct {
-	status   int
-	location string
-	body     string
+// Answer is one page as it came.
+type Answer struct {
+	Status   int
+	Location string
+	Body     string
 }
 
-func newPage(b *Box) *Page {
+// NewPage opens a browser at a box without signing in.
+func NewPage(b *Box) *Page {
+	b.T.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
-		b.t.Fatal(err)
+		b.T.Fatal(err)
 	}
-	return &Page{box: b, client: &http.Client{Jar: jar, Timeout: 60 * time.Second,
+	p := &Page{Box: b, client: &http.Client{Jar: jar, Timeout: pageMax,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
+	if b.Place != nil {
+		inside := &http.Transport{DialContext: func(_ context.Context, _, address string) (net.Conn, error) { return b.Place.Dial(address) }}
+		b.T.Cleanup(inside.CloseIdleConnections)
+		p.client.Transport = inside
+	}
+	return p
 }
 
 // Page signs in, once for each box, with the first staff member.
 func (b *Box) Page() *Page {
-	b.t.Helper()
+	b.T.Helper()
 	b.pages.mu.Lock()
 	defer b.pages.mu.Unlock()
 	if b.pages.page == nil {
-		p := newPage(b)
-		a, err := p.Post("/first", url.Values{"name": {staffName + " at " + b.name}, "pin": {staffPIN}, "pin_again": {staffPIN}})
-		if err != nil || a.status != http.StatusSeeOther || a.location != "/" {
-			b.t.Fatalf("%s: the first staff member: %v, status %d to %q\n%s", b.name, err, a.status, a.location, words(a.body))
+		p := NewPage(b)
+		a, err := p.Post("/first", url.Values{"name": {StaffName + " at " + b.Name}, "pin": {StaffPIN}, "pin_again": {StaffPIN}})
+		if err != nil || a.Status != http.StatusSeeOther || a.Location != "/" {
+			b.T.Fatalf("%s: the first staff member: %v, status %d to %q\n%s", b.Name, err, a.Status, a.Location, Words(a.Body))
 		}
 		b.pages.page = p
 	}
@@ -73,54 +83,54 @@ func (p *Page) SignIn() error {
 	if err != nil {
 		return err
 	}
-	tile := staffTile.FindStringSubmatch(a.body)
+	tile := staffTile.FindStringSubmatch(a.Body)
 	if tile == nil {
-		return fmt.Errorf("no name to choose on the sign-in page: status %d to %q: %s", a.status, a.location, words(a.body))
+		return fmt.Errorf("no name to choose on the sign-in page: status %d to %q: %s", a.Status, a.Location, Words(a.Body))
 	}
-	a, err = p.Post("/sign-in", url.Values{"staff": {tile[1]}, "pin": {staffPIN}, "next": {"/"}})
-	if err == nil && (a.status != http.StatusSeeOther || a.location != "/") {
-		err = fmt.Errorf("signing in: status %d to %q: %s", a.status, a.location, words(a.body))
+	a, err = p.Post("/sign-in", url.Values{"staff": {tile[1]}, "pin": {StaffPIN}, "next": {"/"}})
+	if err == nil && (a.Status != http.StatusSeeOther || a.Location != "/") {
+		err = fmt.Errorf("signing in: status %d to %q: %s", a.Status, a.Location, Words(a.Body))
 	}
 	return err
 }
 
-func (p *Page) do(req *http.Request) (answer, error) {
+func (p *Page) do(req *http.Request) (Answer, error) {
 	resp, err := p.client.Do(req)
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	return answer{resp.StatusCode, resp.Header.Get("Location"), string(body)}, err
+	return Answer{resp.StatusCode, resp.Header.Get("Location"), string(body)}, err
 }
 
 // Get loads a page.
-func (p *Page) Get(path string) (answer, error) {
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+p.box.page+path, nil)
+func (p *Page) Get(path string) (Answer, error) {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+p.Box.PageAddress+path, nil)
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	return p.do(req)
 }
 
 // Post sends a form.
-func (p *Page) Post(path string, v url.Values) (answer, error) {
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://"+p.box.page+path, strings.NewReader(v.Encode()))
+func (p *Page) Post(path string, v url.Values) (Answer, error) {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://"+p.Box.PageAddress+path, strings.NewReader(v.Encode()))
 	if err != nil {
-		return answer{}, err
+		return Answer{}, err
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	return p.do(req)
 }
 
-// must loads a page that has to be there.
-func (p *Page) must(path string) string {
-	p.box.t.Helper()
+// Must loads a page that has to be there.
+func (p *Page) Must(path string) string {
+	p.Box.T.Helper()
 	a, err := p.Get(path)
-	if err != nil || a.status != http.StatusOK {
-		p.box.t.Fatalf("%s: GET %s: %v, status %d\n%s", p.box.name, path, err, a.status, words(a.body))
+	if err != nil || a.Status != http.StatusOK {
+		p.Box.T.Fatalf("%s: GET %s: %v, status %d\n%s", p.Box.Name, path, err, a.Status, Words(a.Body))
 	}
-	return a.body
+	return a.Body
 }
 
 var hidden = regexp.MustCompile(`<input type="hidden" name="([^"]+)" value="([^"]*)">`)
@@ -143,11 +153,11 @@ func hiddenOf(body string) url.Values {
 
 // Form loads a page and gives its form with these values.
 func (p *Page) Form(path string, values url.Values) url.Values {
-	p.box.t.Helper()
-	body := p.must(path)
+	p.Box.T.Helper()
+	body := p.Must(path)
 	v := hiddenOf(body)
 	if v.Get("form") == "" {
-		p.box.t.Fatalf("%s: %s has no form\n%s", p.box.name, path, words(body))
+		p.Box.T.Fatalf("%s: %s has no form\n%s", p.Box.Name, path, Words(body))
 	}
 	for name, list := range values {
 		v[name] = list
@@ -157,25 +167,26 @@ func (p *Page) Form(path string, values url.Values) url.Values {
 
 // Register makes a patient and gives the id.
 func (p *Page) Register(given, family string) string {
-	p.box.t.Helper()
+	p.Box.T.Helper()
 	v := p.Form("/register", url.Values{"given": {given}, "family": {family}, "sex": {"female"}, "ageYears": {"30"}, "village": {"Kibuye"}, "step": {"another"}})
 	a, err := p.Post("/register", v)
-	id, ok := strings.CutPrefix(a.location, "/patient/")
+	id, ok := strings.CutPrefix(a.Location, "/patient/")
 	id, done, _ := strings.Cut(id, "?")
 	if err != nil || !ok || done != "done=registered" {
-		p.box.t.Fatalf("%s: registering: %v, status %d to %q\n%s", p.box.name, err, a.status, a.location, words(a.body))
+		p.Box.T.Fatalf("%s: registering: %v, status %d to %q\n%s", p.Box.Name, err, a.Status, a.Location, Words(a.Body))
 	}
 	return id
 }
 
 // Visit is one visit form that is posted, perhaps several times.
 type Visit struct {
-	patient string
-	values  url.Values
-	marker  string // text that stands in no other visit
+	Patient string
+	Values  url.Values
+	Marker  string // text that stands in no other visit
 }
 
-func newVisit(r *rand.Rand, patient string) Visit {
+// NewVisit is what the form of an ordinary visit sends, with a marker of its own.
+func NewVisit(r *rand.Rand, patient string) Visit {
 	id := make([]byte, 16)
 	for i := range id {
 		id[i] = byte(r.Uint32())
@@ -186,32 +197,32 @@ func newVisit(r *rand.Rand, patient string) Visit {
 }
 
 // Save posts a visit. The record's id means that the page said it is saved.
-func (p *Page) Save(v Visit) (rid string, a answer, err error) {
-	a, err = p.Post("/patient/"+v.patient+"/visit", v.values)
+func (p *Page) Save(v Visit) (rid string, a Answer, err error) {
+	a, err = p.Post("/patient/"+v.Patient+"/visit", v.Values)
 	if err != nil {
 		return "", a, err
 	}
-	to, saved, ok := strings.Cut(a.location, "?saved=")
-	if a.status != http.StatusSeeOther || !ok || to != "/patient/"+v.patient || saved == "" {
-		return "", a, fmt.Errorf("saving a visit: status %d to %q: %s", a.status, a.location, words(a.body))
+	to, saved, ok := strings.Cut(a.Location, "?saved=")
+	if a.Status != http.StatusSeeOther || !ok || to != "/patient/"+v.Patient || saved == "" {
+		return "", a, fmt.Errorf("saving a visit: status %d to %q: %s", a.Status, a.Location, Words(a.Body))
 	}
 	return saved, a, nil
 }
 
-// mustSave posts a visit that has to be saved.
-func (p *Page) mustSave(v Visit) string {
-	p.box.t.Helper()
+// MustSave posts a visit that has to be saved.
+func (p *Page) MustSave(v Visit) string {
+	p.Box.T.Helper()
 	rid, _, err := p.Save(v)
 	if err != nil {
-		p.box.t.Fatalf("%s: %v", p.box.name, err)
+		p.Box.T.Fatalf("%s: %v", p.Box.Name, err)
 	}
 	return rid
 }
 
 var tags = regexp.MustCompile(`(?s)<(script|style|svg)[^>]*>.*?</(script|style|svg)>|<[^>]*>`)
 
-// words is what a person reads on a page.
-func words(body string) string {
+// Words is what a person reads on a page.
+func Words(body string) string {
 	_, main, ok := strings.Cut(body, "<body")
 	if !ok {
 		main = body
@@ -220,10 +231,10 @@ func words(body string) string {
 	return strings.Join(strings.Fields(html.UnescapeString(tags.ReplaceAllString(main, " "))), " ")
 }
 
-// mainWords is what a person reads in the main part of a page.
-func mainWords(body string) string {
+// MainWords is what a person reads in the main part of a page.
+func MainWords(body string) string {
 	_, main, _ := strings.Cut(body, "<main")
 	main, _, _ = strings.Cut(main, "</main>")
 	_, main, _ = strings.Cut(main, ">")
-	return words("<body>" + main)
+	return Words("<body>" + main)
 }
