@@ -83,6 +83,14 @@ func (a *assets) url(name string) (string, error) {
 	return "", fmt.Errorf("no asset %q", name)
 }
 
+// serveAsset answers one of the page's own files.
+func serveAsset(q *request) error {
+	if !q.assets.serve(q.w, q.r) {
+		return ErrNotFound
+	}
+	return nil
+}
+
 // serve answers an asset's path; false when there is none.
 func (a *assets) serve(w http.ResponseWriter, r *http.Request) bool {
 	f := a.byPath[strings.TrimPrefix(r.URL.Path, "/assets/")]

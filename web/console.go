@@ -45,7 +45,7 @@ type consoleServer struct {
 	pages   map[string]*template.Template // one console page a language
 	words   map[string]*Catalogue
 	log     zerolog.Logger
-	streams chan struct{}
+	streams *streamRoom
 }
 
 // consolePage is what the console template gets.
@@ -64,17 +64,7 @@ func NewConsole(console Console, opts ConsoleOptions) http.Handler {
 	if err != nil {
 		panic(fmt.Sprintf("web: embedded files are broken: %v", err))
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", s.page("page"))
-	mux.HandleFunc("GET /boxes", s.page("boxes"))
-	mux.HandleFunc("POST /link", s.setLink)
-	mux.HandleFunc("GET /events", s.events)
-	mux.HandleFunc("GET /assets/", func(w http.ResponseWriter, r *http.Request) {
-		if !s.assets.serve(w, r) {
-			http.NotFound(w, r)
-		}
-	})
-	return secure(http.NewCrossOriginProtection().Handler(mux))
+	return secure(ownName(nil, nameless, http.NewCrossOriginProtection().Handler(s.mount(s.routeTable()))))
 }
 
 func newConsole(console Console, opts ConsoleOptions) (*consoleServer, error) {
@@ -87,7 +77,7 @@ func newConsole(console Console, opts ConsoleOptions) (*consoleServer, error) {
 		return nil, err
 	}
 	s := &consoleServer{console: console, assets: files, words: words, log: opts.Log,
-		pages: make(map[string]*template.Template), streams: make(chan struct{}, streamsMax)}
+		pages: make(map[string]*template.Template), streams: newStreamRoom()}
 	for language, c := range words {
 		t, err := template.New("console").Funcs(pageFuncs(c, files, time.Local)).ParseFS(templateFiles, "templates/console/*.html")
 		if err != nil {
@@ -119,7 +109,6 @@ func (s *consoleServer) page(name string) http.HandlerFunc {
 }
 
 func (s *consoleServer) setLink(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, bodyBytesMax)
 	if err := r.ParseForm(); err != nil {
 		http.Error(w, "form too large", http.StatusRequestEntityTooLarge)
 		return
@@ -135,12 +124,22 @@ func (s *consoleServer) setLink(w http.ResponseWriter, r *http.Request) {
 
 // events tells the page that a box changed.
 func (s *consoleServer) events(w http.ResponseWriter, r *http.Request) {
-	select {
-	case s.streams <- struct{}{}:
-		defer func() { <-s.streams }()
-	default:
+	ended, leave, ok := s.streams.join(addressOf(r))
+	if !ok {
 		http.Error(w, "too many pages open", http.StatusServiceUnavailable)
 		return
 	}
-	streamChanges(w, r, s.console.Watch(r.Context()), func() bool { return true })
+	defer leave()
+	streamChanges(w, r, s.console.Watch(r.Context()), ended, func() bool { return true })
+}
+
+func (s *consoleServer) asset(w http.ResponseWriter, r *http.Request) {
+	if !s.assets.serve(w, r) {
+		http.NotFound(w, r)
+	}
+}
+
+// nameless answers a request under a name that is not this machine's.
+func nameless(w http.ResponseWriter, _ *http.Request) {
+	http.Error(w, "this name is not this machine's", http.StatusMisdirectedRequest)
 }

@@ -18,20 +18,20 @@ const (
 	eventChange = "event: change\ndata: 0\n\n"
 	eventLocked = "event: locked\ndata: 0\n\n"
 	eventQuiet  = ": quiet\n\n"
+	eventLater  = "retry: 30000\n\n" // the browser asks again then
 )
 
 // streamEvents tells a page that something changed; what changed it then asks /states for.
 // The event "change" means ask again; "locked" means that the session has ended.
 func streamEvents(q *request) error {
-	select {
-	case q.streams <- struct{}{}:
-		defer func() { <-q.streams }()
-	default:
+	ended, leave, ok := q.streams.join(q.session.StaffID)
+	if !ok {
 		http.Error(q.w, "too many pages open", http.StatusServiceUnavailable)
 		return nil
 	}
+	defer leave()
 	ctx := q.r.Context()
-	streamChanges(q.w, q.r, q.clinic.Watch(ctx), func() bool {
+	streamChanges(q.w, q.r, q.clinic.Watch(ctx), ended, func() bool {
 		_, err := q.clinic.Peek(ctx, q.token())
 		return err == nil
 	})
@@ -39,8 +39,8 @@ func streamEvents(q *request) error {
 }
 
 // streamChanges writes "change" at once and after each signal, until the browser goes, the signal
-// closes, or going on is no longer allowed ("locked").
-func streamChanges(w http.ResponseWriter, r *http.Request, dirty <-chan struct{}, allowed func() bool) {
+// closes, going on is no longer allowed ("locked"), or its place is given to another page.
+func streamChanges(w http.ResponseWriter, r *http.Request, dirty, ended <-chan struct{}, allowed func() bool) {
 	out := http.NewResponseController(w)
 	send := func(message string) bool {
 		_ = out.SetWriteDeadline(time.Now().Add(streamWrite)) // a server without deadlines needs none lifted
@@ -69,6 +69,13 @@ func streamChanges(w http.ResponseWriter, r *http.Request, dirty <-chan struct{}
 			}
 		case <-tick.C:
 			message = eventQuiet
+		case <-ended:
+			if allowed() {
+				send(eventLater)
+			} else {
+				send(eventLocked)
+			}
+			return
 		}
 		if !allowed() {
 			send(eventLocked)

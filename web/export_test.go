@@ -13,7 +13,7 @@ type Route struct {
 func Routes() []Route {
 	var out []Route
 	for _, r := range routeTable() {
-		out = append(out, Route{r.path, r.get != nil, r.post != nil, r.public, r.machine})
+		out = append(out, Route{r.path, r.get != nil, r.post != nil, r.who != forStaff, r.machine})
 	}
 	return out
 }

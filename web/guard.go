@@ -2,8 +2,11 @@ package web
 
 import (
 	"errors"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -36,12 +39,38 @@ func secure(next http.Handler) http.Handler {
 	})
 }
 
+// BoxName is the name under which every box answers on its own network, where the router knows it.
+const BoxName = "clinic.home.arpa"
+
+// ownName refuses a request under a name that is not this box's: a page elsewhere that lets its own
+// name lead here (DNS rebinding) would be this page to a browser. A bare address is nobody's name.
+func ownName(names []string, refuse http.HandlerFunc, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := r.Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		host = strings.TrimSuffix(strings.ToLower(host), ".")
+		_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+		if err != nil && host != BoxName && host != "localhost" && !strings.HasSuffix(host, ".localhost") && !slices.Contains(names, host) {
+			refuse(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *server) ownName(next http.Handler) http.Handler {
+	return ownName(s.opts.Names, func(w http.ResponseWriter, r *http.Request) {
+		s.newRequest(w, r).refuse(route{}, http.StatusMisdirectedRequest, "error.host")
+	}, next)
+}
+
 // sameOrigin refuses a form that another site's page sent.
 func (s *server) sameOrigin(next http.Handler) http.Handler {
 	guard := http.NewCrossOriginProtection()
 	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		q := s.newRequest(w, r)
-		q.fail(http.StatusForbidden, "error.origin")
+		s.newRequest(w, r).refuse(route{}, http.StatusForbidden, "error.origin")
 	}))
 	return guard.Handler(next)
 }
@@ -78,23 +107,37 @@ func (w *statusWriter) WriteHeader(status int) {
 // Unwrap lets http.ResponseController reach the connection.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// serve runs one route: method, size, session, then the screen; what the screen returns as an
-// error becomes a page in words.
+// serve runs one route: method, size, session, turn, form, then the screen; what the screen returns
+// as an error becomes a page in words. Nobody's form is read before it is known whose it may be.
 func (s *server) serve(rt route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		q := s.newRequest(w, r)
 		run := q.pick(rt)
-		if run == nil {
+		if run == nil || q.isTooLarge(rt) {
 			return
+		}
+		if q.box.NeedsFirstStaff && rt.who == forStaff {
+			q.turnAway(rt, "/first")
+			return
+		}
+		unknown := rt.who == forStaff && !q.identify(rt)
+		if unknown && !q.mayKeep() {
+			return
+		}
+		if !rt.stream { // which has its place in the room of streams
+			leave, ok := s.turns.take(r.Context(), q.caller())
+			if !ok {
+				q.refuse(rt, http.StatusServiceUnavailable, "error.busy")
+				return
+			}
+			defer leave()
 		}
 		if !q.readForm(rt) {
 			return
 		}
-		if q.box.NeedsFirstStaff && !rt.public {
-			q.refuse(rt, "/first")
-			return
-		}
-		if !rt.public && !q.authenticate(rt) {
+		if unknown {
+			q.keepTyped()
+			q.turnAway(rt, signInPath(r.URL.Path))
 			return
 		}
 		if err := run(q); err != nil {
@@ -113,20 +156,47 @@ func (q *request) pick(rt route) func(*request) error {
 	if run != nil && known {
 		return run
 	}
-	var allow []string
-	if rt.get != nil {
-		allow = append(allow, "GET, HEAD")
-	}
-	if rt.post != nil {
-		allow = append(allow, "POST")
-	}
-	q.w.Header().Set("Allow", strings.Join(allow, ", "))
-	if rt.machine {
-		http.Error(q.w, "method not allowed", http.StatusMethodNotAllowed)
-		return nil
-	}
-	q.fail(http.StatusMethodNotAllowed, "error.method")
+	q.w.Header().Set("Allow", rt.allowed())
+	q.refuse(rt, http.StatusMethodNotAllowed, "error.method")
 	return nil
+}
+
+// refuse answers without having read what was sent: in words for people, as a bare status for a
+// script. The connection ends, so that nobody waits for the rest.
+func (q *request) refuse(rt route, status int, key string) {
+	q.dropBody()
+	if rt.machine {
+		http.Error(q.w, http.StatusText(status), status)
+		return
+	}
+	q.fail(status, key)
+}
+
+// dropBody lets the rest of a body go: the server must not wait for it before it answers.
+func (q *request) dropBody() {
+	if q.r.Body == nil || q.r.Body == http.NoBody {
+		return
+	}
+	q.w.Header().Set("Connection", "close")
+	_ = http.NewResponseController(q.w).SetReadDeadline(time.Now()) // a server without deadlines reads on
+}
+
+// isTooLarge refuses a body that says that it is too large, before it is read, and any that comes
+// where none belongs.
+func (q *request) isTooLarge(rt route) bool {
+	post := q.r.Method == http.MethodPost
+	if post && q.r.ContentLength <= q.bodyMax(rt) || !post && q.r.ContentLength == 0 {
+		return false
+	}
+	q.refuse(rt, http.StatusRequestEntityTooLarge, "error.too_large")
+	return true
+}
+
+func (q *request) bodyMax(rt route) int64 {
+	if rt.files && isMultipart(q.r) {
+		return uploadBytesMax
+	}
+	return rt.bodyMax
 }
 
 // readForm reads a posted form within its limits. A PIN or anything else in the address is ignored:
@@ -135,23 +205,30 @@ func (q *request) readForm(rt route) bool {
 	if q.r.Method != http.MethodPost {
 		return true
 	}
+	c := http.NewResponseController(q.w)
+	_ = c.SetReadDeadline(time.Now().Add(formTimeout)) // a server without deadlines reads on
+	var err error
 	if rt.files && isMultipart(q.r) {
-		if err := q.readParts(); err != nil {
-			q.fail(http.StatusRequestEntityTooLarge, "error.too_large")
-			return false
-		}
-		return true
+		err = q.readParts()
+	} else {
+		q.r.Body = http.MaxBytesReader(q.w, q.r.Body, rt.bodyMax)
+		err = q.r.ParseForm()
 	}
-	q.r.Body = http.MaxBytesReader(q.w, q.r.Body, bodyBytesMax)
-	if err := q.r.ParseForm(); err != nil || len(q.r.PostForm) > formFieldsMax {
-		q.fail(http.StatusRequestEntityTooLarge, "error.too_large")
+	var timeout net.Error
+	switch {
+	case errors.As(err, &timeout) && timeout.Timeout():
+		q.refuse(rt, http.StatusRequestTimeout, "error.slow")
+		return false
+	case err != nil || len(q.r.PostForm) > formFieldsMax:
+		q.refuse(rt, http.StatusRequestEntityTooLarge, "error.too_large")
 		return false
 	}
 	return true
 }
 
-// authenticate finds the session; without one it keeps what was typed and asks for the PIN.
-func (q *request) authenticate(rt route) bool {
+// identify finds the session; false: there is none, and who it was is turned away unless a form of
+// theirs may be kept.
+func (q *request) identify(rt route) bool {
 	token := q.token()
 	if token != "" {
 		load := q.clinic.Session
@@ -166,13 +243,30 @@ func (q *request) authenticate(rt route) bool {
 			return true
 		}
 		if !errors.Is(err, ErrNotSignedIn) {
+			q.dropBody()
 			q.explain(rt, err)
+			q.answered = true
 			return false
 		}
 	}
-	q.keepTyped(token)
-	q.refuse(rt, signInPath(q.r.URL.Path))
+	if !q.mayKeep() {
+		q.dropBody()
+		q.turnAway(rt, signInPath(q.r.URL.Path))
+	}
 	return false
+}
+
+// mayKeep tells whether a form came whose typing is kept for who was signed in here before.
+func (q *request) mayKeep() bool {
+	return !q.answered && q.r.Method == http.MethodPost && draftPath(q.r.URL.Path) && q.recent.staff(q.token()) != ""
+}
+
+// caller is who a request is counted for: who is signed in, or an address.
+func (q *request) caller() string {
+	if q.signedIn {
+		return "session " + q.session.Token
+	}
+	return addressOf(q.r)
 }
 
 func (q *request) token() string {
@@ -185,16 +279,14 @@ func (q *request) token() string {
 
 // keepTyped puts a form posted after the session ended on the draft shelf of the staff member
 // whose session it was, so that signing in again brings it back.
-func (q *request) keepTyped(token string) {
-	staffID := q.recent.staff(token)
-	if q.r.Method != http.MethodPost || staffID == "" || !draftPath(q.r.URL.Path) {
-		return
+func (q *request) keepTyped() {
+	if q.mayKeep() {
+		q.drafts.keep(q.recent.staff(q.token()), q.r.URL.Path, q.r.PostForm, q.opts.Now())
 	}
-	q.drafts.keep(staffID, q.r.URL.Path, q.r.PostForm, q.opts.Now())
 }
 
-// refuse sends people to a page that lets them in, and gives scripts a bare status.
-func (q *request) refuse(rt route, to string) {
+// turnAway sends people to a page that lets them in, and gives scripts a bare status.
+func (q *request) turnAway(rt route, to string) {
 	if rt.machine {
 		http.Error(q.w, "not signed in", http.StatusUnauthorized)
 		return

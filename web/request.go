@@ -16,6 +16,7 @@ type request struct {
 	box      Box
 	session  Session
 	signedIn bool
+	answered bool // before the form was read
 	words    *Catalogue
 	upload   *upload // of a form with files; nil for any other
 }
@@ -135,9 +136,9 @@ func (q *request) explain(rt route, err error) {
 	if status == http.StatusInternalServerError {
 		q.opts.Log.Error().Err(err).Str("page", rt.path).Msg("page request did not work")
 	}
-	if errors.Is(err, ErrNotSignedIn) && !rt.public {
-		q.keepTyped(q.token())
-		q.refuse(rt, signInPath(q.r.URL.Path))
+	if errors.Is(err, ErrNotSignedIn) && rt.who == forStaff {
+		q.keepTyped()
+		q.turnAway(rt, signInPath(q.r.URL.Path))
 		return
 	}
 	if rt.machine {

@@ -19,14 +19,12 @@ type Options struct {
 	Now      func() time.Time // default time.Now
 	Location *time.Location   // for display; default time.Local
 	Rand     io.Reader        // for form ids; default crypto/rand
+	Names    []string         // host names under which the page is asked for, besides localhost and BoxName
 }
 
 // Limits on what a browser may send or hold open.
 const (
-	bodyBytesMax   = 64 << 10
 	headerBytesMax = 16 << 10
-	formFieldsMax  = 128
-	streamsMax     = 64 // open /events answers
 	statesAskedMax = 200
 )
 
@@ -34,6 +32,7 @@ const (
 const (
 	readHeaderTimeout = 10 * time.Second
 	readTimeout       = 60 * time.Second
+	formTimeout       = 15 * time.Second // for the body of a form; files have uploadTime
 	writeTimeout      = 60 * time.Second
 	idleTimeout       = 120 * time.Second
 )
@@ -48,19 +47,11 @@ type server struct {
 	drafts   *draftShelf
 	searches *searchShelf
 	recent   *recentSessions
-	begun    *idRing       // registrations handed to the box: a second tap is not asked about its own person
-	streams  chan struct{} // one slot for each open stream
+	begun    *idRing // registrations handed to the box: a second tap is not asked about its own person
+	streams  *streamRoom
+	turns    *turns
+	tries    *tries
 	uploads  chan struct{} // one slot for each form whose files are read
-	routes   []route
-}
-
-// route is one path of the page. Public ones need no session.
-type route struct {
-	path      string
-	get, post func(*request) error
-	public    bool
-	machine   bool // read by script: refusals are bare status codes
-	files     bool // its form may bring files
 }
 
 // New returns the handler of a box's page. It panics only when the embedded templates do
@@ -78,17 +69,7 @@ func newHandler(clinic Clinic, opts Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	mux := http.NewServeMux()
-	for _, rt := range s.routes {
-		mux.HandleFunc(rt.path, s.serve(rt))
-	}
-	mux.HandleFunc("/assets/", func(w http.ResponseWriter, r *http.Request) {
-		if (r.Method != http.MethodGet && r.Method != http.MethodHead) || !s.assets.serve(w, r) {
-			http.NotFound(w, r)
-		}
-	})
-	mux.HandleFunc("/", s.serve(route{path: "/", public: true, get: notFoundPage, post: notFoundPage}))
-	return s.log(secure(s.sameOrigin(mux))), nil
+	return s.log(secure(s.ownName(s.sameOrigin(s.mount(routeTable()))))), nil
 }
 
 func newServer(clinic Clinic, opts Options) (*server, error) {
@@ -112,43 +93,9 @@ func newServer(clinic Clinic, opts Options) (*server, error) {
 	s := &server{
 		clinic: clinic, opts: opts, render: render, assets: files,
 		drafts: newDraftShelf(), searches: newSearchShelf(), recent: newRecentSessions(), begun: new(idRing),
-		streams: make(chan struct{}, streamsMax), uploads: make(chan struct{}, uploadsMax),
+		streams: newStreamRoom(), turns: newTurns(), tries: newTries(), uploads: make(chan struct{}, uploadsMax),
 	}
-	s.routes = routeTable()
 	return s, nil
-}
-
-// routeTable lists every path. A path takes GET when get is set, POST when post is set, nothing else.
-func routeTable() []route {
-	return []route{
-		{path: "/{$}", get: showToday},
-		{path: "/first", get: showFirst, post: addFirst, public: true},
-		{path: "/sign-in", get: showSignIn, post: signIn, public: true},
-		{path: "/lock", post: lock, public: true},
-		{path: "/language", post: chooseLanguage, public: true},
-		{path: "/find", get: showFind, post: find},
-		{path: "/find/{search}", get: showFound},
-		{path: "/register", get: showRegister, post: register},
-		{path: "/patient/{patient}", get: showPatient},
-		{path: "/patient/{patient}/visit", get: showVisit, post: saveVisit, files: true},
-		{path: "/patient/{patient}/file/{file}", get: showFile},
-		{path: "/patient/{patient}/details", get: showDetails, post: saveDetails},
-		{path: "/patient/{patient}/conflict", get: showConflict, post: resolveConflict},
-		{path: "/patient/{patient}/give", post: give},
-		{path: "/patient/{patient}/withdraw/{ref}", get: showWithdraw, post: withdraw},
-		{path: "/links", get: showLinks},
-		{path: "/links/send", post: sendNow},
-		{path: "/links/seen", post: seeFault},
-		{path: "/stick", get: showSticks},
-		{path: "/stick/read", post: readStick},
-		{path: "/stick/write", post: writeStick},
-		{path: "/records/{rid}/proof", get: showProof},
-		{path: "/root", get: showRoot},
-		{path: "/staff", get: showStaff, post: addStaff},
-		{path: "/draft", post: keepDraft, machine: true},
-		{path: "/events", get: streamEvents, machine: true},
-		{path: "/states", get: answerStates, machine: true},
-	}
 }
 
 // NewServer returns an http.Server with the limits and timeouts the page is meant to run under.

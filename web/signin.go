@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -31,9 +32,28 @@ func showSignIn(q *request) error {
 }
 
 func (q *request) signInPage(f form, next string) error {
-	staff, err := q.clinic.Staff(q.r.Context())
+	p, err := q.newSignInPage(f, next)
 	if err != nil {
 		return err
+	}
+	return q.show("signin", p)
+}
+
+// signInRefused is the page for a browser that has to wait.
+func (q *request) signInRefused(f form, next string, wait time.Duration) error {
+	p, err := q.newSignInPage(f, next)
+	if err != nil {
+		return err
+	}
+	p.Title = q.words.Text("form.error_title", p.Title)
+	q.w.Header().Set("Retry-After", strconv.Itoa(60*wholeMinutes(wait)))
+	return q.showStatus(http.StatusTooManyRequests, "signin", p)
+}
+
+func (q *request) newSignInPage(f form, next string) (*page, error) {
+	staff, err := q.clinic.Staff(q.r.Context())
+	if err != nil {
+		return nil, err
 	}
 	if len(staff) == 1 && f.Values.Get("staff") == "" {
 		f.Values.Set("staff", staff[0].ID)
@@ -42,7 +62,7 @@ func (q *request) signInPage(f form, next string) error {
 	_, kept := q.drafts.find(owner, next, q.opts.Now())
 	p := q.newPage("", "signin.title", signInBody{Staff: staff, Next: next, Kept: kept})
 	p.Form = f
-	return q.show("signin", p)
+	return p, nil
 }
 
 // signIn checks the PIN. The PIN is never shown again, kept as a draft or logged.
@@ -59,7 +79,15 @@ func signIn(q *request) error {
 	if len(f.Errors) > 0 {
 		return q.signInPage(f, next)
 	}
+	wait := q.tries.begin(addressOf(q.r), q.opts.Now())
+	if wait > 0 {
+		f.Errors = []fieldProblem{{"pin", q.words.Count("signin.locked", wholeMinutes(wait))}}
+		return q.signInRefused(f, next, wait)
+	}
 	token, err := q.clinic.SignIn(q.r.Context(), staffID, pin)
+	if !errors.Is(err, ErrWrongPIN) {
+		q.tries.takeBack(addressOf(q.r))
+	}
 	var locked *LockedError
 	switch {
 	case errors.As(err, &locked):
@@ -83,6 +111,7 @@ func wholeMinutes(d time.Duration) int {
 func lock(q *request) error {
 	if token := q.token(); token != "" {
 		q.clinic.SignOut(q.r.Context(), token)
+		q.streams.end(q.recent.staff(token)) // pages of this browser notice at once
 	}
 	q.clearSession()
 	return q.redirect("/sign-in")

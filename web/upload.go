@@ -19,7 +19,7 @@ import (
 // time.
 
 const (
-	uploadBytesMax = 2*FileBytesMax + bodyBytesMax // of one form
+	uploadBytesMax = 2*FileBytesMax + formBytesMax // of one form
 	uploadTime     = 5 * time.Minute               // for a phone at the edge of the Wi-Fi
 	uploadsMax     = 2                             // forms whose files are read at once
 )
@@ -50,7 +50,7 @@ func (q *request) readParts() error {
 // readTexts reads the text fields before the next file.
 func (q *request) readTexts() error {
 	u := q.upload
-	left := int64(bodyBytesMax)
+	left := int64(formBytesMax)
 	for {
 		p, err := u.parts.NextPart()
 		if err == io.EOF {
