@@ -212,7 +212,7 @@ func (k key) Verify(msg, sig []byte) bool {
 	if len(sig) != 8+ed25519.SignatureSize {
 		return false
 	}
-	return ed25519.Verify(k.pub[:], cosigned(binary.BigEndian.Uint64(sig), msg), sig[8:])
+	return verifyCosignature(k.pub, cosigned(binary.BigEndian.Uint64(sig), msg), sig[8:])
 }
 
 type cosigner struct {

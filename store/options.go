@@ -34,6 +34,8 @@ type Options struct {
 	// BlobBytesPerAuthor is the most that is kept of attachments that one other
 	// device announced.
 	BlobBytesPerAuthor int64
+	// Verified is shared by the stores of one process; nil is one of the store's own.
+	Verified *Verified
 	// Salvage opens a damaged store for reading: what can be read is read, Verify
 	// names the rest, nothing is written and nothing compacts.
 	Salvage bool

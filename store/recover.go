@@ -161,15 +161,16 @@ func indexNote(dir string, clean bool, end record.TreeHead) ([]byte, error) {
 	}
 	n := checkpointNote{Clean: clean, Files: []digest{}, Size: end.Size, Root: end.Root[:]}
 	for _, name := range names {
-		b, err := os.ReadFile(filepath.Join(dir, name))
+		read := readLog
+		if clean {
+			read = os.ReadFile
+		}
+		b, err := read(filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) { // flushed to a table meanwhile
 			continue
 		}
 		if err != nil {
 			return nil, err
-		}
-		if !clean {
-			b = bytes.TrimRight(b, "\x00")
 		}
 		sum := sha256.Sum256(b)
 		n.Files = append(n.Files, digest{Name: name, Length: int64(len(b)), Sum: sum[:]})
@@ -256,7 +257,11 @@ func checkDigest(dir string, d digest, clean bool) (bool, error) {
 	if filepath.Base(d.Name) != d.Name {
 		return false, &DamageError{Key: "checkpoint", What: "name in the checkpoint"}
 	}
-	b, err := os.ReadFile(filepath.Join(dir, d.Name))
+	read := readLog
+	if clean {
+		read = os.ReadFile
+	}
+	b, err := read(filepath.Join(dir, d.Name))
 	if errors.Is(err, fs.ErrNotExist) && !clean {
 		return false, nil // flushed to a table
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -118,34 +119,84 @@ func (s *Store) logBytes() (int64, error) {
 	names, err := indexFiles(dir, isLog)
 	var size int64
 	for _, name := range names {
-		b, rerr := os.ReadFile(filepath.Join(dir, name))
+		b, rerr := readLog(filepath.Join(dir, name))
 		if rerr != nil && !errors.Is(rerr, fs.ErrNotExist) { // flushed meanwhile
 			return 0, rerr
 		}
-		size += int64(len(bytes.TrimRight(b, "\x00")))
+		size += int64(len(b))
 	}
 	return size, err
 }
 
-// roomToClose says whether the index finds the space that its closing takes.
-func (s *Store) roomToClose() (bool, error) {
-	held, err := s.logBytes()
+// readLog reads a memtable log up to its last byte that is not zero. Badger makes
+// it sparse, twice as long as a memtable.
+func readLog(path string) ([]byte, error) {
+	f, err := os.Open(path)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
+	defer f.Close()
+	end, err := dataEnd(f)
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, end)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return trimZeros(b[:n]), nil
+}
+
+// dataEnd is where the last written part of a file ends, or the file where the
+// file system does not tell.
+func dataEnd(f *os.File) (int64, error) {
+	const seekData, seekHole = 3, 4
+	end := int64(0)
+	for {
+		from, err := f.Seek(end, seekData)
+		if errors.Is(err, syscall.ENXIO) {
+			return end, nil
+		}
+		if err == nil {
+			end, err = f.Seek(from, seekHole)
+		}
+		if err != nil {
+			return f.Seek(0, io.SeekEnd)
+		}
+	}
+}
+
+var zeros [4 << 10]byte
+
+func trimZeros(b []byte) []byte {
+	for len(b) >= len(zeros) && bytes.Equal(b[len(b)-len(zeros):], zeros[:]) {
+		b = b[:len(b)-len(zeros)]
+	}
+	return bytes.TrimRight(b, "\x00")
+}
+
+// roomToClose says whether the index finds the space that its closing takes. The
+// logs, three of at most two memtables each, are read only where that is in
+// question.
+func (s *Store) roomToClose() (bool, error) {
 	free, err := freeBytes(s.dir)
-	return free >= held+held/4+openBytes, err
+	if err != nil || free > 8*s.memTable {
+		return err == nil, err
+	}
+	held, err := s.logBytes()
+	return err == nil && free >= held+held/4+openBytes, err
 }
 
 // roomToOpen is ErrFull when the index would not find the space that its opening
 // takes: its logs as tables, and what is replayed as a log and as tables.
 func (s *Store) roomToOpen() error {
-	held, err := s.logBytes()
-	if err != nil {
-		return err
-	}
 	free, err := freeBytes(s.dir)
 	if err != nil || free > 4*s.memTable+2*s.journal.Live()+2*s.o.SegmentBytes {
+		return err
+	}
+	held, err := s.logBytes()
+	if err != nil {
 		return err
 	}
 	var tail int64

@@ -31,7 +31,7 @@ type Store struct {
 	own       *ownEpoch                       // guarded by mu
 	acks      ackTable                        // guarded by mu
 	kept      map[record.DeviceID]refusedKept // guarded by mu
-	verified  *verifiedCache
+	verified  *Verified
 	interests interests
 	// arrivalOf is the number that a record arrives under while the store is
 	// rebuilt, nil otherwise. Guarded by mu.
@@ -81,7 +81,10 @@ const (
 // ErrDamaged says what is not. ErrLocked when another process has it.
 func Open(dir string, o Options) (*Store, error) {
 	s := &Store{o: o.withDefaults(), dir: dir, gate: newGate(), wake: make(chan struct{}, 1), committed: make(chan struct{}), faulted: make(chan struct{}), closing: make(chan struct{}), scrubbed: make(chan struct{}),
-		subscribers: map[chan struct{}]struct{}{}, verified: newVerifiedCache(verifiedMax)}
+		subscribers: map[chan struct{}]struct{}{}}
+	if s.verified = o.Verified; s.verified == nil {
+		s.verified = NewVerified(verifiedMax)
+	}
 	if err := s.open(); err != nil {
 		s.release()
 		return nil, fmt.Errorf("opening store: %w", err)

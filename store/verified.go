@@ -7,7 +7,8 @@ import (
 	"github.com/healthpost/healthpost/record"
 )
 
-// verifiedMax bounds the memory of signatures that were checked already.
+// verifiedMax bounds the memory of signatures that were checked already, where
+// Options bring none.
 const verifiedMax = 16 << 10
 
 // signed names a record together with its signature: a record id does not cover
@@ -17,20 +18,21 @@ type signed struct {
 	sig [64]byte
 }
 
-// verifiedCache remembers records whose signature this process has checked. A
-// ring forgets the oldest.
-type verifiedCache struct {
+// Verified remembers records whose signature this process has checked, for one
+// store or for several. A ring forgets the oldest. Verify does not look at it.
+type Verified struct {
 	mu   sync.Mutex
 	have map[signed]struct{}
 	ring []signed
 	at   int
 }
 
-func newVerifiedCache(n int) *verifiedCache {
-	return &verifiedCache{have: map[signed]struct{}{}, ring: make([]signed, 0, n)}
+// NewVerified remembers up to n records.
+func NewVerified(n int) *Verified {
+	return &Verified{have: map[signed]struct{}{}, ring: make([]signed, 0, n)}
 }
 
-func (c *verifiedCache) add(r *record.Record) {
+func (c *Verified) add(r *record.Record) {
 	k := signed{r.RID(), r.Sig}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -48,7 +50,7 @@ func (c *verifiedCache) add(r *record.Record) {
 }
 
 // has says whether this very signature of a record was checked.
-func (c *verifiedCache) has(rid record.RID, sig [64]byte) bool {
+func (c *Verified) has(rid record.RID, sig [64]byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, ok := c.have[signed{rid, sig}]

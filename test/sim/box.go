@@ -81,7 +81,7 @@ func (b *box) start() error {
 	o.Now = func() time.Time { return time.UnixMilli(b.millis()) }
 	o.FreeBytesMin, o.BallastBytes, o.VerifyBytes = 1, 0, 8<<20
 	o.SegmentBytes, o.ChunkBytes, o.LazyMax = 64<<20, 64<<10, 24*time.Hour // flushes only when the simulator asks
-	o.JournalFS = b.disk
+	o.JournalFS, o.Verified = b.disk, w.verified
 	b.disk.Lie(w.o.Hooks.SyncLies && b.role == record.RoleClinic)
 	st, err := store.Open(b.disk.dir, o)
 	if err != nil {

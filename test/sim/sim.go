@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/store"
 )
 
 // The invariants, by what they say.
@@ -173,8 +174,9 @@ type world struct {
 	patients  []*patient
 	saves     []*save
 	digests   map[[32]byte][32]byte
-	captured  [][]byte // frames that crossed some link, for liars
-	notes     [][]byte // of them checkpoints, with one cosignature or with all
+	verified  *store.Verified // signatures that some box checked
+	captured  [][]byte        // frames that crossed some link, for liars
+	notes     [][]byte        // of them checkpoints, with one cosignature or with all
 }
 
 // event is something that happens at a time.
@@ -205,6 +207,9 @@ func (w *world) after(ms int64, what func() error) {
 	heap.Push(&w.queue, event{w.now + max(ms, 0), int64(w.pushed), what})
 }
 
+// verifiedMax is how many signatures the boxes of one run need to check once only.
+const verifiedMax = 64 << 10
+
 // Run plays one seed. The error is a *Violation, or the simulator's own trouble.
 func Run(seed uint64, o Options) (Result, error) {
 	w := newWorld(seed, o)
@@ -226,7 +231,8 @@ func Run(seed uint64, o Options) (Result, error) {
 func newWorld(seed uint64, o Options) *world {
 	w := &world{o: o, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x5eed)), sum: sha256.New(), safety: true, links: map[[2]int]*link{}, cutOff: map[[2]int]bool{},
 		marks: map[record.Feed]uint64{}, model: newModel(), authored: map[record.RID]*authored{}, epochs: map[record.EpochID]string{},
-		signed: map[uint64]record.Hash{}, guilty: map[record.DeviceID]bool{}, published: map[record.Feed]int{}, digests: map[[32]byte][32]byte{}}
+		signed: map[uint64]record.Hash{}, guilty: map[record.DeviceID]bool{}, published: map[record.Feed]int{}, digests: map[[32]byte][32]byte{},
+		verified: store.NewVerified(verifiedMax)}
 	w.plan = drawPlan(w.rng)
 	switch o.Scenario {
 	case Cards:
