@@ -13,6 +13,7 @@ import (
 	"github.com/healthpost/healthpost/raftlog"
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/store"
+	"github.com/healthpost/healthpost/store/journal"
 	"github.com/rs/zerolog"
 )
 
@@ -62,6 +63,9 @@ type storeHub struct {
 	peers *[]*storeHub
 
 	forgot atomic.Int64 // how often it was told that its disk did
+
+	attach func(*raftlog.Options) // instead of a MemNet
+	disk   journal.FS             // of the store's journal, nil for files
 }
 
 func (h *storeHub) Fetch(ctx context.Context, head record.TreeHead) error {
@@ -91,7 +95,7 @@ func (h *storeHub) start(t testing.TB, net *raftlog.MemNet, profile raftlog.Prof
 	t.Helper()
 	var err error
 	o := store.NewOptions()
-	o.FreeBytesMin, o.BallastBytes = 0, 0
+	o.FreeBytesMin, o.BallastBytes, o.JournalFS = 0, 0, h.disk
 	h.store, err = store.Open(h.dir, o)
 	check(t, "opening store", err)
 	h.log = h.store
@@ -103,7 +107,11 @@ func (h *storeHub) start(t testing.TB, net *raftlog.MemNet, profile raftlog.Prof
 		Profile: profile, Limits: limits, Log: zerolog.Nop(), RolledBack: func(raftlog.RolledBack) { h.forgot.Add(1) },
 		Generation: func() uint64 { return must(h.store.Generation()) },
 		Region:     func() (record.RegionID, bool) { id, _, ok := h.store.Region(); return id, ok }}
-	net.Attach(&ro)
+	if h.attach != nil {
+		h.attach(&ro)
+	} else {
+		net.Attach(&ro)
+	}
 	h.node, err = raftlog.Open(ro)
 	check(t, "opening node", err)
 	if bootstrap {
