@@ -49,11 +49,17 @@ func (x *fixture) serve(h http.Handler) {
 		x.server.CloseClientConnections()
 		x.server.Close()
 	})
+	x.client = newClient(x.t)
+}
+
+// newClient is a browser without script and without cookies yet.
+func newClient(t testing.TB) *http.Client {
+	t.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
-		x.t.Fatal(err)
+		t.Fatal(err)
 	}
-	x.client = &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 // answer is one response, read to its end.

@@ -46,13 +46,14 @@ const BoxName = "clinic.home.arpa"
 // name lead here (DNS rebinding) would be this page to a browser. A bare address is nobody's name.
 func ownName(names []string, refuse http.HandlerFunc, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host := r.Host
+		host := strings.ToLower(r.Host)
 		if h, _, err := net.SplitHostPort(host); err == nil {
 			host = h
+		} else if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+			host = host[1 : len(host)-1]
 		}
-		host = strings.TrimSuffix(strings.ToLower(host), ".")
-		_, err := netip.ParseAddr(strings.Trim(host, "[]"))
-		if err != nil && host != BoxName && host != "localhost" && !strings.HasSuffix(host, ".localhost") && !slices.Contains(names, host) {
+		host = strings.TrimSuffix(host, ".")
+		if _, err := netip.ParseAddr(host); err != nil && host != BoxName && host != "localhost" && !strings.HasSuffix(host, ".localhost") && !slices.Contains(names, host) {
 			refuse(w, r)
 			return
 		}
@@ -172,13 +173,14 @@ func (q *request) refuse(rt route, status int, key string) {
 	q.fail(status, key)
 }
 
-// dropBody lets the rest of a body go: the server must not wait for it before it answers.
+// dropBody lets the rest of a body go: the server answers before it came, reads on for a moment, so
+// that a browser that is still sending gets to read the answer, and ends the connection.
 func (q *request) dropBody() {
 	if q.r.Body == nil || q.r.Body == http.NoBody {
 		return
 	}
 	q.w.Header().Set("Connection", "close")
-	_ = http.NewResponseController(q.w).SetReadDeadline(time.Now()) // a server without deadlines reads on
+	_ = http.NewResponseController(q.w).SetReadDeadline(time.Now().Add(lingerTime)) // a server without deadlines reads on
 }
 
 // isTooLarge refuses a body that says that it is too large, before it is read, and any that comes

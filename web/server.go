@@ -32,6 +32,7 @@ const (
 const (
 	readHeaderTimeout = 10 * time.Second
 	readTimeout       = 60 * time.Second
+	lingerTime        = 2 * time.Second
 	formTimeout       = 15 * time.Second // for the body of a form; files have uploadTime
 	writeTimeout      = 60 * time.Second
 	idleTimeout       = 120 * time.Second
