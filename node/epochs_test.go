@@ -121,7 +121,7 @@ func TestWhatLostItsPlaceIsWrittenAgain(t *testing.T) {
 	}
 }
 
-func hubSize(t *testing.T, hub *clinic) uint64 {
+func hubSize(t testing.TB, hub *clinic) uint64 {
 	t.Helper()
 	s, err := hub.n.Status(t.Context())
 	if err != nil {

@@ -24,7 +24,7 @@ const pin = "314159"
 
 // clinic is a standalone box that runs in this process.
 type clinic struct {
-	t     *testing.T
+	t     testing.TB
 	o     node.Options
 	n     *node.Node
 	stop  func()
@@ -39,7 +39,7 @@ func options(dir string) node.Options {
 	return o
 }
 
-func newClinic(t *testing.T) *clinic {
+func newClinic(t testing.TB) *clinic {
 	t.Helper()
 	dir := t.TempDir()
 	if _, err := node.Init(dir, record.RoleStandalone, "Test box"); err != nil {
