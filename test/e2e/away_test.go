@@ -5,30 +5,18 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/healthpost/healthpost/test/rig"
 )
 
-// brokenClockProgram builds the program with a clock that a file sets.
-var brokenClockProgram = sync.OnceValues(func() (string, error) {
-	return rig.Overlaid("clock", map[string]string{"node/clock.go": "testdata/clock/clock.go.txt"}, map[string][2]string{
-		"node/options.go": {`Now: time\.Now,`, `Now: brokenClock,`},
-	})
-})
-
 // setClock gives a stopped box a clock that set moves: to so many days after the
 // first of January 1970.
 func setClock(t *testing.T, b *rig.Box) (set func(days int)) {
 	t.Helper()
-	bin, err := brokenClockProgram()
-	if err != nil {
-		t.Fatal(err)
-	}
 	file := filepath.Join(t.TempDir(), "clock")
-	b.Program, b.Env = bin, []string{"HEALTHPOST_CLOCK=" + file}
+	breakable(t, b, "HEALTHPOST_CLOCK="+file)
 	return func(days int) {
 		wrong := time.Unix(0, 0).AddDate(0, 0, days).Sub(time.Now().Truncate(24 * time.Hour))
 		if err := os.WriteFile(file+".new", []byte(strconv.FormatInt(int64(wrong.Seconds()), 10)), 0o600); err != nil {

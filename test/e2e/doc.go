@@ -8,5 +8,5 @@
 //
 //	HEALTHPOST_TEST_SEED  seed of every random choice; printed, new each time when unset
 //	HEALTHPOST_BUNDLES    a folder of FHIR bundles that TestRegion takes in besides its own
-//	HEALTHPOST_KILLS      how often TestClinicKilled kills; unset, as often as fits into 90 seconds
+//	HEALTHPOST_KILLS      how often TestClinicKilled and TestHubsKilled kill; unset, 36 times each
 package e2e

@@ -5,30 +5,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/healthpost/healthpost/test/rig"
 )
 
-// hostileProgram builds the program with a hub's ledger that lies on demand. Nothing
-// of it is in the program that ships.
-var hostileProgram = sync.OnceValues(func() (string, error) {
-	return rig.Overlaid("hostile", map[string]string{"node/hostile.go": "testdata/hostile/hostile.go.txt"}, map[string][2]string{
-		"node/links.go":    {`NewLinks\(l\.host, (replica\{[^}]*\}), `, `NewLinks(l.host, hostileReplica($1), `},
-		"node/ordering.go": {`Pending: (waiting\{n\.store\}),`, `Pending: hostilePending($1),`},
-		"node/receipts.go": {`now\.Add\(n\.o\.PromiseAfter\)`, `now.Add(hostilePromise(n.o.PromiseAfter))`},
-	})
-})
-
 // corrupt makes a stopped hub a liar, honest until tell says otherwise.
 func corrupt(t *testing.T, hubs ...*rig.Box) (tell func(lie string)) {
 	t.Helper()
-	bin, err := hostileProgram()
-	if err != nil {
-		t.Fatal(err)
-	}
 	file := filepath.Join(t.TempDir(), "lie")
 	tell = func(lie string) {
 		if err := os.WriteFile(file+".new", []byte(lie), 0o600); err != nil {
@@ -40,7 +25,7 @@ func corrupt(t *testing.T, hubs ...*rig.Box) (tell func(lie string)) {
 	}
 	tell("")
 	for _, h := range hubs {
-		h.Program, h.Env = bin, []string{"HEALTHPOST_LIE=" + file, "HEALTHPOST_PROMISE=4s"}
+		breakable(t, h, "HEALTHPOST_LIE="+file, "HEALTHPOST_PROMISE=4s")
 	}
 	return tell
 }

@@ -51,8 +51,9 @@ type Box struct {
 	pages       pages
 
 	mu    sync.Mutex
-	cmd   *exec.Cmd     // guarded by mu; nil while it does not run
-	ended chan struct{} // closed when cmd has ended
+	cmd   *exec.Cmd          // guarded by mu; nil before its first start
+	ready chan time.Duration // gives once how long the page took
+	ended chan struct{}      // closed when cmd has ended
 }
 
 // NewBox makes the folder of a box. The process, if any, ends with the test.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 )
 
 // Overlaid builds the program with files of the tests laid over it (go build
@@ -34,7 +35,7 @@ func Overlaid(name string, added map[string]string, changes map[string][2]string
 		if n := len(re.FindAll(raw, -1)); n != 1 {
 			return "", fmt.Errorf("%s has %q %d times", file, change[0], n)
 		}
-		to := filepath.Join(built.dir, name+"-"+filepath.Base(file))
+		to := filepath.Join(built.dir, name+"-"+strings.ReplaceAll(file, "/", "-"))
 		replace[filepath.Join(built.root, file)] = to
 		if err := os.WriteFile(to, re.ReplaceAll(raw, []byte(change[1])), 0o600); err != nil {
 			return "", err

@@ -23,6 +23,14 @@ func (b *Box) Start() {
 
 // TryStart is Start for a box that may not come up.
 func (b *Box) TryStart() error {
+	if err := b.Launch(); err != nil {
+		return err
+	}
+	return b.Await()
+}
+
+// Launch starts the process and does not wait for its page; Await does.
+func (b *Box) Launch() error {
 	log, err := os.OpenFile(b.LogFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
@@ -38,12 +46,12 @@ func (b *Box) TryStart() error {
 	if err := b.begin(cmd); err != nil {
 		return err
 	}
-	ready, ended := make(chan struct{}), make(chan struct{})
+	ready, ended := make(chan time.Duration, 1), make(chan struct{})
 	go func() {
 		for s, once := bufio.NewScanner(out), true; s.Scan(); {
 			if once && strings.HasPrefix(s.Text(), "Page: ") {
 				once = false
-				close(ready)
+				ready <- time.Since(begun)
 			}
 		}
 		io.Copy(io.Discard, out)
@@ -51,11 +59,18 @@ func (b *Box) TryStart() error {
 		close(ended)
 	}()
 	b.mu.Lock()
-	b.cmd, b.ended = cmd, ended
+	defer b.mu.Unlock()
+	b.cmd, b.ready, b.ended = cmd, ready, ended
+	return nil
+}
+
+// Await waits for the page of a launched box.
+func (b *Box) Await() error {
+	b.mu.Lock()
+	cmd, ready, ended := b.cmd, b.ready, b.ended
 	b.mu.Unlock()
 	select {
-	case <-ready:
-		b.StartedIn = time.Since(begun)
+	case b.StartedIn = <-ready:
 		return nil
 	case <-ended:
 		return fmt.Errorf("it ended at its start: %s", cmd.ProcessState)

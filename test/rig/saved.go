@@ -58,17 +58,23 @@ func (s *Saved) All() (visits []Visit, rid map[string]string) {
 // each of them in one resource exactly.
 func (s *Saved) MarkersOnce(t testing.TB, b *Box) {
 	t.Helper()
-	lines := b.Export()
+	if lost, twice, all := s.Compare(b.Export()); lost+twice > 0 {
+		t.Errorf("%s: of %d acknowledged visits %d are lost and %d are there twice", b.Name, all, lost, twice)
+	}
+}
+
+// Compare counts the acknowledged visits that an export lacks, and those that it has
+// more than once.
+func (s *Saved) Compare(export []string) (lost, twice, all int) {
 	_, rid := s.All()
 	count := map[string]int{}
-	for _, line := range lines {
+	for _, line := range export {
 		for _, word := range strings.FieldsFunc(line, func(r rune) bool { return r != '-' && (r < 'a' || r > 'z') && (r < '0' || r > '9') }) {
 			if strings.HasPrefix(word, "marker-") {
 				count[word]++
 			}
 		}
 	}
-	lost, twice := 0, 0
 	for marker := range rid {
 		switch n := count[marker]; {
 		case n == 0:
@@ -77,9 +83,7 @@ func (s *Saved) MarkersOnce(t testing.TB, b *Box) {
 			twice++
 		}
 	}
-	if lost+twice > 0 {
-		t.Errorf("%s: of %d acknowledged visits %d are lost and %d are there twice", b.Name, len(rid), lost, twice)
-	}
+	return lost, twice, len(rid)
 }
 
 // WaitConfirmed waits until every acknowledged visit is confirmed on its box.
