@@ -9,10 +9,10 @@ GO      ?= go
 # One seed for every seeded test; unset, each test picks and prints its own.
 SEED    ?=
 FUZZTIME ?= 7s
-# How many new regions of each scenario to simulate, with at least CARDS old and
-# copied cards; 0 is what `make test` runs.
-SEEDS   ?= 0
-CARDS   ?= 500
+# How many new regions of each scenario to simulate, and of which scenarios; 0 is
+# what `make test` runs.
+SEEDS     ?= 0
+SCENARIOS ?= all
 # The release's own tag; between releases the program names itself.
 VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
 
@@ -68,9 +68,9 @@ arm: setup ## the same ledger on amd64 and arm64, and the pure packages' own tes
 	$(GO) test -count=1 -v ./test/arm/...
 	GOARCH=arm64 $(GO) test -count=1 -exec qemu-aarch64-static ./record ./seal ./fhir ./chart ./store
 
-sim: ## whole regions in virtual time: make sim SEEDS=200, make sim SEED=7
+sim: ## whole regions in virtual time, on all cores: make sim SEEDS=200, make sim SEED=7 SCENARIOS=hubs
 	$(GO) test -count=1 -v ./raftlog ./sync
-	$(GO) test -count=1 -v -timeout 4h ./test/sim -args -sim.seeds=$(SEEDS) $(if $(filter-out 0,$(SEEDS)),-sim.hubs=$(SEEDS) -sim.twice=$(SEEDS) -sim.cards=$(CARDS))
+	$(GO) test -count=1 -v -timeout 8h ./test/sim -args -sim.seeds=$(SEEDS) -sim.scenarios=$(SCENARIOS)
 
 bench: ## every benchmark but those of links, one line each
 	$(GO) test -run='^$$' -bench=. -benchmem $$($(GO) list $(PKGS) | grep -v /test/link)

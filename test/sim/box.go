@@ -47,6 +47,7 @@ type box struct {
 	cardAt  int // number of saves in the world at that time
 	behind  bool
 	session int // counts, for names of links
+	seen    seen
 }
 
 func (b *box) String() string { return b.name }
@@ -87,7 +88,7 @@ func (b *box) start() error {
 	if err != nil {
 		return w.violated(BoxOpens, "%s: %v", b, err)
 	}
-	b.st, b.opened, b.armed, b.lazy = st, false, false, 0
+	b.st, b.opened, b.armed, b.lazy, b.seen = st, false, false, 0, seen{}
 	b.starts++
 	b.changed = st.Subscribe(context.Background())
 	b.notes = newNotes()

@@ -168,7 +168,7 @@ func (w *world) checkBlame(b *box) error {
 func (w *world) checkOwn(x, y *box) error {
 	_, final, _ := y.st.Final()
 	for _, s := range w.saves {
-		if s.by.author.Device != x.author.Device || w.ofTwice(s.r.Core.Epoch) {
+		if s.by.author.Device != x.author.Device || w.ofTwice(s.r.Core.Epoch) || w.plan.Sampled && !w.chance(sampleOf) {
 			continue
 		}
 		rid := s.r.RID()

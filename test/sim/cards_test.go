@@ -2,7 +2,6 @@ package sim_test
 
 import (
 	"errors"
-	"flag"
 	"slices"
 	"strconv"
 	"testing"
@@ -10,7 +9,8 @@ import (
 	"github.com/healthpost/healthpost/test/sim"
 )
 
-var cards = flag.Int("sim.cards", 20, "how many old and copied cards to put into honest boxes at least")
+// cardsMin is how many old and copied cards are put into honest boxes at least.
+const cardsMin = 20
 
 // TestOldCards puts old cards and copied ones into clinics and hubs until so many
 // were. Nobody may be blamed for it, and nothing may be lost.
@@ -18,7 +18,7 @@ func TestOldCards(t *testing.T) {
 	seed, given := newSeed(t)
 	var all sim.Result
 	n := uint64(0)
-	for ; all.Restores+all.Clones < *cards; n++ {
+	for ; all.Restores+all.Clones < cardsMin; n++ {
 		t.Run(strconv.FormatUint(seed+n, 10), func(t *testing.T) {
 			r := holdIn(t, sim.Cards, seed+n)
 			t.Log(r)

@@ -20,6 +20,18 @@ func (w *world) checkSome() error {
 	return w.check(b)
 }
 
+// sampleOf is how rarely a large run looks again at what it saw before.
+const sampleOf = 16
+
+// seen is how far the checks of a box have come since it was opened, in runs
+// that do not look at everything each time.
+type seen struct {
+	entries  uint64
+	saves    int
+	verified uint64 // size that the store verified, and how it goes on from there
+	state    []byte
+}
+
 // check holds one box to every invariant that can be seen on it alone.
 func (w *world) check(b *box) error {
 	for _, f := range []func(*box) error{w.checkLedger, w.checkFeeds, w.finalSeen, w.checkSaves, w.checkConfirmed, w.checkBlame, w.checkTwice, w.checkCharts, w.checkBytes} {
@@ -42,7 +54,11 @@ func (w *world) checkLedger(b *box) error {
 	if head.Size > m.size() || m.roots[head.Size] != head.Root {
 		return w.violated(PrefixOfHubs, "%s has size %d root %x", b, head.Size, head.Root[:4])
 	}
-	for at := uint64(0); at < head.Size; {
+	at := uint64(0)
+	if w.plan.Sampled && !w.full {
+		at = min(b.seen.entries, head.Size)
+	}
+	for at < head.Size {
 		entries, err := b.st.Entries(at, head.Size, 1<<20)
 		if err != nil {
 			return err
@@ -59,6 +75,7 @@ func (w *world) checkLedger(b *box) error {
 			return w.violated(ReplicaVerifies, "%s has no entry %d of %d", b, at, head.Size)
 		}
 	}
+	b.seen.entries = head.Size
 	return nil
 }
 
@@ -131,8 +148,12 @@ func (w *world) checkFeed(b *box, f record.Feed, head record.Head, to uint64) er
 
 // checkSaves looks for what a box told its staff is kept.
 func (w *world) checkSaves(b *box) error {
-	for _, s := range w.saves {
-		if s.by != b || s.lost || b.behind {
+	from := 0
+	if w.plan.Sampled && !w.full {
+		from = b.seen.saves
+	}
+	for i, s := range w.saves {
+		if s.by != b || s.lost || b.behind || i < from && !w.chance(sampleOf) {
 			continue
 		}
 		r, ok, err := b.st.ByRID(s.r.RID())
@@ -143,6 +164,7 @@ func (w *world) checkSaves(b *box) error {
 			return w.violated(SavesSurvive, "%s lost save %d, record %s", b, s.number, s.r.RID().Short())
 		}
 	}
+	b.seen.saves = len(w.saves)
 	return nil
 }
 
@@ -182,7 +204,10 @@ func (w *world) checkConfirmed(b *box) error {
 
 // checkCharts folds every patient.
 func (w *world) checkCharts(b *box) error {
-	for _, p := range w.patients {
+	for i, p := range w.patients {
+		if w.plan.Sampled && !w.full && !w.chance(sampleOf) || w.plan.Sampled && (i+b.n)%3 != 0 {
+			continue // in large runs every third box folds a patient
+		}
 		opened, err := w.open(b, p)
 		if err != nil {
 			return err
@@ -268,13 +293,18 @@ func (w *world) checkHeads(b *box, opened []chart.Opened, c *chart.Chart) error 
 
 // checkBytes has the store read everything it holds.
 func (w *world) checkBytes(b *box) error {
-	if w.safety && !w.chance(4) {
+	if w.safety && !w.chance(4) || w.plan.Sampled && !w.chance(len(w.boxes)) {
 		return nil // it reads and judges everything again
 	}
-	rep, err := b.st.Verify(w.context(), store.VerifyOptions{}, nil)
+	o := store.VerifyOptions{From: b.seen.verified, State: b.seen.state}
+	if !w.plan.Sampled || w.full {
+		o = store.VerifyOptions{}
+	}
+	rep, err := b.st.Verify(w.context(), o, nil)
 	if err != nil {
 		return err
 	}
+	b.seen.verified, b.seen.state = rep.Head.Size, rep.State
 	if len(rep.Damage) > 0 {
 		return w.violated(ReplicaVerifies, "%s: %s %s", b, rep.Damage[0].Key, rep.Damage[0].What)
 	}

@@ -234,6 +234,7 @@ const idleBytesMax = 1000
 
 // last checks everything once more when all is quiet.
 func (w *world) last() error {
+	w.full = true
 	for _, s := range w.saves {
 		if _, ok := w.model.rids[s.r.RID()]; !ok && !s.lost && !w.ofTwice(s.r.Core.Epoch) {
 			return w.violated(SavesSurvive, "save %d of %s has no place in the ledger", s.number, s.by)

@@ -24,6 +24,8 @@ type model struct {
 	at       map[uint64]record.TreeHead        // by index of the item
 	outcomes map[uint64][]record.Outcome       // by index of the item
 	made     map[record.CompartmentID][]uint64 // seqs of a compartment
+
+	verified func(record.RID, [64]byte) bool // signatures that need no check; may be nil
 }
 
 func newModel() *model {
@@ -78,7 +80,7 @@ func (s modelState) Registry(key []byte) ([]byte, bool, error) { return s.regist
 // names a record that already had a leaf.
 func (m *model) apply(index uint64, bytes []byte) (twice *record.RID, err error) {
 	batch, malformed := record.DecodeBatch(bytes)
-	o := record.NewOrderer(modelState{m}, nil)
+	o := record.NewOrderer(modelState{m}, m.verified)
 	when := o.BatchTime(batch.LeaderMillis)
 	outs := []record.Outcome{}
 	for _, r := range batch.Records {

@@ -113,6 +113,7 @@ func (w *world) apply(h *box, x item) error {
 		}
 		return nil
 	}
+	w.res.Applied += now.Size - head.Size
 	if at, ok := w.model.at[index]; !ok || at != now {
 		return w.violated(SameIndexSameRoot, "%s at index %d has size %d root %x, want size %d root %x", h, index, now.Size, now.Root[:4], at.Size, at.Root[:4])
 	}
@@ -233,7 +234,7 @@ func (w *world) collect(h *box) ([]record.Record, error) {
 		if len(recs) >= w.plan.BatchMax {
 			return nil
 		}
-		more, err := h.st.Pending(f, from, 32<<10)
+		more, err := h.st.Pending(f, from, w.plan.BatchBytes)
 		recs = append(recs, more[:min(len(more), w.plan.BatchMax-len(recs))]...)
 		return err
 	}

@@ -176,6 +176,7 @@ func (r *partReplica) ExtendSpan(ctx context.Context, s *record.Span, target rec
 	err := r.Store.ExtendSpan(ctx, store.Span(*s), target, proof)
 	if err == nil {
 		r.took += len(s.Entries)
+		r.b.w.res.Applied += uint64(len(s.Entries))
 	}
 	return err
 }
@@ -225,6 +226,7 @@ func (r *partReplica) MayHold(d record.DeviceID, c record.CompartmentID) (bool, 
 func (r *partReplica) Fill(ctx context.Context, from uint64, entries []record.Entry, openings []record.Record, left, right []record.Hash, head record.TreeHead) (int, error) {
 	n, err := r.Store.Fill(ctx, from, entries, openings, left, right, head)
 	r.took += n
+	r.b.w.res.Applied += uint64(n)
 	return n, err
 }
 

@@ -1,14 +1,13 @@
 package sim_test
 
 import (
-	"flag"
 	"strconv"
 	"testing"
 
 	"github.com/healthpost/healthpost/test/sim"
 )
 
-var partials = flag.Int("sim.partial", 3, "how many regions with partial replicas to run")
+const partialsRuns = 2
 
 // TestPartialReplicas plays regions in which some boxes hold a part of the ledger:
 // they accept the checkpoints of all others, know what they miss, get what their
@@ -16,7 +15,7 @@ var partials = flag.Int("sim.partial", 3, "how many regions with partial replica
 func TestPartialReplicas(t *testing.T) {
 	seed, given := newSeed(t)
 	n := 0
-	for ; n < *partials && !t.Failed(); n++ {
+	for ; n < partialsRuns && !t.Failed(); n++ {
 		t.Run(strconv.FormatUint(seed+uint64(n), 10), func(t *testing.T) { t.Log(holdIn(t, sim.Partial, seed+uint64(n))) })
 		if given {
 			n++

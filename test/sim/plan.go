@@ -14,6 +14,7 @@ type plan struct {
 	HubTalk      int64 // between two looks at the links among hubs
 	ApplyMillis  int64 // a hub lags by up to this
 	BatchMax     int
+	BatchBytes   int   // of one feed in a batch
 	Latency      int64 // one way, milliseconds
 	BytesPerSec  int64
 	Window       int
@@ -31,6 +32,11 @@ type plan struct {
 	ClockMillis   int64 // between two clock jumps, 0 for none
 	AgainIn       int   // of batches, with what was proposed before
 	JunkIn        int   // of items, no batch at all
+
+	// Of the scenario Bulk alone.
+	ImportMillis int64 // between two imports
+	ImportMax    int   // records of one import
+	Sampled      bool  // checks look again at some of what they saw, not at all of it
 
 	// Of the scenario Cards alone.
 	CloneMillis   int64 // between two copies of a card that go into another board, 0 for none
@@ -62,7 +68,7 @@ func drawPlan(r *rand.Rand) plan {
 	pick := func(list ...int64) int64 { return list[r.IntN(len(list))] }
 	p := plan{
 		Clinics: 2 + r.IntN(4), Patients: 2 + r.IntN(6), SafetyMillis: pick(30_000, 60_000, 120_000),
-		SaveMillis: pick(2_000, 5_000, 12_000), VisitMillis: pick(2_000, 8_000, 20_000), HubTalk: 2_000, ApplyMillis: pick(50, 500, 5_000), BatchMax: int(pick(1, 8, 64)),
+		SaveMillis: pick(2_000, 5_000, 12_000), VisitMillis: pick(2_000, 8_000, 20_000), HubTalk: 2_000, ApplyMillis: pick(50, 500, 5_000), BatchMax: int(pick(1, 8, 64)), BatchBytes: 32 << 10,
 		Latency: pick(1, 40, 300, 700), BytesPerSec: pick(2_500, 15_000, 1_000_000), Window: int(pick(1<<10, 8<<10, 64<<10)), Turns: r.IntN(2) == 0,
 		NeighboursIn: int(pick(0, 2, 4)), CutIn: int(pick(1, 2, 4)), LieIn: int(pick(0, 3, 6)),
 		CrashMillis: pick(0, 6_000, 20_000), HubCrashIn: int(pick(2, 4)), WriteCrashIn: int(pick(1, 2)), ForgetIndexIn: int(pick(1, 2)),
@@ -101,6 +107,7 @@ func (w *world) schedule() {
 		}
 		w.every(p.VisitMillis, func() error { return w.visit(c) })
 	}
+	w.every(p.ImportMillis, w.importSome)
 	w.every(p.CrashMillis, w.crashSome)
 	w.every(p.RestoreMillis, w.oldCard)
 	if p.Equivocate {

@@ -59,6 +59,7 @@ func (r *replica) Extend(ctx context.Context, entries []record.Entry, target rec
 	err := r.Store.Extend(ctx, entries, target, proof)
 	if err == nil {
 		r.took += len(entries)
+		r.b.w.res.Applied += uint64(len(entries))
 		for i := range entries {
 			r.b.w.handed(r.b, []record.Record{entries[i].Record}, nil)
 		}

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/healthpost/healthpost/chart"
@@ -109,25 +108,7 @@ func (w *world) save(b *box, p *patient, kind record.Kind, lane record.Lane, bod
 			return packed.Seal(randomness{w.rng}, p.key, 1, pos, kind, p.id)
 		}})
 	}
-	err := b.ensureEpoch()
-	var recs []record.Record
-	if err == nil {
-		recs, err = b.st.Append(context.Background(), drafts, func(made []record.Record) ([]store.Row, error) {
-			for i, r := range made {
-				w.authored[r.RID()] = &authored{r: r, by: b, body: bodies[i], says: true}
-			}
-			return nil, nil
-		})
-	}
-	if err != nil {
-		return b.failed("saving", err)
-	}
-	for _, r := range recs {
-		w.saves = append(w.saves, &save{r: r, by: b, number: len(w.saves)})
-		w.res.Saves++
-		w.tracef("%s saves %s in lane %d n %d", b, r.RID().Short(), lane, r.Position().N)
-	}
-	return w.touch(b)
+	return w.append(b, drafts, bodies)
 }
 
 // saveLater is what AckEarly breaks: staff are told before the write.

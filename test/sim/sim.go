@@ -59,7 +59,18 @@ const (
 	Twice   Scenario = "twice"   // a clinic that signs two records for one place
 	Hubs    Scenario = "hubs"    // hubs that lie, alone or together
 	Partial Scenario = "partial" // replicas that hold a part of the ledger
+	Bulk    Scenario = "bulk"    // hundreds of records in one transaction
 )
+
+// Scenarios are all of them.
+var Scenarios = []Scenario{Region, Cards, Twice, Hubs, Partial, Bulk}
+
+func (x Scenario) String() string {
+	if x == Region {
+		return "region"
+	}
+	return string(x)
+}
 
 // Options of a run.
 type Options struct {
@@ -102,6 +113,7 @@ type Result struct {
 	Boxes       int
 	Saves       int // acknowledged
 	Size        uint64
+	Applied     uint64 // entries that replicas took, each on its own
 	Crashes     int
 	Restores    int
 	HubRestores int // of them of hubs
@@ -115,14 +127,23 @@ type Result struct {
 	Bytes       uint64
 }
 
+// Add counts another run in.
+func (r *Result) Add(o Result) {
+	r.Events, r.Seconds, r.Boxes, r.Bytes = r.Events+o.Events, r.Seconds+o.Seconds, r.Boxes+o.Boxes, r.Bytes+o.Bytes
+	r.Saves, r.Size, r.Applied, r.Sessions = r.Saves+o.Saves, r.Size+o.Size, r.Applied+o.Applied, r.Sessions+o.Sessions
+	r.Crashes, r.Restores, r.HubRestores, r.Clones = r.Crashes+o.Crashes, r.Restores+o.Restores, r.HubRestores+o.HubRestores, r.Clones+o.Clones
+	r.Lies, r.Evidence, r.Exposed, r.Promises, r.Heads = r.Lies+o.Lies, r.Evidence+o.Evidence, r.Exposed+o.Exposed, r.Promises+o.Promises, max(r.Heads, o.Heads)
+}
+
 func (r Result) String() string {
-	return fmt.Sprintf("%d boxes, %d s, %d events, %d sessions, %d kB, %d saves, size %d, %d crashes, %d restores (%d of hubs), %d clones, %d lies, %d evidence, %d exposed, %d promises, %d heads, trace %x",
-		r.Boxes, r.Seconds, r.Events, r.Sessions, r.Bytes>>10, r.Saves, r.Size, r.Crashes, r.Restores, r.HubRestores, r.Clones, r.Lies, r.Evidence, r.Exposed, r.Promises, r.Heads, r.Trace[:8])
+	return fmt.Sprintf("%d boxes, %d s, %d events, %d sessions, %d kB, %d saves, size %d, %d applied, %d crashes, %d restores (%d of hubs), %d clones, %d lies, %d evidence, %d exposed, %d promises, %d heads, trace %x",
+		r.Boxes, r.Seconds, r.Events, r.Sessions, r.Bytes>>10, r.Saves, r.Size, r.Applied, r.Crashes, r.Restores, r.HubRestores, r.Clones, r.Lies, r.Evidence, r.Exposed, r.Promises, r.Heads, r.Trace[:8])
 }
 
 // Violation is an invariant that did not hold.
 type Violation struct {
 	Seed      uint64
+	Scenario  Scenario
 	Invariant string
 	What      string
 	At        int64    // virtual milliseconds
@@ -143,6 +164,7 @@ type world struct {
 	queue  events
 	pushed uint64
 	safety bool // the first phase
+	full   bool // the last checks, which sample nothing
 	res    Result
 
 	sum  hash.Hash
@@ -233,6 +255,7 @@ func newWorld(seed uint64, o Options) *world {
 		marks: map[record.Feed]uint64{}, model: newModel(), authored: map[record.RID]*authored{}, epochs: map[record.EpochID]string{},
 		signed: map[uint64]record.Hash{}, guilty: map[record.DeviceID]bool{}, published: map[record.Feed]int{}, digests: map[[32]byte][32]byte{},
 		verified: store.NewVerified(verifiedMax)}
+	w.model.verified = w.isMade
 	w.plan = drawPlan(w.rng)
 	switch o.Scenario {
 	case Cards:
@@ -241,6 +264,8 @@ func newWorld(seed uint64, o Options) *world {
 		w.twicePlan()
 	case Hubs:
 		w.hubsPlan()
+	case Bulk:
+		w.bulkPlan()
 	case Partial:
 		w.partialPlan()
 		w.parts = newParts()
@@ -306,7 +331,7 @@ func (w *world) tracef(format string, a ...any) {
 
 func (w *world) violated(invariant, format string, a ...any) error {
 	tail := w.tail[max(0, len(w.tail)-tailLines):]
-	return &Violation{Seed: w.seed, Invariant: invariant, What: fmt.Sprintf(format, a...), At: w.now, Tail: append([]string(nil), tail...)}
+	return &Violation{Seed: w.seed, Scenario: w.o.Scenario, Invariant: invariant, What: fmt.Sprintf(format, a...), At: w.now, Tail: append([]string(nil), tail...)}
 }
 
 // chance is true once in so many times; never for 0.
@@ -314,6 +339,12 @@ func (w *world) chance(in int) bool { return in > 0 && w.rng.IntN(in) == 0 }
 
 // between draws from [from, to].
 func (w *world) between(from, to int64) int64 { return from + w.rng.Int64N(to-from+1) }
+
+// isMade says whether an honest box made a record with this signature.
+func (w *world) isMade(rid record.RID, sig [64]byte) bool {
+	a := w.authored[rid]
+	return a != nil && a.r.Sig == sig
+}
 
 // randomness feeds what draws bytes from the seed.
 type randomness struct{ *rand.Rand }

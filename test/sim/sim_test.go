@@ -4,19 +4,12 @@ import (
 	"bufio"
 	"crypto/rand"
 	"encoding/binary"
-	"flag"
 	"os"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/healthpost/healthpost/test/sim"
-)
-
-var (
-	seeds = flag.Int("sim.seeds", 0, "how many new seeds to run; 0 is as many as fit -sim.time")
-	span  = flag.Duration("sim.time", 5*time.Second, "how long to start new seeds")
 )
 
 // folder is in memory where there is such a file system: the index is real files,
@@ -50,11 +43,6 @@ func holdIn(t *testing.T, x sim.Scenario, seed uint64) sim.Result {
 	return r
 }
 
-func hold(t *testing.T, seed uint64) sim.Result {
-	t.Helper()
-	return holdIn(t, sim.Region, seed)
-}
-
 // newSeed is HEALTHPOST_TEST_SEED when it is set.
 func newSeed(t *testing.T) (seed uint64, given bool) {
 	t.Helper()
@@ -70,29 +58,6 @@ func newSeed(t *testing.T) (seed uint64, given bool) {
 		t.Fatal(err)
 	}
 	return binary.BigEndian.Uint64(b[:]) >> 16, false
-}
-
-// TestNewSeeds plays regions that nobody has seen before.
-func TestNewSeeds(t *testing.T) {
-	seed, given := newSeed(t)
-	if given {
-		t.Logf("seed %d: %s", seed, hold(t, seed))
-		return
-	}
-	end := time.Now().Add(*span)
-	var all sim.Result
-	n := 0
-	for ; n < *seeds || *seeds == 0 && time.Now().Before(end); n++ {
-		t.Run(strconv.FormatUint(seed+uint64(n), 10), func(t *testing.T) {
-			r := hold(t, seed+uint64(n))
-			t.Log(r)
-			all.Saves, all.Crashes, all.Restores, all.Lies, all.Sessions, all.Events = all.Saves+r.Saves, all.Crashes+r.Crashes, all.Restores+r.Restores,
-				all.Lies+r.Lies, all.Sessions+r.Sessions, all.Events+r.Events
-			all.Seconds += r.Seconds
-		})
-	}
-	t.Logf("seeds %d to %d: %d s, %d events, %d sessions, %d saves, %d crashes, %d old cards, %d lies", seed, seed+uint64(n)-1,
-		all.Seconds, all.Events, all.Sessions, all.Saves, all.Crashes, all.Restores, all.Lies)
 }
 
 // TestKeptSeeds plays every region that once found a fault, and a few that reach
