@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -28,10 +27,12 @@ const controlBodyMax = 512 << 20 // one import file
 var ErrNotRunning = errors.New("the box is not running: start it with 'healthpost run' first")
 
 // controlHandler answers commands. Errors travel as {"error": text}.
-func (n *Node) controlHandler() http.Handler {
-	mux := http.NewServeMux()
+func (n *Node) controlHandler() http.Handler { return n.controlRoutes().mux }
+
+func (n *Node) controlRoutes() *routes {
+	table := newRoutes(commandWays)
 	reply := func(pattern string, f func(r *http.Request) (any, error)) {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		table.handle(pattern, func(w http.ResponseWriter, r *http.Request) {
 			v, err := f(r)
 			if err != nil {
 				w.WriteHeader(statusOf(err))
@@ -44,7 +45,7 @@ func (n *Node) controlHandler() http.Handler {
 	reply("GET /members", func(r *http.Request) (any, error) { return n.Members() })
 	reply("POST /invite", func(r *http.Request) (any, error) {
 		var q InviteRequest
-		if err := json.NewDecoder(io.LimitReader(r.Body, 64<<10)).Decode(&q); err != nil {
+		if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
 			return nil, fmt.Errorf("reading the request: %w", err)
 		}
 		return n.Invite(r.Context(), q)
@@ -58,7 +59,7 @@ func (n *Node) controlHandler() http.Handler {
 	reply("GET /staff", func(r *http.Request) (any, error) { return n.Staff(r.Context()) })
 	reply("POST /staff", func(r *http.Request) (any, error) {
 		var q web.NewStaff
-		if err := json.NewDecoder(io.LimitReader(r.Body, 4<<10)).Decode(&q); err != nil {
+		if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
 			return nil, fmt.Errorf("reading the request: %w", err)
 		}
 		return struct{}{}, n.AddStaff(r.Context(), &web.Session{Role: adminRoleText}, q)
@@ -66,15 +67,15 @@ func (n *Node) controlHandler() http.Handler {
 	reply("GET /record", func(r *http.Request) (any, error) { return n.RecordState(r.URL.Query().Get("rid")) })
 	n.profileRoutes(reply)
 	n.proofRoutes(reply)
-	mux.HandleFunc("POST /import", n.streamed(func(ctx context.Context, r *http.Request, progress func(any)) (any, error) {
+	table.handle("POST /import", n.streamed(func(ctx context.Context, r *http.Request, progress func(any)) (any, error) {
 		q := r.URL.Query()
 		return n.Import(ctx, ImportRequest{Name: q.Get("name"), DryRun: q.Get("dry") == "true", Size: r.ContentLength},
-			http.MaxBytesReader(nil, r.Body, controlBodyMax), func(p Progress) { progress(p) })
+			r.Body, func(p Progress) { progress(p) })
 	}))
-	n.parcelRoutes(mux)
-	mux.HandleFunc("POST /verify", n.verifyHandler())
-	mux.HandleFunc("GET /export", n.exportHandler)
-	return mux
+	n.parcelRoutes(table)
+	table.handle("POST /verify", n.verifyHandler())
+	table.handle("GET /export", n.exportHandler)
+	return table
 }
 
 type wireError struct {

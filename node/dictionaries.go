@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 
@@ -177,11 +176,14 @@ func (n *Node) PublishDictionary(ctx context.Context, b []byte) (DictionaryInfo,
 	return info, err
 }
 
+// dictionaryBodyMax is for a dictionary in base64, with its quotes.
+const dictionaryBodyMax = 2 * record.DictionaryBytesMax
+
 func (n *Node) dictionaryRoutes(reply func(pattern string, f func(r *http.Request) (any, error))) {
 	reply("GET /dictionaries", func(*http.Request) (any, error) { return n.LedgerDictionaries() })
 	reply("POST /dictionaries", func(r *http.Request) (any, error) {
 		var b []byte
-		if err := json.NewDecoder(io.LimitReader(r.Body, 2*record.DictionaryBytesMax)).Decode(&b); err != nil {
+		if err := json.NewDecoder(r.Body).Decode(&b); err != nil {
 			return nil, fmt.Errorf("reading the dictionary: %w", err)
 		}
 		return n.PublishDictionary(r.Context(), b)

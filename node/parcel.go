@@ -296,11 +296,11 @@ func (n *Node) heardSize(ctx context.Context, rep peersync.ParcelReport) error {
 
 const parcelReportTrailer = "X-Parcel-Report"
 
-func (n *Node) parcelRoutes(mux *http.ServeMux) {
-	mux.HandleFunc("POST /parcel/read", n.streamed(func(ctx context.Context, r *http.Request, progress func(any)) (any, error) {
+func (n *Node) parcelRoutes(table *routes) {
+	table.handle("POST /parcel/read", n.streamed(func(ctx context.Context, r *http.Request, progress func(any)) (any, error) {
 		return n.ReadParcel(ctx, r.Body, func(bytes int64) { progress(Progress{Done: uint64(bytes), Total: uint64(max(r.ContentLength, 0))}) })
 	}))
-	mux.HandleFunc("POST /parcel/write", func(w http.ResponseWriter, r *http.Request) {
+	table.handle("POST /parcel/write", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		w.Header().Set("Trailer", exportErrorTrailer+", "+parcelReportTrailer)
 		w.Header().Set("Content-Type", "application/octet-stream")

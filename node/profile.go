@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 
@@ -220,7 +219,7 @@ func (v *vault) forget(c record.CompartmentID) {
 func (n *Node) profileRoutes(reply func(pattern string, f func(r *http.Request) (any, error))) {
 	reply("POST /assign", func(r *http.Request) (any, error) {
 		var q AssignRequest
-		if err := json.NewDecoder(io.LimitReader(r.Body, 64<<10)).Decode(&q); err != nil {
+		if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
 			return nil, fmt.Errorf("reading the request: %w", err)
 		}
 		return n.Assign(r.Context(), q)

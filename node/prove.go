@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 
 	"github.com/healthpost/healthpost/chart"
@@ -224,7 +223,7 @@ func (n *Node) proofRoutes(reply func(pattern string, f func(r *http.Request) (a
 
 // readJSON reads the request of a command.
 func readJSON(r *http.Request, v any) error {
-	if err := json.NewDecoder(io.LimitReader(r.Body, 2*DisclosureBytesMax)).Decode(v); err != nil {
+	if err := json.NewDecoder(r.Body).Decode(v); err != nil {
 		return fmt.Errorf("reading the request: %w", err)
 	}
 	return nil

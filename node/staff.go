@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -31,6 +32,7 @@ const (
 	pinTriesMax   = 5
 	pinLock       = 5 * time.Minute
 	sessionsMax   = 64
+	sessionsEach  = 8 // of one member: the newest ones
 	tokenBytes    = 32
 	staffNameMax  = 80
 	staffRoleText = "staff"
@@ -64,6 +66,7 @@ type signedIn struct {
 	n       uint64 // handle of the session's record (epochs); 0 when it could not be written
 	key     ed25519.PrivateKey
 	used    time.Time
+	opened  uint64                             // later sessions have larger ones
 	seen    map[record.CompartmentID]time.Time // charts opened, so that a reload is one look
 }
 
@@ -77,6 +80,8 @@ type staffRoom struct {
 
 	mu   sync.Mutex
 	open map[string]*signedIn // by token; guarded by mu
+
+	sessionsEver uint64 // guarded by mu
 }
 
 func (r *staffRoom) init(idle time.Duration, now func() time.Time) {
@@ -343,9 +348,12 @@ func (n *Node) openSession(ctx context.Context, a account, priv ed25519.PrivateK
 	n.staff.mu.Lock()
 	defer n.staff.mu.Unlock()
 	n.staff.sweepLocked()
+	n.staff.makeRoomLocked(a.id())
 	if len(n.staff.open) >= sessionsMax {
 		return "", fmt.Errorf("signing in: %d people are signed in already: sign out somewhere first", sessionsMax)
 	}
+	n.staff.sessionsEver++
+	s.opened = n.staff.sessionsEver
 	n.staff.open[token] = s
 	return token, nil
 }
@@ -372,6 +380,21 @@ func (r *staffRoom) sweepLocked() {
 			delete(r.open, token)
 		}
 	}
+}
+
+// makeRoomLocked ends a member's oldest session when there is one too many, so that nobody takes
+// the places of the others.
+func (r *staffRoom) makeRoomLocked(staffID string) {
+	var mine []string
+	for token, s := range r.open {
+		if s.session.StaffID == staffID {
+			mine = append(mine, token)
+		}
+	}
+	if len(mine) < sessionsEach {
+		return
+	}
+	delete(r.open, slices.MinFunc(mine, func(a, b string) int { return cmp.Compare(r.open[a].opened, r.open[b].opened) }))
 }
 
 func (r *staffRoom) get(token string, touch bool) (*signedIn, error) {

@@ -62,8 +62,12 @@ var errNoTile = errors.New("no such tile")
 // newLogHandler serves a ledger. Its answers hold for anybody, so it asks nobody
 // who they are, and slows each source down by itself.
 func newLogHandler(t treeSource, now func() time.Time) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /checkpoint", func(w http.ResponseWriter, r *http.Request) {
+	return limitRequests(logRoutes(t).mux, now)
+}
+
+func logRoutes(t treeSource) *routes {
+	table := newRoutes(ledgerWays)
+	table.handle("GET /checkpoint", func(w http.ResponseWriter, r *http.Request) {
 		note, _, ok := t.Final()
 		if !ok {
 			http.NotFound(w, r)
@@ -73,7 +77,7 @@ func newLogHandler(t treeSource, now func() time.Time) http.Handler {
 		w.Header().Set("Cache-Control", cacheCheckpoint)
 		writeWhole(w, r, note)
 	})
-	mux.HandleFunc("GET /tile/{path...}", func(w http.ResponseWriter, r *http.Request) {
+	table.handle("GET /tile/{path...}", func(w http.ResponseWriter, r *http.Request) {
 		b, err := readTile(t, r.PathValue("path"))
 		switch {
 		case errors.Is(err, errNoTile), errors.Is(err, store.ErrHole):
@@ -87,7 +91,7 @@ func newLogHandler(t treeSource, now func() time.Time) http.Handler {
 		w.Header().Set("Cache-Control", cacheTile)
 		writeWhole(w, r, b)
 	})
-	return limitRequests(mux, now)
+	return table
 }
 
 func writeWhole(w http.ResponseWriter, r *http.Request, b []byte) {

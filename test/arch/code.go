@@ -133,6 +133,23 @@ func Exits(t *Tree) []Finding {
 	return found
 }
 
+// Routes reports muxers outside the files that hold the tables of routes: a route
+// that stands in no table would be tried by no test.
+func Routes(t *Tree) []Finding {
+	var found []Finding
+	for _, f := range t.Go {
+		if f.Test || path.Base(f.Path) == "routes.go" {
+			continue
+		}
+		for _, name := range []string{"NewServeMux", "DefaultServeMux", "Handle", "HandleFunc"} {
+			for _, use := range f.selectors("net/http", name) {
+				found = append(found, Finding{"route", f.Path, f.Line(use), "http." + name + " outside routes.go"})
+			}
+		}
+	}
+	return found
+}
+
 // Todos reports notes about unfinished work in Go comments: what is not done is
 // not in the tree, or is in the list of known limits of the documents.
 func Todos(t *Tree) []Finding {

@@ -158,6 +158,7 @@ var Rules = []Rule{
 	{"sleep", Sleeps},
 	{"panic", Panics},
 	{"exit", Exits},
+	{"route", Routes},
 	{"words", Words},
 	{"links", Links},
 	{"assets", Assets},
