@@ -23,7 +23,7 @@ var brokenProgram = sync.OnceValues(func() (string, error) {
 		"node/ordering.go":   {`Pending: (waiting\{n\.store\}),`, `Pending: hostilePending($1),`},
 		"node/receipts.go":   {`now\.Add\(n\.o\.PromiseAfter\)`, `now.Add(hostilePromise(n.o.PromiseAfter))`},
 		"store/commit.go":    {`t\.accept\(true\)\n(\tif err != nil \{\n\t\treturn err\n\t\}\n)\t<-l\.done\n`, "t.accept(!forgetful())\n$1\t<-l.said()\n"},
-		"store/options.go":   {`SegmentBytes: 16 << 20, ChunkBytes: 1 << 20`, `SegmentBytes: 256 << 10, ChunkBytes: 64 << 10`},
+		"store/options.go":   {`SegmentBytes: 16 << 20, ChunkBytes: 1 << 20, (.*) LazyMax: 200 \* time\.Millisecond`, `SegmentBytes: 256 << 10, ChunkBytes: 64 << 10, $1 LazyMax: lazyMax()`},
 		"raftlog/options.go": {`TrailingItems: 1024, SnapshotThreshold: 512, SnapshotInterval: 5 \* time\.Minute`, `TrailingItems: 64, SnapshotThreshold: 16, SnapshotInterval: 200 * time.Millisecond`},
 	})
 })
