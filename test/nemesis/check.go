@@ -49,6 +49,7 @@ func Check(ops []Op, replicas []Replica) []Finding {
 	c.entries()
 	c.acknowledged()
 	c.order()
+	c.forms()
 	c.bases()
 	c.shown()
 	c.sessions()
@@ -67,8 +68,9 @@ type checking struct {
 const findingsMax = 40
 
 func (c *checking) add(f Fault, format string, args ...any) {
-	if len(c.found) < findingsMax {
-		c.found = append(c.found, Finding{f, fmt.Sprintf(format, args...)})
+	x := Finding{f, fmt.Sprintf(format, args...)}
+	if len(c.found) < findingsMax && !slices.Contains(c.found, x) {
+		c.found = append(c.found, x)
 	}
 }
 
@@ -160,7 +162,22 @@ func (c *checking) bases() {
 	}
 }
 
-// shown: what a page called confirmed is at that place on every replica.
+// forms: one form is one record.
+func (c *checking) forms() {
+	records := map[string]uint64{}
+	for _, op := range c.ops {
+		if op.Form == "" || op.Return == 0 {
+			continue
+		}
+		if first, ok := records[op.Form]; ok && first != op.Record {
+			c.add(Doubled, "%s saved one form as record %x and as %x", op.Box, first, op.Record)
+		}
+		records[op.Form] = op.Record
+	}
+}
+
+// shown: what a page called confirmed is on every replica at that place, and was under
+// the checkpoint that the box said it had verified right after.
 func (c *checking) shown() {
 	for _, op := range c.ops {
 		if op.Kind != Read || op.Return == 0 {
@@ -171,8 +188,12 @@ func (c *checking) shown() {
 				continue
 			}
 			for _, r := range c.replicas {
-				if seq, ok := c.places[r.Box][s.Record]; !ok || s.Seq != 0 && seq != s.Seq {
+				seq, ok := c.places[r.Box][s.Record]
+				switch {
+				case !ok || s.Seq != 0 && seq != s.Seq:
 					c.add(Stale, "%s showed record %x as confirmed at %d; %s has it at %d (%v)", op.Box, s.Record, s.Seq, r.Box, seq, ok)
+				case op.Size > 0 && seq >= op.Confirmed:
+					c.add(Stale, "%s showed record %x as confirmed, which has place %d, under a checkpoint of %d", op.Box, s.Record, seq, op.Confirmed)
 				}
 			}
 		}
@@ -203,15 +224,23 @@ func (c *checking) session(before, op *Op) {
 		c.add(Stale, "%s showed a ledger up to %d after it had answered with place %d", op.Box, op.Next, before.Seq)
 	case op.Kind == Ledger && before.Kind == Ledger && op.Next < before.Next:
 		c.add(Stale, "%s showed a ledger up to %d after one up to %d", op.Box, op.Next, before.Next)
-	case op.Kind == Head && before.Kind == Head && (op.Size < before.Size || op.Confirmed < before.Confirmed):
+	case op.Kind == Head && before.Kind == Head && (op.Size < before.Size && !c.endedBetween(before, op) || op.Confirmed < before.Confirmed):
 		c.add(Stale, "%s was at size %d, confirmed %d, after %d and %d", op.Box, op.Size, op.Confirmed, before.Size, before.Confirmed)
 	case op.Kind == Read && before.Kind == Read && op.Client == before.Client:
 		c.stillSeen(before, op)
 	case op.Kind == Read && (before.Kind == Save || before.Kind == Amend) && op.Device == before.Device:
-		if !op.shows(before.Record) {
+		if !op.shows(before.Record) && !c.amended(before.Record, op) {
 			c.add(Stale, "%s does not show record %x, which it had called saved", op.Box, before.Record)
 		}
 	}
+}
+
+// endedBetween tells whether the box's process was killed between two answers: what it
+// had ordered and not yet flushed comes back through the others.
+func (c *checking) endedBetween(before, op *Op) bool {
+	return slices.ContainsFunc(c.ops, func(x Op) bool {
+		return x.Kind == Ended && x.Box == op.Box && x.Call > before.Call && x.Call < op.Return
+	})
 }
 
 // stillSeen: confirmed stays confirmed.
@@ -220,10 +249,15 @@ func (c *checking) stillSeen(before, op *Op) {
 		if !s.Confirmed {
 			continue
 		}
-		if !slices.ContainsFunc(op.Seen, func(x Seen) bool { return x.Record == s.Record && x.Confirmed }) {
+		if !slices.ContainsFunc(op.Seen, func(x Seen) bool { return x.Record == s.Record && x.Confirmed }) && !c.amended(s.Record, op) {
 			c.add(Stale, "%s showed record %x as confirmed, and later not", op.Box, s.Record)
 		}
 	}
+}
+
+// amended tells whether a newer version may stand in a record's place on a page.
+func (c *checking) amended(record uint64, op *Op) bool {
+	return slices.ContainsFunc(c.ops, func(x Op) bool { return x.Kind == Amend && x.Base == record && x.Call < op.Return })
 }
 
 func (op *Op) shows(record uint64) bool {

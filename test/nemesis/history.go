@@ -26,6 +26,7 @@ const (
 	Amend Kind = "amend" // the same, of a record Base
 	Read  Kind = "read"  // a page that shows records: Seen
 	Head  Kind = "head"  // Size and Root of a box, and what is Confirmed
+	Ended Kind = "ended" // the box's process was killed
 )
 
 // Op is one operation. Call and Return count the events of a history: what has the
@@ -40,6 +41,7 @@ type Op struct {
 	Device   int    // who wrote, or whom a grant is about
 	Record   uint64 `json:",omitempty"` // names the record
 	Base     uint64 `json:",omitempty"`
+	Form     string `json:",omitempty"` // one form is one record, however often it is posted
 	Seq      uint64 `json:",omitempty"`
 	Next     uint64 `json:",omitempty"` // place after the last of the tracked records
 	Chain    uint64 `json:",omitempty"` // over all of them, see Link

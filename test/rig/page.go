@@ -135,8 +135,8 @@ func (p *Page) Must(path string) string {
 
 var hidden = regexp.MustCompile(`<input type="hidden" name="([^"]+)" value="([^"]*)">`)
 
-// hiddenOf reads the hidden inputs of the first form that holds a form id.
-func hiddenOf(body string) url.Values {
+// HiddenOf reads the hidden inputs of the first form that holds a form id.
+func HiddenOf(body string) url.Values {
 	v := url.Values{}
 	for _, form := range strings.Split(body, "<form ")[1:] {
 		form, _, _ = strings.Cut(form, "</form>")
@@ -155,7 +155,7 @@ func hiddenOf(body string) url.Values {
 func (p *Page) Form(path string, values url.Values) url.Values {
 	p.Box.T.Helper()
 	body := p.Must(path)
-	v := hiddenOf(body)
+	v := HiddenOf(body)
 	if v.Get("form") == "" {
 		p.Box.T.Fatalf("%s: %s has no form\n%s", p.Box.Name, path, Words(body))
 	}
