@@ -50,6 +50,8 @@ type Status struct {
 	Attachments AttachmentStatus `json:"attachments"`
 	Initial     *InitialStatus   `json:"initial,omitempty"` // entries of the ledger that are not on this box
 
+	Process *ProcessStatus `json:"process,omitempty"` // of a running box
+
 	Version string `json:"version"`
 }
 
@@ -136,7 +138,7 @@ func (n *Node) Status(context.Context) (Status, error) {
 		s.Faults = append(s.Faults, "no room left: nothing can be saved until space is freed")
 	}
 	if r := n.up.Load(); r != nil {
-		s.Running, s.Page, s.Log, s.Addresses = true, r.page, r.tree, n.announced()
+		s.Running, s.Page, s.Log, s.Addresses, s.Process = true, r.page, r.tree, n.announced(), processStatus()
 		s.Peers, err = n.peerStatus(r)
 		n.linkStatus(r, c, &s)
 		if r.ordering != nil {
