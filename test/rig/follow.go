@@ -29,7 +29,7 @@ func (p *Page) TryRegister(given, family string) (id string, err error) {
 	if err != nil {
 		return "", err
 	}
-	v := hiddenOf(a.Body)
+	v := HiddenOf(a.Body)
 	for name, value := range map[string]string{"given": given, "family": family, "sex": "female", "ageYears": "30", "village": "Kibuye", "step": "another"} {
 		v.Set(name, value)
 	}
