@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -80,20 +81,50 @@ func (d *disk) restore(i *image) (*disk, error) {
 	return n, errors.Join(replaceDir(n.index(), i.index), replaceDir(n.safe, i.index))
 }
 
+// replaceDir puts what an index holds at one moment in the place of another. A
+// store that is open may write a table out at any time, so it is copied until
+// nothing changed meanwhile.
 func replaceDir(to, from string) error {
+	for {
+		before, err := listing(from)
+		if err == nil {
+			err = copyDir(to, from)
+		}
+		if err != nil {
+			return fmt.Errorf("replacing a folder: %w", err)
+		}
+		if after, err := listing(from); err != nil || after == before {
+			return err
+		}
+	}
+}
+
+// listing changes when tables come or go: the manifest grows, logs are removed.
+func listing(dir string) (string, error) {
+	names, err := os.ReadDir(dir)
+	text := ""
+	for _, n := range names {
+		text += n.Name() + "\n"
+		if st, err := n.Info(); err == nil && n.Name() == "MANIFEST" {
+			text += strconv.FormatInt(st.Size(), 10) + "\n"
+		}
+	}
+	return text, err
+}
+
+func copyDir(to, from string) error {
 	if err := os.RemoveAll(to); err != nil {
-		return fmt.Errorf("replacing a folder: %w", err)
+		return err
 	}
 	if err := os.MkdirAll(to, 0o700); err != nil {
-		return fmt.Errorf("replacing a folder: %w", err)
+		return err
 	}
 	names, err := os.ReadDir(from)
 	if err != nil {
-		return fmt.Errorf("replacing a folder: %w", err)
+		return err
 	}
 	for _, n := range names {
-		err := copyFile(filepath.Join(to, n.Name()), filepath.Join(from, n.Name()))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := copyFile(filepath.Join(to, n.Name()), filepath.Join(from, n.Name())); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("copying %s: %w", n.Name(), err)
 		}
 	}
