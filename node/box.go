@@ -80,7 +80,7 @@ func plainName(s string, bytesMax int) bool {
 }
 
 func emptyFolder(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeFolder(dir); err != nil {
 		return fmt.Errorf("making the data folder: %w", err)
 	}
 	entries, err := os.ReadDir(dir)
@@ -153,7 +153,29 @@ func replaceFile(path string, b []byte) error {
 	if err := os.Rename(path+".new", path); err != nil {
 		return err
 	}
-	d, err := os.Open(filepath.Dir(path))
+	return syncNames(filepath.Dir(path))
+}
+
+// makeFolder makes a folder and those above it that are missing, durable on return.
+func makeFolder(dir string) error {
+	above := filepath.Dir(filepath.Clean(dir))
+	if above != dir && !exists(above) {
+		if err := makeFolder(above); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := syncNames(above); err != nil && !errors.Is(err, fs.ErrPermission) { // who may not open it made nothing in it
+		return err
+	}
+	return nil
+}
+
+// syncNames makes the names in a folder durable.
+func syncNames(dir string) error {
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}

@@ -63,16 +63,7 @@ func ParcelFile(path string, write func(io.Writer) error) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(part))
 	}
-	return syncFolder(filepath.Dir(path))
-}
-
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("finishing the parcel: %w", err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
+	if err := syncNames(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("finishing the parcel: %w", err)
 	}
 	return nil

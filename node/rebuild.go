@@ -177,11 +177,7 @@ func rename(dir, from, to string) error {
 	if err := os.Rename(filepath.Join(dir, from), filepath.Join(dir, to)); err != nil {
 		return err
 	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return syncNames(dir)
 }
 
 // noteRebuilt tells staff, and remembers how long the ledger was.

@@ -111,6 +111,9 @@ func pinFormat(dir string) (memTable int64, counted bool, err error) {
 	name := filepath.Join(dir, formatFile)
 	b, err := os.ReadFile(name)
 	if os.IsNotExist(err) {
+		if err := journal.Dir(filepath.Dir(filepath.Clean(dir))).SyncDir(); err != nil { // the folder itself is new
+			return 0, false, fmt.Errorf("making the store's folder: %w", err)
+		}
 		return memTableBytes, true, writeFormat(dir, memTableBytes, true)
 	}
 	if err != nil {

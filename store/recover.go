@@ -228,10 +228,28 @@ func (s *Store) checkIndexFiles() error {
 	if err := s.checkTables(dir); err != nil {
 		return err
 	}
+	if !s.o.Salvage {
+		if err := dropEmptyLogs(dir); err != nil {
+			return err
+		}
+	}
 	if raw == nil || s.o.Salvage || !note.Clean && len(present) == len(note.Files) {
 		return nil
 	}
 	return s.forget(present)
+}
+
+// dropEmptyLogs removes logs that a power cut left with a name and no bytes, which
+// Badger does not open. Whatever was written to them is in the journal.
+func dropEmptyLogs(dir string) error {
+	names, err := indexFiles(dir, func(name string) bool { return isLog(name) || strings.HasSuffix(name, ".vlog") })
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		if st, serr := os.Stat(path); serr == nil && st.Size() == 0 {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}
+	return err
 }
 
 // forget takes files out of the note that may change from now on, or whose name

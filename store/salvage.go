@@ -46,7 +46,7 @@ func (s *Store) prepareSalvage() error {
 	for _, name := range logs {
 		err = errors.Join(err, copyLog(filepath.Join(to, name), filepath.Join(from, name)))
 	}
-	return err
+	return errors.Join(err, dropEmptyLogs(to))
 }
 
 // salvageTables brings over what can be read of the tables, and a manifest of them.

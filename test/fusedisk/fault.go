@@ -44,6 +44,7 @@ type State struct {
 	ReadOnly bool          // as a file system that found an error
 	SyncWait time.Duration // before each sync; negative is for ever
 	Budget   int64         // bytes of the disk, 0 for as many as the host has
+	CutAfter int           // operations other than reads after which it freezes by itself, 0 for never
 }
 
 // Stats counts what processes did since the disk was told its state.
@@ -51,6 +52,7 @@ type Stats struct {
 	Writes, Syncs, Reads, Names int
 	Failed                      int // injected
 	Unsynced                    int // sectors that a cut would take back, now
+	Frozen                      bool
 	Mapped                      int // writes that the kernel made of mapped memory
 }
 

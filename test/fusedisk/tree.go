@@ -71,6 +71,7 @@ func (t *tree) counts() Stats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.stats
+	s.Frozen = t.frozen
 	t.walk(t.root, func(i *inode) { s.Unsynced += len(i.dirty) + len(i.lost) })
 	return s
 }
@@ -86,6 +87,10 @@ func (t *tree) walk(i *inode, f func(*inode)) {
 // says that it goes wrong by the armed fault.
 func (t *tree) begin(op Op, path string) (wrong bool, errno syscall.Errno) {
 	if t.frozen {
+		return false, syscall.EIO
+	}
+	if n := t.state.CutAfter; n > 0 && op != Read && t.stats.Writes+t.stats.Syncs+t.stats.Names >= n {
+		t.freezeLocked()
 		return false, syscall.EIO
 	}
 	t.stats.count(op)
@@ -232,6 +237,10 @@ func (t *tree) change(changes map[*inode]change) syscall.Errno {
 func (t *tree) freeze() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.freezeLocked()
+}
+
+func (t *tree) freezeLocked() {
 	if !t.frozen {
 		t.frozen = true
 		close(t.dark)
