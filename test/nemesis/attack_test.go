@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,8 +25,9 @@ type attack struct {
 	history *nemesis.History
 	stop    chan struct{}
 	work    sync.WaitGroup
-	resumes []time.Duration // from each healing until every hub had a newer entry
-	follows []time.Duration // and until every clinic had it confirmed
+	resumes []time.Duration // from each healing until there was a newer entry
+	hubs    []time.Duration // until every hub had one
+	follows []time.Duration // and until every clinic had one confirmed
 }
 
 // staff is one staff member at a clinic's page.
@@ -230,8 +232,8 @@ func (a *attack) network(hubs nemesis.Ways, alone []int) {
 	check(a.t, "setting the network", a.lan.set(nemesis.Cut(hubs, len(a.Boxes()), alone)))
 }
 
-// healed waits until every hub has an entry, and every clinic has it confirmed, that
-// was made after the network was whole.
+// healed waits for an entry that was made after the network was whole: at some hub, at
+// every hub, and confirmed at every clinic.
 func (a *attack) healed(what string) {
 	a.t.Helper()
 	began := time.Now()
@@ -241,21 +243,32 @@ func (a *attack) healed(what string) {
 			size = max(size, s.Size)
 		}
 	}
-	for _, h := range a.Hubs {
-		h.Eventually(resumeLimit, h.Name+" to order again after: "+what, func() string {
-			s, why := h.TryStatus()
-			if why == "" && s.Size <= size {
-				why = rig.Describe(s)
-			}
-			return why
-		})
+	newer := func(h *rig.Box) string {
+		s, why := h.TryStatus()
+		if why == "" && s.Size <= size {
+			why = rig.Describe(s)
+		}
+		return why
 	}
+	a.Eventually(resumeLimit, "an order after: "+what, func() (why string) {
+		for _, h := range a.Hubs {
+			if why = newer(h); why == "" {
+				return ""
+			}
+		}
+		return why
+	})
 	a.resumes = append(a.resumes, time.Since(began))
+	for _, h := range a.Hubs {
+		h.Eventually(resumeLimit, h.Name+" to have it after: "+what, func() string { return newer(h) })
+	}
+	a.hubs = append(a.hubs, time.Since(began))
 	for _, c := range a.Clinics {
-		c.Eventually(resumeLimit, c.Name+" to follow after: "+what, func() string { return rig.UntilSize(c, size+1) })
+		c.Eventually(resumeLimit, c.Name+" to have it after: "+what, func() string { return rig.UntilSize(c, size+1) })
 	}
 	a.follows = append(a.follows, time.Since(began))
-	a.t.Logf("%s: order again after %v, clinics after %v", what, a.resumes[len(a.resumes)-1].Round(time.Millisecond), a.follows[len(a.follows)-1].Round(time.Millisecond))
+	i := len(a.resumes) - 1
+	a.t.Logf("%s: order again after %v, at every hub after %v, at every clinic after %v", what, a.resumes[i].Round(time.Millisecond), a.hubs[i].Round(time.Millisecond), a.follows[i].Round(time.Millisecond))
 }
 
 // resumeLimit is far more than it may take, for a machine that is busy.
@@ -327,7 +340,8 @@ func attackOnce(t *testing.T, hubs, clinics int) {
 		a.strike(b)
 	}
 	found := a.judge()
-	t.Logf("%d blows, %d operations", len(blows), a.history.Count())
+	t.Logf("%d blows, %d operations, order again within %v, at every hub within %v, at every clinic within %v", len(blows), a.history.Count(),
+		slices.Max(a.resumes).Round(time.Millisecond), slices.Max(a.hubs).Round(time.Millisecond), slices.Max(a.follows).Round(time.Millisecond))
 	if len(found) > 0 {
 		t.Errorf("found:\n%s", nemesis.Words(found))
 	}

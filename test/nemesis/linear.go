@@ -1,6 +1,8 @@
 package nemesis
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -74,9 +76,16 @@ func (k Kind) modelled() bool {
 func Linearizable(ops []Op, limit time.Duration) porcupine.CheckResult {
 	var list []porcupine.Operation
 	var last uint64
+	var writes []*Op // those with a place, by place
 	for i := range ops {
-		last = max(last, ops[i].Call, ops[i].Return)
+		op := &ops[i]
+		last = max(last, op.Call, op.Return)
+		if op.Kind.modelled() && op.Kind.writes() && op.Seq != 0 {
+			writes = append(writes, op)
+		}
 	}
+	slices.SortStableFunc(writes, func(a, b *Op) int { return cmp.Compare(a.Seq, b.Seq) })
+	var readings []porcupine.Operation
 	for i := range ops {
 		op := &ops[i]
 		if !op.Kind.modelled() || op.Return == 0 && op.Seq == 0 {
@@ -87,9 +96,49 @@ func Linearizable(ops []Op, limit time.Duration) porcupine.CheckResult {
 			x.Return = int64(last) + 1
 		}
 		if op.Kind == Ledger {
-			x.Call = 0
+			x.Call, x.Return = moments(op, writes)
+			readings = append(readings, x)
+			continue
 		}
 		list = append(list, x)
 	}
-	return porcupine.CheckOperationsTimeout(model, list, limit)
+	return porcupine.CheckOperationsTimeout(model, append(list, merged(readings)...), limit)
+}
+
+// merged makes one of readings that gave the same answer and overlap: the ledger had
+// that state for one stretch of time, so what meets it and each other meets in it. The
+// search would find the same without it, in far more time.
+func merged(readings []porcupine.Operation) []porcupine.Operation {
+	answer := func(x porcupine.Operation) state {
+		op := x.Input.(*Op)
+		return state{op.Next, op.Chain, op.Revoked, op.Assigned}
+	}
+	slices.SortFunc(readings, func(a, b porcupine.Operation) int { return cmp.Compare(a.Call, b.Call) })
+	last := map[state]int{} // place in the result
+	var out []porcupine.Operation
+	for _, x := range readings {
+		i, ok := last[answer(x)]
+		if !ok || x.Call > out[i].Return {
+			last[answer(x)] = len(out)
+			out = append(out, x)
+			continue
+		}
+		out[i].Call, out[i].Return = x.Call, min(out[i].Return, x.Return)
+	}
+	return out
+}
+
+// moments narrows when a reading of a box's own ledger can have been true: not before
+// the last record in it was handed in, and not after the next one was answered. The
+// search would find the same without it, in far more time.
+func moments(op *Op, writes []*Op) (from, to int64) {
+	from, to = 0, int64(op.Return)
+	next, _ := slices.BinarySearchFunc(writes, op.Next, func(w *Op, seq uint64) int { return cmp.Compare(w.Seq, seq) })
+	if next > 0 && writes[next-1].Call < op.Return {
+		from = int64(writes[next-1].Call)
+	}
+	if next < len(writes) && writes[next].Return != 0 {
+		to = max(from, min(to, int64(writes[next].Return)))
+	}
+	return from, to
 }
