@@ -129,7 +129,7 @@ func parseInvitation(s string) (invitation, error) {
 	if !ok || len(s) > invitationTextMax {
 		return bad("it does not start as one does")
 	}
-	raw, err := base64.RawURLEncoding.DecodeString(rest)
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(rest)
 	if err != nil {
 		return bad("a character is wrong")
 	}

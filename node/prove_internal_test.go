@@ -44,7 +44,7 @@ func wantWhy(t *testing.T, n *Node, rid record.RID, why string) {
 	}
 }
 
-func openStandalone(t *testing.T) *Node {
+func openStandalone(t testing.TB) *Node {
 	t.Helper()
 	o := NewOptions(t.TempDir())
 	o.Store.BallastBytes = 1 << 20

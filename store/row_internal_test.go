@@ -60,6 +60,10 @@ func FuzzRows(f *testing.F) {
 		if tile, ok := decodeTile(b); ok && len(b) != tileHashes*32 {
 			same("tile", encodeTile(tile), nil)
 		}
+		blob, err := decodeBlobState(b)
+		if err == nil {
+			same("attachment", blob.encode(), nil)
+		}
 	})
 }
 
