@@ -11,6 +11,7 @@ import (
 	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/fhir/sample"
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 // helper is what testing.T and rapid.T share.
@@ -130,6 +131,7 @@ func FuzzDecodeBody(f *testing.F) {
 	}
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		fuzz.Bounded(t, len(raw), func() { chart.DecodeBody(raw) })
 		b, err := chart.DecodeBody(raw)
 		if err != nil {
 			return
@@ -152,6 +154,7 @@ func FuzzDecodeRow(f *testing.F) {
 	}
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		fuzz.Bounded(t, len(raw), func() { chart.DecodeRow(raw) })
 		r, err := chart.DecodeRow(raw)
 		if err != nil {
 			return

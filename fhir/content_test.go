@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/healthpost/healthpost/fhir"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 func content(size int) []byte {
@@ -140,6 +141,7 @@ func FuzzParseLarge(f *testing.F) {
 	f.Add(document(part(base64.StdEncoding.EncodeToString(content(20_000)))))
 	f.Add([]byte(`{"resourceType":"Binary","contentType":"x","data":"` + base64.StdEncoding.EncodeToString(content(17_000)) + `"}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		fuzz.Bounded(t, len(raw), func() { fhir.ParseLarge(raw) })
 		r, err := fhir.ParseLarge(raw)
 		if err != nil {
 			return

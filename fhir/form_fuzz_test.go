@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/healthpost/healthpost/fhir"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 // FuzzRegistration: a form that passes becomes a resource that reads back as the
@@ -80,6 +81,7 @@ func FuzzReadNDJSON(f *testing.F) {
 	f.Add([]byte("{\"resourceType\":\"Patient\",\"id\":\"1\"}\n{\"resourceType\":\"Encounter\"}\n3"))
 	f.Add([]byte(`{"resourceType":"Observation","valueQuantity":{"value":1.50}}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		fuzz.Bounded(t, len(raw), func() { fhir.ReadNDJSON(bytes.NewReader(raw), 1<<18) })
 		b, err := fhir.ReadNDJSON(bytes.NewReader(raw), 1<<18)
 		if err != nil {
 			return
@@ -102,6 +104,7 @@ func FuzzParseTime(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		fuzz.Bounded(t, len(s), func() { fhir.ParseTime(s) })
 		at, ok := fhir.ParseTime(s)
 		if ok && (at.Year() < 0 || at.Year() > 9999 || len(s) < 4) {
 			t.Errorf("%q is read as %v", s, at)

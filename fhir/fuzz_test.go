@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/healthpost/healthpost/fhir"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 // touch reads every view: none may panic on anything that was accepted.
@@ -35,6 +36,7 @@ func FuzzParseResource(f *testing.F) {
 	}
 	f.Add([]byte(`{"resourceType":"Patient","name":[{"given":["A",null],"_given":[null,{"id":"x"}]}]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		fuzz.Bounded(t, len(raw), func() { fhir.ParseResource(raw) })
 		r, err := fhir.ParseResource(raw)
 		if err != nil {
 			return
@@ -66,6 +68,7 @@ func FuzzReadBundle(f *testing.F) {
 		`{"resource":{"resourceType":"Provenance","target":[{"reference":"Encounter/e"}],"recorded":"2020-01-01T00:00:00Z","agent":[{"who":{"display":"x"}}]}}]}`))
 	f.Add([]byte(`{"resourceType":"Bundle","type":"batch","entry":[{"resource":{"resourceType":"Organization","id":"o"}},{"request":{"method":"GET","url":"x"}}]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		fuzz.Bounded(t, len(raw), func() { fhir.ReadBundle(bytes.NewReader(raw), 1<<18) })
 		b, err := fhir.ReadBundle(bytes.NewReader(raw), 1<<18)
 		if err != nil {
 			return

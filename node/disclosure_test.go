@@ -8,6 +8,7 @@ import (
 	"github.com/healthpost/healthpost/node"
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 func TestDisclosureIsReadInOneForm(t *testing.T) {
@@ -38,6 +39,7 @@ func FuzzDecodeDisclosure(f *testing.F) {
 	f.Add(sealed.Encode())
 	f.Add(readable.Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { node.DecodeDisclosure(b) })
 		d, err := node.DecodeDisclosure(b)
 		if err == nil && !bytes.Equal(d.Encode(), b) {
 			t.Errorf("%x was read and is written as %x", b, d.Encode())

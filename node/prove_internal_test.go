@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 // A record between two states: refused, and ordered with no final checkpoint
@@ -101,6 +102,7 @@ func FuzzParseRegionKeys(f *testing.F) {
 	f.Add(text)
 	f.Add([]byte(`{"format":1,"region":"` + k.Region + `","hubs":[{"device":"` + k.Hubs[0].Device + `"}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { ParseRegionKeys(b) })
 		k, err := ParseRegionKeys(b)
 		if err != nil {
 			return

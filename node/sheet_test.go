@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/healthpost/healthpost/node"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 func TestSheetIsReadAsPrintedAndAsTyped(t *testing.T) {
@@ -60,6 +61,7 @@ func FuzzParseSheet(f *testing.F) {
 	f.Add([]byte("\nWORDS\nabandon\nEND"))
 	f.Add([]byte(strings.Repeat("abandon ", 23) + "art"))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { node.ParseSheet(b) })
 		s, err := node.ParseSheet(b)
 		if err != nil {
 			return

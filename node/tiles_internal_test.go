@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 // madeTree is a ledger of made-up entries, with every hash of every level.
@@ -193,6 +194,7 @@ func FuzzTilePath(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		fuzz.Bounded(t, len(s), func() { parseTilePath(s) })
 		p, err := parseTilePath(s)
 		if err != nil {
 			return

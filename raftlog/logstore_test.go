@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/healthpost/healthpost/raftlog"
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/test/fuzz"
 	"pgregory.net/rapid"
 )
 
@@ -220,6 +221,7 @@ func FuzzDecodeLog(f *testing.F) {
 	f.Add(raftlog.EncodeLog(&raft.Log{Index: 7}))
 	f.Add([]byte{1, 0, 0xff})
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { raftlog.DecodeLog(7, b, &raft.Log{}) })
 		var l, again raft.Log
 		if err := raftlog.DecodeLog(7, b, &l); err != nil {
 			if !errors.Is(err, record.ErrMalformed) {
@@ -237,6 +239,7 @@ func FuzzDecodeLog(f *testing.F) {
 func FuzzDecodeSnapshot(f *testing.F) {
 	f.Add([]byte{0x86, 1, 1, 1, 1, 0x80, 0x40})
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { raftlog.DecodeSnapshot(b) })
 		if _, _, err := raftlog.DecodeSnapshot(b); err != nil && !errors.Is(err, record.ErrMalformed) {
 			t.Fatalf("error without a family: %v", err)
 		}

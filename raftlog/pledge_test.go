@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/healthpost/healthpost/raftlog"
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 func TestPledges(t *testing.T) {
@@ -105,6 +106,7 @@ func FuzzDecodeTestimony(f *testing.F) {
 	f.Add(must(record.Marshal(raftlog.Testimony{Version: 1, Name: "abcdefgh", Pledges: []raftlog.Pledge{{Server: "a", Voted: 1}}})))
 	f.Add([]byte{0x8a, 1, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { raftlog.DecodeTestimony(b) })
 		s, err := raftlog.DecodeTestimony(b)
 		if err != nil {
 			if !errors.Is(err, record.ErrMalformed) {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 func compartments(n ...byte) [][]byte {
@@ -59,6 +60,7 @@ func FuzzDecodeAssign(f *testing.F) {
 	}
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { record.DecodeAssign(b) })
 		a, err := record.DecodeAssign(b)
 		if err != nil {
 			return

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 // timed is a note whose hubs cosigned at these times.
@@ -229,6 +230,7 @@ func FuzzExpandNote(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { record.ExpandNote(l, b, hubs) })
 		note, err := record.ExpandNote(l, b, hubs)
 		if err != nil {
 			if !errors.Is(err, record.ErrNotFinal) {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 // dictionaryBytes is what the ledger takes for a dictionary; no compressor would.
@@ -88,6 +89,7 @@ func TestDictionaryID(t *testing.T) {
 func FuzzDecodeDictionary(f *testing.F) {
 	f.Add(dictionaryBytes("what all visits say"))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { record.DecodeDictionary(b) })
 		d, err := record.DecodeDictionary(b)
 		if err != nil {
 			wantMalformed(t, err)

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 // forked is a ledger of which some hubs show another history from entry 12 on.
@@ -543,6 +544,7 @@ func FuzzDecodeEvidence(f *testing.F) {
 		f.Add(e.Encode())
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { record.DecodeEvidence(b) })
 		e, err := record.DecodeEvidence(b)
 		if err != nil {
 			wantMalformed(t, err)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 // seedLedger is a small real ledger to take start values from.
@@ -42,6 +43,7 @@ func FuzzUnmarshalCore(f *testing.F) {
 		f.Add(e.Record.CoreBytes())
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { record.DecodeCore(b) })
 		c, err := record.DecodeCore(b)
 		if err != nil {
 			wantMalformed(t, err)
@@ -58,6 +60,7 @@ func FuzzDecodeHeader(f *testing.F) {
 		f.Add(e.Record.EncodeHeader())
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { record.DecodeHeader(b) })
 		r, err := record.DecodeHeader(b)
 		if err != nil {
 			wantMalformed(t, err)
@@ -74,6 +77,7 @@ func FuzzDecodeLeaf(f *testing.F) {
 		f.Add(e.EncodeLeaf())
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { record.DecodeLeaf(7, b) })
 		e, err := record.DecodeLeaf(7, b)
 		if err != nil {
 			wantMalformed(t, err)
@@ -94,6 +98,7 @@ func FuzzDecodeBatch(f *testing.F) {
 	}
 	f.Add(b.Encode())
 	f.Fuzz(func(t *testing.T, p []byte) {
+		fuzz.Bounded(t, len(p), func() { record.DecodeBatch(p) })
 		b, err := record.DecodeBatch(p)
 		if err != nil {
 			wantMalformed(t, err)
@@ -122,6 +127,7 @@ func FuzzReadRun(f *testing.F) {
 	extended.Ext = map[uint64][]byte{1: {1}, 2: {}}
 	f.Add(record.AppendRun(nil, []record.Record{c.sign(extended, []byte("x"))}))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { record.ReadRun(b, func(record.Position) (record.RID, bool) { return c.opened, true }) })
 		prev := func(record.Position) (record.RID, bool) { return c.opened, true }
 		records, err := record.ReadRun(b, prev)
 		if err != nil {
@@ -153,6 +159,7 @@ func FuzzReadSegment(f *testing.F) {
 	f.Add(record.AppendSegment(nil, g.entries[2:], func(record.Position) bool { return false }))
 	f.Add(record.AppendSegment(nil, g.entries[2:], func(p record.Position) bool { _, ok := rx.pending[p]; return ok }))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { record.ReadSegment(b, rx) })
 		start, entries, err := record.ReadSegment(b, rx)
 		if err != nil {
 			if !errors.Is(err, record.ErrGap) {
@@ -184,6 +191,7 @@ func FuzzOpenCheckpoint(f *testing.F) {
 	f.Add(cosigned(f, someHead, hubBoxes...))
 	f.Add(cosigned(f, record.TreeHead{Root: record.EmptyRoot}, hubBoxes[0]))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { record.OpenCheckpoint(regionID.Ledger(1), b, hubs) })
 		c, err := record.OpenCheckpoint(regionID.Ledger(1), b, hubs)
 		if err != nil {
 			return
@@ -210,6 +218,11 @@ func FuzzControlBodies(f *testing.F) {
 		f.Add(mustMarshal(v))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() {
+			for _, decode := range decoders {
+				decode(b)
+			}
+		})
 		read := 0
 		for name, decode := range decoders {
 			v, err := decode(b)

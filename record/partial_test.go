@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 // leavesOf makes leaf hashes that differ.
@@ -183,6 +184,7 @@ func FuzzTakeGap(f *testing.F) {
 	f.Add([]byte{0, 0})
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { record.TakeGap(b) })
 		g, rest, err := record.TakeGap(b)
 		if err != nil {
 			return

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 const proofSeconds = startMillis/1000 + 60
@@ -379,6 +380,7 @@ func FuzzDecodeProof(f *testing.F) {
 		f.Add(file)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { record.DecodeProof(b) })
 		p, err := record.DecodeProof(b)
 		if err != nil {
 			wantMalformed(t, err)

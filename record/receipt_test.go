@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 func someReceipt(t testing.TB) (*region, record.Receipt) {
@@ -131,6 +132,7 @@ func FuzzDecodeReceipt(f *testing.F) {
 	g, r := someReceipt(f)
 	f.Add(r.Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { record.DecodeReceipt(b) })
 		got, err := record.DecodeReceipt(b)
 		if err != nil {
 			wantMalformed(t, err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 // spanOf cuts a span out of a ledger: held says which entries it carries.
@@ -103,6 +104,9 @@ func FuzzReadSpan(f *testing.F) {
 		f.Add(record.AppendSpan(nil, &s, func(p record.Position) bool { _, ok := held[p]; return ok }))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() {
+			record.ReadSpan(b, func(p record.Position) (record.Record, bool, error) { r, ok := held[p]; return r, ok, nil })
+		})
 		s, err := record.ReadSpan(b, func(p record.Position) (record.Record, bool, error) { r, ok := held[p]; return r, ok, nil })
 		if err != nil {
 			if !errors.Is(err, record.ErrGap) {

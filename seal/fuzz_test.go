@@ -7,6 +7,7 @@ import (
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
 	"github.com/healthpost/healthpost/seal/dict"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 func FuzzUnpack(f *testing.F) {
@@ -19,6 +20,7 @@ func FuzzUnpack(f *testing.F) {
 	}
 	f.Add([]byte{2, byte(dict.Current().ID)})
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.BoundedBy(t, fuzz.FixedBytes+4*seal.PlainBytesMax, func() { seal.Packed(b).Unpack() })
 		plain, err := seal.Packed(b).Unpack()
 		if err != nil {
 			return
@@ -61,6 +63,7 @@ func FuzzOpen(f *testing.F) {
 	}
 	f.Add(body)
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { seal.Open(one(newKey(t, 1)), testPos, testKind, testComp, b) })
 		if got, err := seal.Open(one(newKey(t, 1)), testPos, testKind, testComp, b); err == nil {
 			t.Fatalf("opened to %d bytes", len(got))
 		}
@@ -74,6 +77,7 @@ func FuzzDecodeWraps(f *testing.F) {
 	}
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { seal.DecodeWraps(b) })
 		wraps, err := seal.DecodeWraps(b)
 		if err != nil {
 			return
@@ -97,6 +101,7 @@ func FuzzDecodeKeyring(f *testing.F) {
 	f.Add(b)
 	f.Add([]byte(newerKeyFile(f)))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { seal.DecodeKeyring(b) })
 		ring, err := seal.DecodeKeyring(b)
 		if err != nil {
 			return
@@ -110,6 +115,7 @@ func FuzzDecodeKeyring(f *testing.F) {
 func FuzzDecodeStaffKey(f *testing.F) {
 	f.Add(newStaff(f).Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { seal.DecodeStaffKey(b) })
 		k, err := seal.DecodeStaffKey(b)
 		if err != nil {
 			return
@@ -127,6 +133,7 @@ func FuzzOpenRow(f *testing.F) {
 	}
 	f.Add(row)
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { seal.OpenRow(newKey(t, 1), []byte("k"), b) })
 		if _, err := seal.OpenRow(newKey(t, 1), []byte("k"), b); err == nil {
 			t.Fatal("opened")
 		}
@@ -141,6 +148,7 @@ func FuzzOpenWith(f *testing.F) {
 	f.Add(box)
 	priv := newExchange(f, 1)
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { seal.OpenWith(priv, []byte("another info"), b) })
 		if _, err := seal.OpenWith(priv, []byte("another info"), b); err == nil {
 			t.Fatal("opened")
 		}

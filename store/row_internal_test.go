@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 func sampleRecord() record.Record {
@@ -72,6 +73,7 @@ func FuzzMendTable(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 8, 0, 0, 0, 0})
 	f.Add(make([]byte, 64))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.BoundedBy(t, 8<<20+64*uint64(len(b)), func() { mendTable(b) }) // a whole table is made anew
 		mendTable(b)
 		soundBlocks(b)
 	})
@@ -97,6 +99,7 @@ func FuzzDecodeGroup(f *testing.F) {
 	f.Add(encodeGroup([]*layer{l}))
 	f.Add([]byte{1})
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { decodeGroup(b, func(_, _ []byte) error { return nil }) })
 		decodeGroup(b, func(key, _ []byte) error {
 			if len(key) == 0 {
 				t.Error("empty key")
@@ -110,6 +113,7 @@ func FuzzVerifyTable(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 8, 0, 0, 0, 0})
 	f.Add(make([]byte, 64))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { verifyTable(b) })
 		if verifyTable(b) == nil {
 			t.Error("bytes made up by a fuzzer verify as a table")
 		}

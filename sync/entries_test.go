@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 func someEntries(n int) []record.Entry {
@@ -58,6 +59,7 @@ func FuzzEntries(f *testing.F) {
 	f.Add(appendEntries(nil, someEntries(3), 1<<20))
 	f.Add([]byte{0, 1, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { readEntries(b) })
 		list, err := readEntries(b)
 		if err != nil {
 			if !errors.Is(err, ErrMisbehaved) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/healthpost/healthpost/record"
 	peersync "github.com/healthpost/healthpost/sync"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 // greeted gives a session of m that has heard the peer's hello and said its own.
@@ -297,6 +298,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add(peersync.AppendFrame(nil, peersync.Frame{Type: peersync.TypePull, Payload: []byte{0x83, 0, 0, 0}}))
 	f.Add(peersync.AppendFrame(nil, peersync.Frame{Type: peersync.TypeAck, Payload: []byte{0x83, 0, 0, 0x80}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { peersync.NewFrameReader(bytes.NewReader(b)).Read() })
 		r := peersync.NewFrameReader(bytes.NewReader(b))
 		for range 64 {
 			fr, err := r.Read()

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/healthpost/healthpost/test/fuzz"
 	"github.com/healthpost/healthpost/web"
 )
 
@@ -78,6 +79,7 @@ func FuzzNormaliseNumber(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, typed string) {
+		fuzz.Bounded(t, len(typed), func() { web.NormaliseNumber(typed) })
 		once := web.NormaliseNumber(typed)
 		if twice := web.NormaliseNumber(once); twice != once {
 			t.Errorf("%q: once %q, twice %q", typed, once, twice)
@@ -104,6 +106,7 @@ func FuzzParseRefs(f *testing.F) {
 	f.Add(" . ")
 	f.Add(strings.Repeat("0011223344556677.1 ", 40))
 	f.Fuzz(func(t *testing.T, text string) {
+		fuzz.Bounded(t, len(text), func() { web.ParseRefs(text) })
 		refs, err := web.ParseRefs(text)
 		if err != nil {
 			return

@@ -79,6 +79,8 @@ const monthMBMax = 1_000_000
 
 type minutes int
 
+const sessionIdleMax minutes = 24 * 60
+
 // loadConfig reads path, or DATA/config.toml when path is empty and the file is
 // there, then HEALTHPOST_* from the environment. Unknown keys are errors: a
 // misspelt one would silently do nothing.
@@ -99,6 +101,9 @@ func loadConfig(o *node.Options, path string, env func(string) string) error {
 	}
 	if u := meta.Undecoded(); len(u) > 0 {
 		return usagef("reading the configuration %s: there is no setting %q", path, u[0].String())
+	}
+	if c.SessionIdle != nil && (*c.SessionIdle < 1 || *c.SessionIdle > sessionIdleMax) {
+		return usagef("reading the configuration %s: session_idle_minutes is %d: use 1 to %d", path, *c.SessionIdle, sessionIdleMax)
 	}
 	c.apply(o)
 	if c.Link != nil {

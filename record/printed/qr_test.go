@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/healthpost/healthpost/record/printed"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 func TestQR(t *testing.T) {
@@ -44,6 +45,7 @@ func FuzzFromQR(f *testing.F) {
 	f.Add(printed.QR([]byte("hpproof")))
 	f.Add("HPP1:%69 VD92EX0")
 	f.Fuzz(func(t *testing.T, s string) {
+		fuzz.Bounded(t, len(s), func() { printed.FromQR(s) })
 		b, err := printed.FromQR(s)
 		if err != nil {
 			if !errors.Is(err, printed.ErrMalformed) {

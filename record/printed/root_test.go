@@ -13,6 +13,7 @@ import (
 
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/record/printed"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 // someRoot is a root of region, size and day as given.
@@ -214,6 +215,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(r.Line())
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		fuzz.Bounded(t, len(s), func() { printed.Parse(s) })
 		r, err := printed.Parse(s)
 		if err != nil {
 			if !errors.Is(err, printed.ErrMalformed) {
@@ -230,6 +232,7 @@ func FuzzParse(f *testing.F) {
 func FuzzFromWords(f *testing.F) {
 	f.Add(strings.Join(someRoots[0].Words(), " "))
 	f.Fuzz(func(t *testing.T, s string) {
+		fuzz.Bounded(t, len(s), func() { printed.FromWords(strings.Fields(s)) })
 		words := strings.Fields(s)
 		b, err := printed.FromWords(words)
 		if err != nil {

@@ -3,6 +3,8 @@ package journal
 import (
 	"bytes"
 	"testing"
+
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 func FuzzDecodeFrame(f *testing.F) {
@@ -10,6 +12,7 @@ func FuzzDecodeFrame(f *testing.F) {
 	f.Add(appendFrame(nil, 1<<40, 0, nil))
 	f.Add([]byte(frameMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		fuzz.Bounded(t, len(b), func() { decodeFrame(b) })
 		h, p, err := decodeFrame(b)
 		if err != nil {
 			return
