@@ -216,7 +216,7 @@ func (n *Node) supervise(ctx context.Context, r *running, at listeners, ready fu
 			return nil
 		}
 		ready(r.page)
-		return serve(ctx, at.page, web.NewServer(n.pageHandler()))
+		return serve(ctx, web.NewDoor(at.page, nil), web.NewServer(n.pageHandler()))
 	})
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) {

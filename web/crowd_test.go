@@ -100,7 +100,7 @@ func TestOneMemberOfStaffCannotTakeAllStreams(t *testing.T) {
 			t.Errorf("stream %d: %q, want that it comes back later", i, got)
 		}
 	}
-	other := &fixture{t: t, fake: x.fake, people: x.people, server: x.server, log: x.log, client: newClient(t)}
+	other := &fixture{t: t, fake: x.fake, people: x.people, server: x.server, url: x.url, log: x.log, client: newClient(t)}
 	if a := other.post("/sign-in", url.Values{"staff": {"staff-2"}, "pin": {"271828"}}); a.status != http.StatusSeeOther {
 		t.Fatalf("sign in: status %d", a.status)
 	}

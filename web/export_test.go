@@ -2,6 +2,8 @@ package web
 
 import (
 	"context"
+	"crypto/tls"
+	"net"
 	"net/http"
 	"time"
 )
@@ -57,7 +59,17 @@ const (
 	TriesWithin = triesWithin
 	TurnsEach   = turnsEach
 	FormTimeout = formTimeout
+	ConnsEach   = connsEach
+	ConnsMax    = connsMax
 )
+
+// NewDoorForAll is a door that counts this machine's own connections too.
+func NewDoorForAll(l net.Listener, secure *tls.Config) *Door {
+	return newDoor(l, secure, func(net.Addr) bool { return false })
+}
+
+// Open is how many connections are through.
+func (d *Door) Open() int { d.mu.Lock(); defer d.mu.Unlock(); return len(d.open) }
 
 // NewStreamRoom, NewTurns and the methods below let tests fill them.
 func NewStreamRoom() *streamRoom { return newStreamRoom() }

@@ -22,6 +22,7 @@ type fixture struct {
 	fake   *fakeClinic
 	people people
 	server *httptest.Server
+	url    string // of the server
 	client *http.Client
 	log    *strings.Builder
 }
@@ -45,6 +46,7 @@ func (w lockedWriter) Write(p []byte) (int, error) { return w.b.Write(p) }
 
 func (x *fixture) serve(h http.Handler) {
 	x.server = httptest.NewServer(h)
+	x.url = x.server.URL
 	x.t.Cleanup(func() {
 		x.server.CloseClientConnections()
 		x.server.Close()
@@ -86,7 +88,7 @@ func (x *fixture) do(r *http.Request) answer {
 
 func (x *fixture) get(path string) answer {
 	x.t.Helper()
-	r, err := http.NewRequest(http.MethodGet, x.server.URL+path, nil)
+	r, err := http.NewRequest(http.MethodGet, x.url+path, nil)
 	if err != nil {
 		x.t.Fatal(err)
 	}
@@ -95,7 +97,7 @@ func (x *fixture) get(path string) answer {
 
 func (x *fixture) post(path string, values url.Values) answer {
 	x.t.Helper()
-	r, err := http.NewRequest(http.MethodPost, x.server.URL+path, strings.NewReader(values.Encode()))
+	r, err := http.NewRequest(http.MethodPost, x.url+path, strings.NewReader(values.Encode()))
 	if err != nil {
 		x.t.Fatal(err)
 	}

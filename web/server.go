@@ -99,7 +99,8 @@ func newServer(clinic Clinic, opts Options) (*server, error) {
 	return s, nil
 }
 
-// NewServer returns an http.Server with the limits and timeouts the page is meant to run under.
+// NewServer returns an http.Server with the limits and timeouts the page is meant to run under, for
+// connections that come through a Door.
 // Streams of events last as long as their browser: before Shutdown, cancel the context that
 // BaseContext gives, or Shutdown waits for them.
 func NewServer(h http.Handler) *http.Server {
@@ -110,6 +111,7 @@ func NewServer(h http.Handler) *http.Server {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    headerBytesMax,
+		ConnState:         watchVisitor,
 	}
 }
 
