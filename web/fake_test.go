@@ -52,6 +52,17 @@ type fakeClinic struct {
 	sticks    web.SticksPage
 	stickJobs []string
 	devices   []web.FieldDevice
+
+	taint func(string) string // of every text that people type; nil: as it is
+}
+
+// tainted is a text as the fake keeps it.
+func (f *fakeClinic) tainted(texts ...*string) {
+	for _, s := range texts {
+		if f.taint != nil && *s != "" {
+			*s = f.taint(*s)
+		}
+	}
 }
 
 type formAnswer struct{ content, answer string }
@@ -245,6 +256,7 @@ func (f *fakeClinic) Register(_ context.Context, s web.Session, formID string, r
 }
 
 func (f *fakeClinic) registerLocked(author string, r fhir.Registration, at time.Time, state chart.State) (string, error) {
+	f.tainted(&author, &r.Given, &r.Family, &r.Village, &r.Mother, &r.Phone, &r.Card)
 	resources, err := r.Resources(rand.Reader)
 	if err != nil {
 		return "", err
@@ -277,6 +289,7 @@ func (f *fakeClinic) visitLocked(author, id string, v fhir.Visit, state chart.St
 	if c.Patient == nil {
 		return "", web.ErrNotFound
 	}
+	f.tainted(&author, &v.Note, &v.Treatment, &v.Advice, &v.Allergy, &v.ProblemOther)
 	resources, err := v.Resources(rand.Reader, c.Patient.Resource().ID, author)
 	if err != nil {
 		return "", err
@@ -460,6 +473,12 @@ func allFaults() []web.Fault {
 func (f *fakeClinic) setFaults(faults ...web.Fault) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for i := range faults {
+		faults[i].Args = slices.Clone(faults[i].Args)
+		for j := range faults[i].Args {
+			f.tainted(&faults[i].Args[j])
+		}
+	}
 	f.box.Faults, f.sync.Faults = faults, faults
 	f.signalLocked()
 }
@@ -507,6 +526,7 @@ func seed(t testing.TB, f *fakeClinic) people {
 		author := []string{"Jean Habimana", "Esther Ineza"}[i]
 		state := []chart.State{copied, confirmed}[i]
 		// both were written over the first version, without knowing of each other
+		f.tainted(&author, &r.Village, &r.Phone)
 		first := f.records[p.conflict][0].Body.Items[0].Resource()
 		res, err := r.Amend(first)
 		if err != nil {
@@ -529,7 +549,25 @@ func seed(t testing.TB, f *fakeClinic) people {
 	f.root = web.RootPage{Region: "Lake region", RegionID: f.proof.RegionID, Gen: 1, Size: 48_231, Day: "2026-11-21", Signed: now.Add(-3 * time.Minute),
 		Words: strings.Fields("absent cabin daring eager fabric gadget habit icon jacket kangaroo label machine naive oasis paddle quality rabbit saddle table umbrella vacant wagon yard zebra"),
 		Line:  "HPR1 5e1d0c9a5e1d0c9a g1 48231 Yk3v1u0mJ0a8lqk7F2rXo9cQwzT5hBnE4sUdGpLiVyA 20261121 7c1e"}
+	f.taintBoxLocked()
 	return p
+}
+
+// taintBoxLocked taints what other boxes and their people said.
+func (f *fakeClinic) taintBoxLocked() {
+	f.tainted(&f.box.Name, &f.box.Region, &f.box.Version, &f.proof.Box, &f.proof.Region, &f.root.Region, &f.root.Line)
+	for i := range f.staff {
+		f.tainted(&f.staff[i].Name, &f.staff[i].Initials)
+	}
+	for i := range f.sync.Peers {
+		f.tainted(&f.sync.Peers[i].Name)
+	}
+	for i := range f.proof.Hubs {
+		f.tainted(&f.proof.Hubs[i])
+	}
+	for i := range f.sync.Refused {
+		f.tainted(&f.sync.Refused[i].Name, &f.sync.Refused[i].Reason)
+	}
 }
 
 func (f *fakeClinic) GiveTo(_ context.Context, _ web.Session, patientID, deviceID string, give bool) error {

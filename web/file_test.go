@@ -60,6 +60,7 @@ func (f *fakeClinic) Attach(_ context.Context, _ web.Session, patientID, formID,
 	if f.files.forms == nil {
 		f.files = fakeFiles{map[string][]web.Attachment{}, map[string]web.File{}, map[string]web.FileState{}}
 	}
+	f.tainted(&name)
 	a := web.Attachment{ID: id, File: fhir.File{Hash: h, Type: typ, Size: len(content), Title: name}}
 	if typ == "image/jpeg" {
 		a.Thumb = thumb

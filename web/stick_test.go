@@ -24,6 +24,7 @@ func (f *fakeClinic) plugIn(j web.StickJob) {
 		{Name: "Nyanza-hub.hpp", Bytes: 2_000_000, ForHere: true, From: "Nyanza hub", AsOf: now},
 		{Name: "old.hpp", Bytes: 12, Damaged: true},
 	}}}
+	f.tainted(&f.sticks.Targets[0].Name, &f.sticks.Job.From, &f.sticks.Sticks[0].Files[0].Name, &f.sticks.Sticks[0].Files[2].From, &f.sticks.Sticks[0].Files[3].Name)
 }
 
 func TestStickIsOfferedReadAndWritten(t *testing.T) {

@@ -122,11 +122,13 @@
     stream.addEventListener('change', refresh);
     stream.addEventListener('locked', function () { location.href = location.pathname; });
   }
+  function hush() { if (stream) { stream.close(); stream = null; } }
   if (body.getAttribute('data-live')) {
     listen();
     doc.addEventListener('visibilitychange', function () {
-      if (doc.hidden && stream) { stream.close(); stream = null; }
+      if (doc.hidden) { hush(); }
       listen();
     });
+    doc.addEventListener('submit', hush); /* a page that is left does not answer to the stream's end */
   }
 }());
