@@ -333,10 +333,15 @@ func (p *partition) resumed(healed []time.Time) (worst time.Duration) {
 	return worst
 }
 
-// judge waits until all hubs are equal and holds the history to them.
-func (p *partition) judge(verify bool) []nemesis.Finding {
+// rest ends the clients' work.
+func (p *partition) rest() {
 	close(p.stop)
 	p.work.Wait()
+}
+
+// judge waits until all hubs are equal and holds the history to them.
+func (p *partition) judge(verify bool) []nemesis.Finding {
+	p.rest()
 	want := p.hubs[0].store.Head().Size
 	p.until("ledgers are equal", func() bool { return sameHeads(p.hubs, want) })
 	var replicas []nemesis.Replica
@@ -444,4 +449,53 @@ func playPartition(t *testing.T, s nemesis.Schedule, seed uint64, timing nemesis
 		}
 		p.keepHistory("partition")
 	}
+}
+
+// forgetful is a ledger that leaves one record in some out of every item.
+type forgetful struct {
+	raftlog.Ledger
+	items int
+}
+
+func (f *forgetful) Order(index, term uint64, item []byte) ([]record.Outcome, error) {
+	if b, err := record.DecodeBatch(item); err == nil {
+		if f.items++; f.items%20 == 0 {
+			b.Records = b.Records[1:]
+			item = b.Encode()
+		}
+	}
+	return f.Ledger.Order(index, term, item)
+}
+
+// TestPartitionsControl lets one of three hubs forget records that were ordered: the
+// judges see it.
+func TestPartitionsControl(t *testing.T) {
+	seed := testSeed(t).Uint64()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		p := newPartition(t, seed, 3, dir, func(i int, l raftlog.Ledger) raftlog.Ledger {
+			if i == 2 {
+				return &forgetful{Ledger: l}
+			}
+			return l
+		})
+		p.write(700 * time.Millisecond)
+		time.Sleep(30 * time.Second)
+		p.rest()
+		var replicas []nemesis.Replica
+		for _, h := range p.hubs {
+			replicas = append(replicas, p.replica(h))
+		}
+		found := map[nemesis.Fault]bool{}
+		for _, f := range nemesis.Check(p.history.Ops(), replicas) {
+			found[f.Fault] = true
+		}
+		if !found[nemesis.Lost] || !found[nemesis.Diverged] {
+			t.Errorf("found %v, want lost records and other roots", found)
+		}
+		if got := nemesis.Linearizable(p.history.Ops(), linearizeMax); got != porcupine.Illegal {
+			t.Errorf("the history is %s, want %s", got, porcupine.Illegal)
+		}
+		p.end()
+	})
 }
