@@ -30,7 +30,7 @@ func (w *world) bulkPlan() {
 // importSome has a clinic take in many records in one transaction.
 func (w *world) importSome() error {
 	b := w.clinics[w.rng.IntN(len(w.clinics))]
-	if b.st == nil {
+	if b.st == nil || w.plan.SavesMax > 0 && w.res.Saves >= w.plan.SavesMax {
 		return nil
 	}
 	n := 1 + w.rng.IntN(w.plan.ImportMax)

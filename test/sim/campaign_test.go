@@ -19,6 +19,7 @@ import (
 var (
 	seeds     = flag.Int("sim.seeds", 0, "how many new seeds of each scenario to run; 0 is as many as fit -sim.time")
 	span      = flag.Duration("sim.time", 5*time.Second, "how long to start new seeds")
+	shrink    = flag.Int("sim.shrink", 300, "how many runs to look for a smaller one that fails as well")
 	scenarios = flag.String("sim.scenarios", "all", "which scenarios, with commas between them")
 )
 
@@ -110,6 +111,15 @@ func TestNewSeeds(t *testing.T) {
 	}
 	for _, err := range all.trouble {
 		t.Error(err)
+	}
+	if len(all.failed) > 0 {
+		v := all.failed[0]
+		small, err := sim.Shrink(v, sim.Options{Dir: folder(t), Scenario: v.Scenario}, *shrink)
+		if err != nil {
+			t.Error(err)
+		} else {
+			t.Logf("the first one shrinks to\n%s", small)
+		}
 	}
 	t.Logf("seeds %d to %d: %s", first, first+uint64((n-1)/len(list)), &all)
 }

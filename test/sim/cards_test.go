@@ -44,6 +44,7 @@ func caught(t *testing.T, scenario sim.Scenario, list []planted) {
 	t.Helper()
 	for _, x := range list {
 		t.Run(x.name, func(t *testing.T) {
+			t.Parallel()
 			for seed := max(x.from, 1); seed < x.from+40; seed++ {
 				_, err := run(t, scenario, seed, x.hooks)
 				var v *sim.Violation

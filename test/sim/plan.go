@@ -7,6 +7,7 @@ import "math/rand/v2"
 type plan struct {
 	Clinics, Fields int // of them the last ones are field devices, which carry and do not save
 	Patients        int
+	SavesMax        int // 0 for any number
 	SafetyMillis    int64
 
 	SaveMillis   int64 // between two saves of a box, on average

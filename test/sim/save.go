@@ -46,7 +46,7 @@ func (w *world) uuid() string {
 
 // saveSome has a box save a visit or amend who a patient is.
 func (w *world) saveSome(b *box) error {
-	if b.st == nil {
+	if b.st == nil || w.plan.SavesMax > 0 && w.res.Saves >= w.plan.SavesMax {
 		return nil
 	}
 	p := w.patientOf(b)

@@ -77,6 +77,8 @@ type Options struct {
 	Dir      string // empty directory for the replicas
 	Scenario Scenario
 	Hooks    Hooks
+	story    bool // the whole trace is kept
+	Less     Less // left out of what the seed draws
 }
 
 // Hooks break the simulator's glue for the tests of its invariants. The zero
@@ -147,6 +149,7 @@ type Violation struct {
 	Invariant string
 	What      string
 	At        int64    // virtual milliseconds
+	Saves     int      // until then
 	Tail      []string // the end of the trace
 }
 
@@ -167,8 +170,9 @@ type world struct {
 	full   bool // the last checks, which sample nothing
 	res    Result
 
-	sum  hash.Hash
-	tail []string
+	sum   hash.Hash
+	tail  []string
+	story []string // all of the trace
 
 	region    record.RegionID
 	boxes     []*box // hubs first
@@ -234,7 +238,11 @@ const verifiedMax = 64 << 10
 
 // Run plays one seed. The error is a *Violation, or the simulator's own trouble.
 func Run(seed uint64, o Options) (Result, error) {
-	w := newWorld(seed, o)
+	return newWorld(seed, o).finished()
+}
+
+// finished plays a run to its end.
+func (w *world) finished() (Result, error) {
 	err := w.playScenario()
 	for _, b := range w.boxes {
 		if b.st != nil {
@@ -270,6 +278,7 @@ func newWorld(seed uint64, o Options) *world {
 		w.partialPlan()
 		w.parts = newParts()
 	}
+	o.Less.apply(&w.plan)
 	return w
 }
 
@@ -327,11 +336,14 @@ func (w *world) tracef(format string, a ...any) {
 		w.tail = append(w.tail[:0], w.tail[tailLines:]...)
 	}
 	w.tail = append(w.tail, line)
+	if w.o.story {
+		w.story = append(w.story, line)
+	}
 }
 
 func (w *world) violated(invariant, format string, a ...any) error {
 	tail := w.tail[max(0, len(w.tail)-tailLines):]
-	return &Violation{Seed: w.seed, Scenario: w.o.Scenario, Invariant: invariant, What: fmt.Sprintf(format, a...), At: w.now, Tail: append([]string(nil), tail...)}
+	return &Violation{Seed: w.seed, Scenario: w.o.Scenario, Invariant: invariant, What: fmt.Sprintf(format, a...), At: w.now, Saves: w.res.Saves, Tail: append([]string(nil), tail...)}
 }
 
 // chance is true once in so many times; never for 0.

@@ -60,6 +60,27 @@ func newSeed(t *testing.T) (seed uint64, given bool) {
 	return binary.BigEndian.Uint64(b[:]) >> 16, false
 }
 
+// parseLine reads a line of testdata/seeds.txt: scenario, seed, what is left out.
+func parseLine(t *testing.T, line string) (sim.Scenario, uint64, sim.Less) {
+	t.Helper()
+	x, words := sim.Region, strings.Fields(line)
+	if _, err := strconv.ParseUint(words[0], 10, 64); err != nil {
+		x, words = sim.Scenario(words[0]), words[1:]
+		if x == "region" {
+			x = sim.Region
+		}
+	}
+	seed, err := strconv.ParseUint(words[0], 10, 64)
+	if err != nil {
+		t.Fatalf("%q: %v", line, err)
+	}
+	less, err := sim.ParseLess(strings.Join(words[1:], " "))
+	if err != nil {
+		t.Fatalf("%q: %v", line, err)
+	}
+	return x, seed, less
+}
+
 // TestKeptSeeds plays every region that once found a fault, and a few that reach
 // far.
 func TestKeptSeeds(t *testing.T) {
@@ -74,16 +95,16 @@ func TestKeptSeeds(t *testing.T) {
 		if text = strings.TrimSpace(text); text == "" {
 			continue
 		}
-		scenario, number, ok := strings.Cut(text, " ")
-		if !ok {
-			scenario, number = string(sim.Region), text
-		}
-		seed, err := strconv.ParseUint(number, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
 		n++
-		t.Run(text, func(t *testing.T) { t.Log(holdIn(t, sim.Scenario(scenario), seed)) })
+		t.Run(text, func(t *testing.T) {
+			t.Parallel()
+			x, seed, less := parseLine(t, text)
+			r, err := sim.Run(seed, sim.Options{Dir: folder(t), Scenario: x, Less: less})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Log(r)
+		})
 	}
 	if n == 0 {
 		t.Error("no seeds were kept")
