@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,9 @@ type links struct {
 	host  *peersync.Host
 	order *ordering                      // set before run on boxes that order
 	live  atomic.Pointer[peersync.Links] // nil before the box belongs to a region
+
+	cutMu sync.Mutex
+	cut   bool // somebody cut the links, perhaps before there were any; guarded by cutMu
 }
 
 // newLinks starts the host. On a box that orders, newOrdering completes it.
@@ -53,7 +57,7 @@ func (l *links) run(ctx context.Context) error {
 	if n.box.Role.Orders() {
 		l.host.HandleJoin(n.handleJoin)
 	}
-	l.live.Store(live)
+	l.begin(live)
 	return live.Run(ctx)
 }
 
@@ -237,7 +241,20 @@ func (l *links) wake() {
 	}
 }
 
+// begin makes live the box's links, cut if somebody cut them already.
+func (l *links) begin(live *peersync.Links) {
+	l.cutMu.Lock()
+	defer l.cutMu.Unlock()
+	l.live.Store(live)
+	if l.cut {
+		live.SetLink(false)
+	}
+}
+
 func (l *links) setUp(up bool) {
+	l.cutMu.Lock()
+	defer l.cutMu.Unlock()
+	l.cut = !up
 	if live := l.live.Load(); live != nil {
 		live.SetLink(up)
 	}
