@@ -100,6 +100,9 @@ func (s *Store) open() error {
 			return err
 		}
 	}
+	if err := checkFilesLimit(s.indexPath()); err != nil {
+		return err
+	}
 	if err := s.takeLock(); err != nil {
 		return err
 	}

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"github.com/healthpost/healthpost/node"
@@ -65,7 +67,7 @@ func (b *Box) Status() node.Status {
 
 // TryStatus asks a running box over its control socket, a stopped one by command.
 func (b *Box) TryStatus() (s node.Status, why string) {
-	if b.Running() && len(b.Wrap) == 0 {
+	if b.Running() && b.reached() {
 		err := b.Ask(func(ctx context.Context, c *node.Client) (err error) {
 			s, err = c.Status(ctx)
 			return err
@@ -83,6 +85,12 @@ func (b *Box) TryStatus() (s node.Status, why string) {
 		return s, fmt.Sprintf("%s: status: %v\n%s", b.Name, err, r.Out)
 	}
 	return s, ""
+}
+
+// reached tells whether the folder is where it is for the test too.
+func (b *Box) reached() bool {
+	_, err := os.Stat(filepath.Join(b.Dir, "config.toml"))
+	return err == nil
 }
 
 // Ask connects to the running box's control socket.
