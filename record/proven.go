@@ -15,16 +15,19 @@ var proven [4096]atomic.Pointer[[32]byte]
 
 // verifyCosignature is ed25519.Verify for what hubs sign.
 func verifyCosignature(pub DeviceID, msg, sig []byte) bool {
+	if len(sig) != ed25519.SignatureSize {
+		return false
+	}
 	h := sha256.New()
 	h.Write(pub[:])
-	h.Write(sig) // of one length
+	h.Write(sig) // of one length, so that no byte of it can be taken for the message's
 	h.Write(msg)
 	sum := [32]byte(h.Sum(nil))
 	slot := &proven[binary.BigEndian.Uint16(sum[:])%uint16(len(proven))]
 	if have := slot.Load(); have != nil && *have == sum {
 		return true
 	}
-	if len(sig) != ed25519.SignatureSize || !ed25519.Verify(pub[:], msg, sig) {
+	if !ed25519.Verify(pub[:], msg, sig) {
 		return false
 	}
 	slot.Store(&sum)
