@@ -22,14 +22,15 @@ type box struct {
 	author store.Author
 	disk   *disk
 
-	st      *store.Store // nil while it is down
-	changed <-chan struct{}
-	starts  int
-	opened  bool // its epoch of this start
-	armed   bool // a write is about to fail
-	skew    int64
-	turn    *peersync.Turn
-	freed   bool
+	st       *store.Store // nil while it is down
+	changed  <-chan struct{}
+	starts   int
+	opened   bool // its epoch of this start
+	armed    bool // a write is about to fail
+	skew     int64
+	clockMax int64 // the furthest that its own clock said
+	turn     *peersync.Turn
+	freed    bool
 
 	next  uint64 // hubs: place in the log to apply next
 	lazy  int    // hubs: items applied since the last flush
@@ -46,7 +47,9 @@ type box struct {
 	card    *image
 	cardAt  int // number of saves in the world at that time
 	behind  bool
-	session int // counts, for names of links
+	session int                 // counts, for names of links
+	left    map[record.RID]bool // pending records that it took or sent
+	leftAt  int                 // start at which they were looked for
 	seen    seen
 }
 
@@ -61,7 +64,7 @@ const startMillis = 1_800_000_000_000
 func (b *box) millis() int64 { return max(0, startMillis+b.w.now+b.skew) }
 
 func (w *world) newBox(n int, role record.Role) *box {
-	b := &box{w: w, n: n, name: fmt.Sprintf("%s%d", role, n), role: role}
+	b := &box{w: w, n: n, name: fmt.Sprintf("%s%d", role, n), role: role, left: map[record.RID]bool{}}
 	b.wit = newWitness()
 	b.author.Key = ed25519.NewKeyFromSeed(w.bytes(32))
 	b.author.Device = record.DeviceID(b.author.Key.Public().(ed25519.PublicKey))

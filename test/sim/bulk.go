@@ -82,11 +82,14 @@ func (w *world) append(b *box, drafts []store.Draft, bodies []chart.Body) error 
 	err := b.ensureEpoch()
 	var recs []record.Record
 	if err == nil {
-		recs, err = b.st.Append(context.Background(), drafts, func(made []record.Record) ([]store.Row, error) {
-			for i, r := range made {
-				w.authored[r.RID()] = &authored{r: r, by: b, body: bodies[i], says: true}
-			}
-			return nil, nil
+		err = b.unshown("saving", func() (err error) {
+			recs, err = b.st.Append(context.Background(), drafts, func(made []record.Record) ([]store.Row, error) {
+				for i, r := range made {
+					w.authored[r.RID()] = &authored{r: r, by: b, body: bodies[i], says: true}
+				}
+				return nil, nil
+			})
+			return err
 		})
 	}
 	if err != nil {

@@ -129,7 +129,7 @@ func (w *world) cloneSome() error {
 	}
 	w.clones++
 	w.res.Clones++
-	c := &box{w: w, n: len(w.boxes), name: b.name + "clone" + strconv.Itoa(w.clones), role: b.role, author: b.author, skew: b.skew, board: len(w.boxes), wit: newWitness()}
+	c := &box{w: w, n: len(w.boxes), name: b.name + "clone" + strconv.Itoa(w.clones), role: b.role, author: b.author, skew: b.skew, clockMax: max(b.clockMax, b.millis()), board: len(w.boxes), left: map[record.RID]bool{}, wit: newWitness()}
 	c.disk = newDisk(w.rng.Uint64(), filepath.Join(w.o.Dir, c.name))
 	var err error
 	if c.disk, err = c.disk.restore(img); err != nil {

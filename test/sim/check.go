@@ -34,7 +34,7 @@ type seen struct {
 
 // check holds one box to every invariant that can be seen on it alone.
 func (w *world) check(b *box) error {
-	for _, f := range []func(*box) error{w.checkLedger, w.checkFeeds, w.finalSeen, w.checkSaves, w.checkConfirmed, w.checkBlame, w.checkTwice, w.checkCharts, w.checkBytes} {
+	for _, f := range []func(*box) error{w.checkLedger, w.checkFeeds, w.finalSeen, w.checkLeft, w.checkSaves, w.checkConfirmed, w.checkBlame, w.checkTwice, w.checkCharts, w.checkClock, w.checkOrderedClocks, w.checkMembers, w.checkBytes} {
 		if err := f(b); err != nil {
 			return b.failed("checking", err)
 		}

@@ -22,6 +22,7 @@ type disk struct {
 	dir  string
 	safe string
 	mu   sync.Mutex // the copy and the names move together
+	spy  spy
 }
 
 func newDisk(seed uint64, dir string) *disk {

@@ -111,6 +111,7 @@ func (w *world) catchUp() error {
 func (w *world) jump() error {
 	b := w.boxes[w.rng.IntN(len(w.boxes))]
 	const year = int64(365 * 24 * 3600 * 1000)
+	b.clockMax = max(b.clockMax, b.millis())
 	b.skew = []int64{0, w.between(-600_000, 600_000), w.between(-2*year, 2*year), 50 * year, -startMillis}[w.rng.IntN(5)]
 	w.tracef("%s: clock says %d", b, b.millis())
 	return nil

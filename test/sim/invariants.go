@@ -1,5 +1,15 @@
 package sim
 
+// Invariants besides those of the engine, by what they say.
+const (
+	DurableFirst    = "nothing leaves a box before it is on its disk"
+	ClockBounded    = "a clock that is ahead moves nobody's beyond the bound"
+	RevokedOut      = "a device that was revoked gets no place in the ledger"
+	QuarantineKeeps = "what a revoked device wrote stays where it arrived"
+	UnknownPasses   = "records of kinds that nobody knows pass unchanged"
+	ClockForward    = "of two records of a lane the later one has the later clock"
+)
+
 // Invariant is one of the promises that docs/RELIABILITY.md lists, with what
 // holds it.
 type Invariant struct {
@@ -12,7 +22,7 @@ type Invariant struct {
 // Invariants are all of them, by number.
 var Invariants = []Invariant{
 	{1, "A record shown as saved survives any crash after the save returned", []string{SavesSurvive, BoxOpens}, nil},
-	{2, "No byte of a record leaves a process before its transaction is durable", nil, []string{"store TestUnsyncedIsInvisible"}},
+	{2, "No byte of a record leaves a process before its transaction is durable", []string{DurableFirst}, []string{"store TestUnsyncedIsInvisible"}},
 	{3, "Feeds are contiguous and linked on every replica", []string{FeedsContiguous}, nil},
 	{4, "Two process starts never share an epoch", []string{EpochsUnshared}, nil},
 	{5, "After a restore a device gets its own records back from whoever holds them", []string{OwnComesBack}, nil},
@@ -29,4 +39,11 @@ var Invariants = []Invariant{
 	{16, "Partial and full replicas come to the same roots and take the same checkpoints", []string{PartSameRoot}, nil},
 	{17, "A partial replica knows which entry before one that it holds is missing", []string{PartKnowsHoles}, nil},
 	{18, "An exchange ends, both hold the union, and a second one transfers nothing", []string{SyncTerminates}, nil},
+	{20, "What is doubled, reordered, cut short or flipped is refused or changes nothing", []string{GarbageInert, HonestUnblamed}, nil},
+	{24, "No peer is given a body outside of its profile", []string{PartNoMore}, nil},
+	{26, "What a device wrote never gets a place behind its revocation, and is not lost", []string{RevokedOut, QuarantineKeeps}, nil},
+	{27, "Amendments that did not know of each other are all shown until one resolves them", []string{HeadsKept}, nil},
+	{28, "The same records give the same chart, byte for byte", []string{SameChart}, nil},
+	{31, "A clock that is ahead moves nobody's beyond the bound; later in a lane has the later clock", []string{ClockBounded, ClockForward}, nil},
+	{34, "Records of unknown kinds pass byte for byte; releases N and N-1 converge", []string{UnknownPasses}, nil},
 }

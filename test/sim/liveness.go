@@ -184,6 +184,9 @@ func (w *world) agreed() (bool, error) {
 		if b.st == nil {
 			return false, nil
 		}
+		if w.isRevoked(b.author.Device) {
+			continue
+		}
 		_, final, _ := b.st.Final()
 		if b.st.Head().Size != w.model.size() || final.Size != w.model.size() {
 			return false, nil
@@ -195,7 +198,7 @@ func (w *world) agreed() (bool, error) {
 			return false, b.failed("reading", err)
 		}
 		for _, f := range feeds {
-			if !w.ofTwice(f.Epoch) {
+			if !w.ofTwice(f.Epoch) && !w.isRevoked(f.Author) {
 				return false, nil
 			}
 		}
@@ -236,7 +239,7 @@ const idleBytesMax = 1000
 func (w *world) last() error {
 	w.full = true
 	for _, s := range w.saves {
-		if _, ok := w.model.rids[s.r.RID()]; !ok && !s.lost && !w.ofTwice(s.r.Core.Epoch) {
+		if _, ok := w.model.rids[s.r.RID()]; !ok && !s.lost && !w.ofTwice(s.r.Core.Epoch) && !w.isRevoked(s.by.author.Device) {
 			return w.violated(SavesSurvive, "save %d of %s has no place in the ledger", s.number, s.by)
 		}
 	}
@@ -248,7 +251,7 @@ func (w *world) last() error {
 	}
 	for _, c := range w.clinics {
 		for _, o := range []*box{w.hubs[w.rng.IntN(len(w.hubs))], w.clinics[w.rng.IntN(len(w.clinics))]} {
-			if c.author.Device == o.author.Device || w.twice != nil && (c == w.twice.by || o == w.twice.by) {
+			if c.author.Device == o.author.Device || w.shuns(c, o) || w.twice != nil && (c == w.twice.by || o == w.twice.by) {
 				continue
 			}
 			n, err := w.meet(c, o)

@@ -13,7 +13,7 @@ import (
 // meetSome has two boxes that have no session exchange everything at once, twice.
 func (w *world) meetSome() error {
 	a, b := w.clinics[w.rng.IntN(len(w.clinics))], w.boxes[w.rng.IntN(len(w.boxes))]
-	if a.author.Device == b.author.Device || a.st == nil || b.st == nil || a.armed || b.armed || w.links[pair(a, b)] != nil {
+	if a.author.Device == b.author.Device || a.st == nil || b.st == nil || a.armed || b.armed || w.links[pair(a, b)] != nil || w.shuns(a, b) {
 		return nil
 	}
 	_, err := w.meet(a, b)

@@ -55,6 +55,11 @@ type plan struct {
 	Recent       uint64 // newest entries that a box without a ledger takes first
 	AssignMillis int64  // between two changes of a profile
 
+	// Of the scenario Members alone.
+	RevokeMillis int64 // between two revocations
+	RevokedMax   int
+	UnknownIn    int // of saves, of a kind that no release knows
+
 	// Of the scenario Hubs alone.
 	Rounds     int
 	Liars      int // hubs that lie
@@ -118,6 +123,7 @@ func (w *world) schedule() {
 	w.every(p.CloneMillis, w.cloneSome)
 	w.every(p.AssignMillis, w.assignSome)
 	w.every(p.HubCardMillis, w.oldHubCard)
+	w.every(p.RevokeMillis, w.revokeSome)
 	if w.o.Hooks.Contradict {
 		w.every(10_000, func() error { return w.contradict(w.clinics[0]) })
 	}

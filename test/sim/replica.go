@@ -40,9 +40,14 @@ func (r *replica) Ingest(ctx context.Context, from record.DeviceID, recs []recor
 			return r.ingestBut(ctx, from, recs)
 		}
 	}
-	in, err := r.Store.Ingest(ctx, from, recs)
+	var in store.Ingested
+	err := r.b.unshown("taking in", func() (err error) {
+		in, err = r.Store.Ingest(ctx, from, recs)
+		return err
+	})
 	r.took += in.New
 	if err == nil {
+		r.b.keeps(recs, in.Refused)
 		r.b.w.handed(r.b, recs, in.Refused)
 	}
 	return peersync.Ingested{New: in.New, Known: in.Known, Heads: in.Heads, Refused: in.Refused}, err
@@ -56,7 +61,7 @@ func (r *replica) ingestBut(ctx context.Context, from record.DeviceID, recs []re
 
 // Extend implements peersync.Replica.
 func (r *replica) Extend(ctx context.Context, entries []record.Entry, target record.TreeHead, proof []record.Hash) error {
-	err := r.Store.Extend(ctx, entries, target, proof)
+	err := r.b.unshown("extending", func() error { return r.Store.Extend(ctx, entries, target, proof) })
 	if err == nil {
 		r.took += len(entries)
 		r.b.w.res.Applied += uint64(len(entries))

@@ -49,6 +49,9 @@ func (w *world) saveSome(b *box) error {
 	if b.st == nil || w.plan.SavesMax > 0 && w.res.Saves >= w.plan.SavesMax {
 		return nil
 	}
+	if w.members != nil && w.chance(w.plan.UnknownIn) {
+		return w.saveUnknown(b)
+	}
 	p := w.patientOf(b)
 	item, err := w.item(b, p)
 	if err != nil {
@@ -138,6 +141,9 @@ func (w *world) open(b *box, p *patient) ([]chart.Opened, error) {
 	}
 	out := make([]chart.Opened, 0, len(recs))
 	for _, x := range recs {
+		if !isChart(x.Record.Core.Kind) {
+			continue
+		}
 		a := w.authored[x.Record.RID()]
 		if a == nil || string(a.r.Body) != string(x.Record.Body) {
 			return nil, w.violated(GarbageInert, "%s holds record %s of nobody", b, x.Record.RID().Short())

@@ -58,12 +58,13 @@ const (
 	Cards   Scenario = "cards"   // old and copied cards, nobody lies
 	Twice   Scenario = "twice"   // a clinic that signs two records for one place
 	Hubs    Scenario = "hubs"    // hubs that lie, alone or together
+	Members Scenario = "members" // clinics that are revoked, records of unknown kinds
 	Partial Scenario = "partial" // replicas that hold a part of the ledger
 	Bulk    Scenario = "bulk"    // hundreds of records in one transaction
 )
 
 // Scenarios are all of them.
-var Scenarios = []Scenario{Region, Cards, Twice, Hubs, Partial, Bulk}
+var Scenarios = []Scenario{Region, Cards, Twice, Hubs, Partial, Bulk, Members}
 
 func (x Scenario) String() string {
 	if x == Region {
@@ -203,6 +204,9 @@ type world struct {
 	verified  *store.Verified // signatures that some box checked
 	captured  [][]byte        // frames that crossed some link, for liars
 	notes     [][]byte        // of them checkpoints, with one cosignature or with all
+	clocks    laneClocks
+	members   *members // nil where nobody is revoked
+	clocked   int      // entries that clocks has
 }
 
 // event is something that happens at a time.
@@ -261,7 +265,7 @@ func (w *world) finished() (Result, error) {
 func newWorld(seed uint64, o Options) *world {
 	w := &world{o: o, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x5eed)), sum: sha256.New(), safety: true, links: map[[2]int]*link{}, cutOff: map[[2]int]bool{},
 		marks: map[record.Feed]uint64{}, model: newModel(), authored: map[record.RID]*authored{}, epochs: map[record.EpochID]string{},
-		signed: map[uint64]record.Hash{}, guilty: map[record.DeviceID]bool{}, published: map[record.Feed]int{}, digests: map[[32]byte][32]byte{},
+		signed: map[uint64]record.Hash{}, guilty: map[record.DeviceID]bool{}, published: map[record.Feed]int{}, digests: map[[32]byte][32]byte{}, clocks: laneClocks{},
 		verified: store.NewVerified(verifiedMax)}
 	w.model.verified = w.isMade
 	w.plan = drawPlan(w.rng)
@@ -274,6 +278,9 @@ func newWorld(seed uint64, o Options) *world {
 		w.hubsPlan()
 	case Bulk:
 		w.bulkPlan()
+	case Members:
+		w.membersPlan()
+		w.members = newMemberships()
 	case Partial:
 		w.partialPlan()
 		w.parts = newParts()
