@@ -109,7 +109,8 @@ type PendingFeed struct {
 }
 
 // PendingFeeds lists the feeds that hold something pending. Left out are feeds
-// whose next record this box's own ordering refused for good; Refused has those.
+// whose next record this box's own ordering refused for good, or a hub did because
+// the author's membership ended, as the ledger here says too; Refused has those.
 // It reads nothing: the list moves with every transaction.
 func (s *Store) PendingFeeds() ([]PendingFeed, error) {
 	if err := s.gate.enter(); err != nil {
@@ -226,7 +227,8 @@ func (l lookup) pendingFeed(f record.Feed) (p PendingFeed, blocked bool, err err
 		}
 		next = q.Record.RID()
 	default:
-		return p, false, nil
+		blocked, err = l.expelled(&p, &e)
+		return p, blocked, err
 	}
 	r, ok, err := l.refusal(next)
 	if err != nil || !ok {
@@ -235,6 +237,26 @@ func (l lookup) pendingFeed(f record.Feed) (p PendingFeed, blocked bool, err err
 	// A device that was unknown then may be a member now.
 	m, known := l.st.members.byDevice[e.Device]
 	return p, !(r.Verdict == record.UnknownDevice && known && m.Active()), nil
+}
+
+// expelled says whether a hub has refused the next record of a feed because its
+// author's membership ended, and the ledger here says so as well: no other hub can
+// order it, so nobody is asked to. A hub's word alone decides nothing.
+func (l lookup) expelled(p *PendingFeed, e *epochRow) (bool, error) {
+	m, known := l.st.members.byDevice[e.Device]
+	if !known || m.Active() {
+		return false, nil
+	}
+	next := e.Opening
+	if !e.open() {
+		q, ok, err := l.pending(record.Position{Epoch: p.Epoch, Lane: p.Lane, N: p.OrderedN + 1})
+		if err != nil || !ok {
+			return false, err
+		}
+		next = q.Record.RID()
+	}
+	r, ok, err := l.refusal(next)
+	return ok && (r.Verdict == record.Revoked || r.Verdict == record.Quarantined), err
 }
 
 // Pending gives pending records of a feed in order from n, with bodies, at least

@@ -252,11 +252,29 @@ func (s *Store) PutRefused(out record.Outcome, by record.DeviceID) error {
 		t.drop()
 		return err
 	}
-	if err := t.putRefusal(out, row.Position, by, nil); err != nil {
+	err = t.putRefusal(out, row.Position, by, nil)
+	if err == nil {
+		err = t.lookAgain(row.Position)
+	}
+	if err != nil {
 		t.drop()
 		return err
 	}
 	return t.commit()
+}
+
+// lookAgain has the work list take in what was said of a pending record: of an
+// opening record in every lane of its epoch.
+func (t *tx) lookAgain(pos record.Position) error {
+	if pos.N > 0 {
+		t.put(keyFeed(pWork, pos.Feed()), nil)
+		return nil
+	}
+	e, ok, err := t.lookup().epoch(pos.Epoch)
+	if err == nil && ok {
+		t.put(keyEpoch(pos.Epoch), e.encode())
+	}
+	return err
 }
 
 const refusedMax = 10_000
