@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/store"
@@ -193,6 +194,9 @@ func (w *world) agreed() (bool, error) {
 		}
 	}
 	for _, b := range w.boxes {
+		if w.isRevoked(b.author.Device) {
+			continue
+		}
 		feeds, err := b.st.PendingFeeds()
 		if err != nil {
 			return false, b.failed("reading", err)
@@ -225,7 +229,12 @@ func (w *world) disagreement() string {
 			text += fmt.Sprintf("; %s is down", b)
 			continue
 		}
+		if w.isRevoked(b.author.Device) {
+			text += fmt.Sprintf("; %s is revoked", b)
+			continue
+		}
 		feeds, err := b.st.PendingFeeds()
+		feeds = slices.DeleteFunc(feeds, func(f store.PendingFeed) bool { return w.isRevoked(f.Author) })
 		_, final, _ := b.st.Final()
 		text += fmt.Sprintf("; %s size %d final %d, pending %v %v", b, b.st.Head().Size, final.Size, feeds, err)
 	}
@@ -251,7 +260,7 @@ func (w *world) last() error {
 	}
 	for _, c := range w.clinics {
 		for _, o := range []*box{w.hubs[w.rng.IntN(len(w.hubs))], w.clinics[w.rng.IntN(len(w.clinics))]} {
-			if c.author.Device == o.author.Device || w.shuns(c, o) || w.twice != nil && (c == w.twice.by || o == w.twice.by) {
+			if c.author.Device == o.author.Device || w.isRevoked(c.author.Device) || w.isRevoked(o.author.Device) || w.twice != nil && (c == w.twice.by || o == w.twice.by) {
 				continue
 			}
 			n, err := w.meet(c, o)

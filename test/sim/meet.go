@@ -135,7 +135,7 @@ func (w *world) checkHolds(x, y *box) error {
 		return err
 	}
 	for _, f := range feeds {
-		if w.ofTwice(f.Epoch) {
+		if w.ofTwice(f.Epoch) || w.isRevoked(f.Author) {
 			continue
 		}
 		if ready, err := w.canTake(x, f); err != nil {
