@@ -8,7 +8,9 @@ SHELL       := /bin/bash
 GO      ?= go
 # One seed for every seeded test; unset, each test picks and prints its own.
 SEED    ?=
-FUZZTIME ?= 7s
+FUZZTIME ?= 5s
+# 3 fuzzes a third of the targets, drawn anew each time; 1 all of them.
+FUZZSHARE ?= 3
 # How many new regions of each scenario to simulate, and of which scenarios; 0 is
 # what `make test` runs.
 SEEDS     ?= 0
@@ -61,8 +63,8 @@ rigs: ## rules, scripts, simulation, real processes, browser, arm64
 	$(GO) test -count=1 -timeout 15m -p 1 ./test/...
 	cd test/interop && $(GO) test -count=1 -timeout 10m ./... # a module of its own
 
-fuzz: ## every fuzz target for FUZZTIME, two at a time
-	./test/fuzz.sh $(FUZZTIME)
+fuzz: ## fuzz targets for FUZZTIME each, two at a time: a drawn third, or FUZZSHARE=1
+	./test/fuzz.sh $(FUZZTIME) $(FUZZSHARE)
 
 arm: setup ## the same ledger on amd64 and arm64, and the pure packages' own tests on arm64
 	$(GO) test -count=1 -v ./test/arm/...
@@ -82,7 +84,7 @@ race: ## every test under the race detector, which needs a C compiler
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 40m $(PKGS)
 
 nightly: setup check ## the long tier
-	$(MAKE) fuzz FUZZTIME=60s
+	$(MAKE) fuzz FUZZTIME=60s FUZZSHARE=1
 	$(MAKE) race
 	$(MAKE) bench
 	$(MAKE) links

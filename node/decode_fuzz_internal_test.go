@@ -44,7 +44,7 @@ func FuzzJoin(f *testing.F) {
 	if _, err := n.Found(f.Context(), "Test region"); err != nil {
 		f.Fatal(err)
 	}
-	for _, v := range []any{joinRequest{Token: make([]byte, invitationTokenLen), Role: record.RoleClinic, Name: "A"}, joinResponse{Name: "R", Reason: "no"}, joinWaits{Missing: 1}} {
+	for _, v := range []any{joinRequest{Token: make([]byte, invitationTokenLen), Role: record.RoleClinic, Name: "A"}, joinResponse{Name: "R", Reason: "no"}, joinWaits{Missing: 1}, fieldKeys{}, staffEntry{Name: "A"}} {
 		b, err := record.Marshal(v)
 		if err != nil {
 			f.Fatal(err)
@@ -65,6 +65,10 @@ func FuzzJoin(f *testing.F) {
 		if record.Unmarshal(b, &r) == nil && r.Seed.Generation > 0 {
 			same(t, b, &r)
 		}
+		var k fieldKeys
+		same(t, b, &k)
+		var e staffEntry
+		same(t, b, &e)
 		var w joinWaits
 		same(t, b, &w)
 	})

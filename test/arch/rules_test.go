@@ -103,6 +103,10 @@ var faults = []struct {
 	{"assets", "a vendored script", "web/third_party/x.js", "x", "no source"},
 	{"make", "a target that is not there", "docs/x.md", "Run `make tea`.\n\nmake haste\n", "make tea is no target"},
 	{"make", "in a block", "docs/x.md", "```\nmake tea\n```\n", "make tea is no target"},
+	{"decoder", "nothing fuzzes it", "store/x.go", "package store\n\nfunc decodeX(b []byte) error { return nil }\n", "store.decodeX has no fuzz target"},
+	{"decoder", "a general format", "store/x.go", "package store\n\nimport \"example.org/m/record\"\n\nfunc (s *shelf) row() error { return record.Unmarshal(nil, s) }\n", "store.shelf.row has no fuzz target"},
+	{"decoder", "a line without its function", "test/arch/decoders.txt", "store.decodeY FuzzY\n", "store.decodeY reads nothing"},
+	{"decoder", "a line without a reason", "test/arch/decoders.txt", "store.decodeY own\n", "neither a target nor a reason"},
 	{"todo", "an unfinished note", "store/x.go", "package store\n\n// TO" + "DO: the rest\n", "unfinished work"},
 }
 

@@ -164,4 +164,5 @@ var Rules = []Rule{
 	{"assets", Assets},
 	{"make", MakeTargets},
 	{"todo", Todos},
+	{"decoder", Decoders},
 }
