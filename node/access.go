@@ -112,15 +112,18 @@ func (n *Node) accessLine(ctx context.Context, staff string, c []byte, a accessA
 	if err != nil {
 		return err
 	}
-	if err := n.store.PutRows(ctx, []store.Row{row, headRow}); err != nil {
+	if err := n.store.PutRowsReserved(ctx, []store.Row{row, headRow}); err != nil {
 		return err
 	}
 	n.access.head = head
 	n.access.open++
 	if n.access.open >= accessBatchLines {
-		return n.flushAccessLocked(ctx)
+		err = n.flushAccessLocked(ctx)
 	}
-	return nil
+	if errors.Is(err, store.ErrFull) { // the line is durable; its record waits for room
+		return nil
+	}
+	return err
 }
 
 func (n *Node) loadAccessLocked() error {

@@ -52,8 +52,13 @@ func (s *Store) begin(ctx context.Context) (*tx, error) {
 			return nil, err
 		}
 	}
+	return s.beginWith(s.guard)
+}
+
+// beginWith is begin where room decides whether the disk has any.
+func (s *Store) beginWith(room func() error) (*tx, error) {
 	s.mu.Lock()
-	t, err := s.beginLocked()
+	t, err := s.beginLocked(room)
 	if err != nil {
 		s.mu.Unlock()
 		return nil, err
@@ -61,11 +66,11 @@ func (s *Store) begin(ctx context.Context) (*tx, error) {
 	return t, nil
 }
 
-func (s *Store) beginLocked() (*tx, error) {
+func (s *Store) beginLocked(room func() error) (*tx, error) {
 	if err := s.Err(); err != nil {
 		return nil, err
 	}
-	if err := s.guard(); err != nil {
+	if err := room(); err != nil {
 		return nil, err
 	}
 	if err := s.gate.enter(); err != nil {
@@ -255,9 +260,9 @@ func (s *Store) nextGroup() []*layer {
 		if n == 0 {
 			s.flushLazy, draining = false, s.draining
 		}
-		rest := s.rest
+		rest, refusing := s.rest, s.refusing
 		s.qmu.Unlock()
-		if n == 0 && !draining && !s.o.Salvage && rest != s.resting {
+		if n == 0 && !draining && !s.o.Salvage && (rest != s.resting || rest && !refusing && s.worn()) {
 			if err := s.restIndex(rest); err != nil {
 				s.fail(err)
 				return nil
@@ -354,6 +359,11 @@ func (s *Store) commitGroup(group []*layer) error {
 	s.retire(group)
 	for _, l := range group {
 		s.unmeasured += l.bytes
+		s.applied += int64(l.bytes)
+	}
+	s.countReserve()
+	if s.resting && s.Full() {
+		return nil // neither a look at the tables nor a checkpoint finds room now
 	}
 	if s.unmeasured > headroomEvery {
 		s.unmeasured = 0

@@ -40,22 +40,43 @@ func (s *Store) write(ctx context.Context, prefix []byte, rows []Row, end func(*
 		return nil
 	}
 	t, err := s.begin(ctx)
+	if err == nil {
+		err = t.write(prefix, rows, end)
+	}
 	if err != nil {
-		return fmt.Errorf("writing rows: %w", err)
-	}
-	if err := t.putUnder(prefix, rows); err != nil {
-		t.drop()
-		return fmt.Errorf("writing rows: %w", err)
-	}
-	if err := end(t); err != nil {
 		return fmt.Errorf("writing rows: %w", err)
 	}
 	return nil
 }
 
+func (t *tx) write(prefix []byte, rows []Row, end func(*tx) error) error {
+	if err := t.putUnder(prefix, rows); err != nil {
+		t.drop()
+		return err
+	}
+	return end(t)
+}
+
 // PutRows writes projection rows, all or none, durable on return.
 func (s *Store) PutRows(ctx context.Context, rows []Row) error {
 	return s.write(ctx, []byte{pRow}, rows, (*tx).commit)
+}
+
+// PutRowsReserved is PutRows for rows without which nothing may be shown: while
+// the disk is full it takes room that was set aside for them, and is ErrFull when
+// that is used up.
+func (s *Store) PutRowsReserved(ctx context.Context, rows []Row) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("writing rows: %w", err)
+	}
+	t, err := s.beginWith(func() error { return s.takeReserve(rows) })
+	if err == nil {
+		err = t.write([]byte{pRow}, rows, (*tx).commit)
+	}
+	if err != nil {
+		return fmt.Errorf("writing rows: %w", err)
+	}
+	return nil
 }
 
 // PutRowsSoon writes projection rows that can be made again from what is durable:

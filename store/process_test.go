@@ -234,11 +234,16 @@ func childFull(dir string) {
 		fatal{}.Fatalf("a save on a disk with no byte left gave %v", err)
 	}
 	checkAcked(fatal{}, b.s, acked, "no byte left")
+	notes := putReserved(b, 100)
+	if notes < 100 {
+		fatal{}.Fatalf("%d rows found room that was set aside, want 100", notes)
+	}
 	if err := b.s.Close(); err != nil {
 		fatal{}.Fatalf("closing on a full disk: %v", err)
 	}
 	b.open()
 	checkAcked(fatal{}, b.s, acked, "opened while full")
+	heldReserved(b, notes)
 	if err := os.Remove(other); err != nil {
 		fatal{}.Fatal(err)
 	}
@@ -249,6 +254,27 @@ func childFull(dir string) {
 	b.append(visit(1, 100, r))
 	b.close()
 	fmt.Printf("done: %d records before the disk was full\n", len(acked))
+}
+
+// putReserved writes small rows into the reserve until it is used up, at most n.
+func putReserved(b *box, n int) int {
+	for i := range n {
+		switch err := b.s.PutRowsReserved(ctx, []store.Row{{Key: fmt.Appendf(nil, "look %d", i), Value: make([]byte, 200)}}); {
+		case errors.Is(err, store.ErrFull):
+			return i
+		case err != nil:
+			b.t.Fatal(err)
+		}
+	}
+	return n
+}
+
+func heldReserved(b *box, n int) {
+	for i := range n {
+		if _, err := b.s.GetRow(fmt.Appendf(nil, "look %d", i)); err != nil {
+			b.t.Fatalf("row %d of %d: %v", i, n, err)
+		}
+	}
 }
 
 // takeRest writes a file until the disk has no byte left.

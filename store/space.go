@@ -99,12 +99,12 @@ func (s *Store) restIndex(rest bool) error {
 		if err := s.writeCheckpoint(s.journal.Stats().SyncedLast, false); err != nil {
 			return err
 		}
-		s.resting = rest
+		s.resting, s.applied = rest, 0
 		if err := s.openIndex(); err != nil {
 			return err
 		}
 		s.o.Log.Warn().Bool("resting", rest).Msg("index")
-		return nil
+		return s.makeReserve()
 	})
 }
 

@@ -58,6 +58,8 @@ type Store struct {
 	counted     bool            // the store was made with counts of rows; fixed by open
 	unmeasured  int             // bytes since measureHeadroom; owned by the committer
 	headroom    atomic.Int64    // bytes that a compaction may need
+	applied     int64           // bytes of rows since the index was opened; owned by the committer, set by open
+	reserve     atomic.Int64    // bytes that are written ahead for rows that a full disk takes too
 
 	salvaged  []error       // damage that Open went past, fixed by open
 	index     string        // the folder that is read instead of the index, fixed by open
@@ -155,6 +157,9 @@ func (s *Store) open() error {
 		readOnly := fmt.Errorf("%w: opened for reading only: %w", ErrDamaged, errors.Join(s.salvaged...))
 		s.fault.Store(&readOnly)
 		return nil
+	}
+	if err := s.makeReserve(); err != nil {
+		return err
 	}
 	return makeBallast(s.dir, s.o.BallastBytes, s.freeMin())
 }

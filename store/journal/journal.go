@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -354,6 +355,44 @@ func (j *Journal) startSegment() error {
 	j.segs = append(j.segs, segment{h, name})
 	j.mu.Unlock()
 	return nil
+}
+
+// Reserve writes the rest of a segment ahead, so that frames find room there
+// whatever becomes of the disk. Where there is none for it nothing is wrong. Like
+// Append it is called by one goroutine at a time.
+func (j *Journal) Reserve() error {
+	if err := j.Err(); err != nil {
+		return err
+	}
+	if j.cur == nil || j.cur.at > j.o.SegmentBytes/2 {
+		if err := j.startSegment(); err != nil {
+			return j.fault(fmt.Errorf("starting journal segment: %w", err))
+		}
+	}
+	zeros := make([]byte, min(j.o.ChunkBytes, j.o.SegmentBytes))
+	for c := j.cur; c.zeroed < j.o.SegmentBytes; {
+		n, err := c.f.WriteAt(zeros[:min(int64(len(zeros)), j.o.SegmentBytes-c.zeroed)], c.zeroed)
+		if errors.Is(err, syscall.ENOSPC) {
+			return nil
+		}
+		if err != nil {
+			return j.fault(fmt.Errorf("reserving room in the journal: %w", err))
+		}
+		c.zeroed += int64(n)
+		j.bytes.Add(uint64(n))
+	}
+	if err := j.sync(j.cur.f); err != nil {
+		return j.fault(fmt.Errorf("reserving room in the journal: %w", err))
+	}
+	return nil
+}
+
+// Room is how many bytes of frames find their place in what is written ahead.
+func (j *Journal) Room() int64 {
+	if j.cur == nil {
+		return 0
+	}
+	return min(j.cur.zeroed, j.o.SegmentBytes) - j.cur.at
 }
 
 // Live is how many bytes of frames the next recovery would have to read, in
