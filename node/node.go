@@ -100,6 +100,9 @@ func Open(o Options) (*Node, error) {
 	so := o.Store
 	so.Now = clock.now
 	so.Log = o.Log.With().Str("part", "store").Logger()
+	if err := box.checkVotes(so); err != nil {
+		return nil, err
+	}
 	st, err := store.Open(box.path("db"), so)
 	if err != nil {
 		return nil, fmt.Errorf("opening the replica: %w", err)

@@ -135,6 +135,16 @@ func pinFormat(dir string) (memTable int64, counted bool, err error) {
 
 const countedLine = "counted\n"
 
+// Counted says whether a store was made with counts of rows, as all are but those of
+// the first release. Nothing is opened or changed.
+func Counted(dir string) (bool, error) {
+	b, err := os.ReadFile(filepath.Join(dir, formatFile))
+	if err != nil {
+		return false, fmt.Errorf("reading store format: %w", err)
+	}
+	return strings.HasSuffix(string(b), countedLine), nil
+}
+
 func writeFormat(dir string, memTable int64, counted bool) error {
 	text := fmt.Sprintf("healthpost store %d\nmemtable %d\n", format, memTable)
 	if counted {

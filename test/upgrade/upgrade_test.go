@@ -1,9 +1,13 @@
 package upgrade_test
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
 	"flag"
 	"fmt"
-	"math/rand/v2"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,8 +34,83 @@ func TestReleases(t *testing.T) {
 		t.Fatalf("no fixtures: %v", err)
 	}
 	for _, a := range archives {
-		t.Run(strings.TrimSuffix(filepath.Base(a), ".tar.zst"), func(t *testing.T) { openRelease(t, a) })
+		name := strings.TrimSuffix(filepath.Base(a), ".tar.zst")
+		t.Run(name, func(t *testing.T) {
+			if name == firstRelease {
+				refuseRelease(t, a)
+			} else {
+				openRelease(t, a)
+			}
+		})
 	}
+}
+
+// firstRelease ordered without votes: its regions are not gone on with.
+const firstRelease = "1-first"
+
+// refuseRelease: nothing is done with such a box, in words that say what to do, and
+// what they say works.
+func refuseRelease(t *testing.T, archive string) {
+	f, dir := unpack(t, archive)
+	before := contentOf(t, dir)
+	for _, k := range []KeptBox{f.Boxes[0], f.Boxes[len(f.Boxes)-1]} {
+		b := &rig.Box{T: t, Name: k.Name, Role: k.Role, Dir: filepath.Join(dir, k.Dir)}
+		for _, command := range []string{"run", "status", "verify", "export"} {
+			r := b.Command("", command)
+			if r.Code != 1 || !strings.Contains(r.Err, "made by the first release") || !strings.Contains(r.Err, "healthpost export") {
+				t.Errorf("%s: %s: exit code %d, %q", k.Name, command, r.Code, r.Err)
+			}
+		}
+	}
+	if after := contentOf(t, dir); !maps.Equal(before, after) {
+		t.Error("the folder was changed, and the first release may not read it any more")
+	}
+	kept := f.Boxes[len(f.Boxes)-1].Export
+	anew := rig.NewBox(t, "Clinic anew", "standalone")
+	anew.Start()
+	anew.Page()
+	file := filepath.Join(t.TempDir(), "all.ndjson")
+	if err := os.WriteFile(file, []byte(strings.Join(kept, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	anew.Import(file)
+	if missing := without(tight(t, kept), tight(t, exported(anew))); len(missing) > 0 {
+		t.Errorf("of %d resources %d do not come back, the first:\n%s", len(kept), len(missing), missing[0])
+	}
+	anew.Stop()
+}
+
+// tight leaves out the white space between tokens, as an import does.
+func tight(t *testing.T, lines []string) []string {
+	t.Helper()
+	var out []string
+	for _, l := range lines {
+		var b bytes.Buffer
+		if err := json.Compact(&b, []byte(l)); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, b.String())
+	}
+	slices.Sort(out)
+	return out
+}
+
+// contentOf gives the hash of every file of a folder.
+func contentOf(t *testing.T, dir string) map[string][sha256.Size]byte {
+	t.Helper()
+	out := map[string][sha256.Size]byte{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		out[path] = sha256.Sum256(raw)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 // opened is a fixture whose boxes are run by the program of this tree.
@@ -49,12 +128,17 @@ func openRelease(t *testing.T, archive string) {
 	o.each(func(b *rig.Box) { b.Verify() })
 	o.each(func(b *rig.Box) { b.Start() })
 	o.asLeft()
+	o.proves()
 	o.converge()
-	o.goOn()
+	saved := o.goOn()
 	o.each(func(b *rig.Box) { b.Verify() })
 	o.each(func(b *rig.Box) { b.Stop() })
 	o.each(func(b *rig.Box) { b.Start() })
 	o.converge()
+	for at, s := range saved {
+		s.WaitConfirmed(at)
+		s.MarkersOnce(t, at)
+	}
 	o.each(func(b *rig.Box) { b.Stop() })
 	o.each(func(b *rig.Box) { b.Verify() })
 }
@@ -145,33 +229,41 @@ func (o *opened) converge() {
 	}
 }
 
-// goOn: staff of every box save visits, for people of before and new ones.
-func (o *opened) goOn() {
+// proves: a proof from then holds by the keys from then.
+func (o *opened) proves() {
 	o.t.Helper()
-	rnd := rand.New(rand.NewPCG(3, 4))
-	saved := rig.NewSaved()
-	var at *rig.Box
+	b := o.boxes[o.f.Saved[0].Box]
+	if r := b.Command("", "check-proof", filepath.Join(o.dir, o.f.Proof), "--keys", filepath.Join(o.dir, o.f.Keys)); r.Code != 0 {
+		o.t.Errorf("check-proof: exit code %d\n%s%s", r.Code, r.Out, r.Err)
+	}
+}
+
+// goOn: staff of every box save visits, for people of before and new ones.
+func (o *opened) goOn() map[*rig.Box]*rig.Saved {
+	o.t.Helper()
+	rnd, saved := rig.NewRand(o.t), map[*rig.Box]*rig.Saved{}
 	for _, k := range o.f.Boxes {
 		if k.Role == "hub" {
 			continue
 		}
 		b := o.boxes[k.Name]
-		at = b
 		patients := []string{b.Page().Register("Esther", "Uwase after "+k.Name)}
 		for _, s := range o.f.Saved {
 			if s.Box == k.Name && !slices.Contains(patients, s.Patient) {
 				patients = append(patients, s.Patient)
 			}
 		}
+		saved[b] = rig.NewSaved()
 		for _, id := range patients {
 			v := rig.NewVisit(rnd, id)
-			if err := saved.Acked(v, b.Page().MustSave(v)); err != nil {
+			saved[b].Posted(v)
+			if err := saved[b].Acked(v, b.Page().MustSave(v)); err != nil {
 				o.t.Error(err)
 			}
 		}
 	}
 	waitSame(o.t, o.all()...)
-	_ = at
+	return saved
 }
 
 // waitSame waits until boxes hold the same ledger, all of it final, with nothing
