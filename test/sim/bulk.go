@@ -18,6 +18,7 @@ import (
 func (w *world) bulkPlan() {
 	p := &w.plan
 	pick := func(list ...int64) int64 { return list[w.rng.IntN(len(list))] }
+	p.Hubs = int(pick(3, 3, 5))
 	p.Clinics, p.Fields, p.Patients = 2+w.rng.IntN(2), 0, 20
 	p.SafetyMillis, p.SaveMillis, p.VisitMillis = 60_000, 20_000, pick(4_000, 10_000)
 	p.ImportMillis, p.ImportMax = pick(2_000, 5_000), int(pick(200, 500, 1_000))

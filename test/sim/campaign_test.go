@@ -50,8 +50,8 @@ func (s *sums) add(r sim.Result, err error) {
 
 func (s *sums) String() string {
 	a := s.all
-	return fmt.Sprintf("%d runs, %d boxes, %d records saved, %d placed in replicas, %d sessions, %d crashes, %d old cards (%d of hubs), %d copied cards, %d lies, %d virtual hours, %d violations",
-		s.runs, a.Boxes, a.Saves, a.Applied, a.Sessions, a.Crashes, a.Restores, a.HubRestores, a.Clones, a.Lies, a.Seconds/3600, len(s.failed))
+	return fmt.Sprintf("%d runs, %d boxes, %d records saved, %d placed in replicas, %d sessions, %d parcels, %d crashes, %d old cards (%d of hubs), %d copied cards, %d lies, %d virtual hours, %d violations",
+		s.runs, a.Boxes, a.Saves, a.Applied, a.Sessions, a.Parcels, a.Crashes, a.Restores, a.HubRestores, a.Clones, a.Lies, a.Seconds/3600, len(s.failed))
 }
 
 // chosen are the scenarios that the flag names.

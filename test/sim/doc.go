@@ -35,6 +35,8 @@
 //	Hubs     one, two or three of three hubs lie: two views, an omission, an old view for some, and at single contacts
 //	         entries left out, reordered, repeated, forged, dated back, roots, histories, other ledgers, false evidence
 //	Twice    a clinic that signs two records for one place, and runs behind them
+//	Bulk     imports of hundreds of records in one transaction
+//	Parcels  clinics that are reached by sticks alone, which get lost, damaged, cut short, reordered, and read twice
 //	Partial  replicas that hold a part of the ledger, others that take its newest entries first, profiles that change
 //
 // Hubs goes in turns of hours, with exchanges that run to their end at once; the
@@ -51,6 +53,14 @@
 //
 // Each is a constant of this package, named by what it says; see Violation. A
 // failed seed is kept in testdata/seeds.txt and runs every time.
+//
+// # Shrinking
+//
+// A run that fails is made smaller as long as the same invariant breaks: classes of
+// events are left out, boxes, patients, saves and seconds become fewer. With less in
+// it a seed draws another run, so a few seeds are tried each time. What comes out is a
+// line for testdata/seeds.txt, such as "cards 5 clinics=1 no-cuts", and what happens in
+// that run as a script.
 //
 // Hooks break one part of the simulator's own glue, so that tests can show that
 // the invariants see it.

@@ -14,7 +14,7 @@ import (
 // hubsPlan makes a plan without the faults of the other scenarios.
 func (w *world) hubsPlan() {
 	p := &w.plan
-	*p = plan{Clinics: 3 + w.rng.IntN(3), Fields: w.rng.IntN(2), Patients: 2 + w.rng.IntN(3), ApplyMillis: 50, BatchMax: 64, BatchBytes: 32 << 10, Window: 64 << 10, Latency: 1, BytesPerSec: 1_000_000,
+	*p = plan{Hubs: 3, Clinics: 3 + w.rng.IntN(3), Fields: w.rng.IntN(2), Patients: 2 + w.rng.IntN(3), ApplyMillis: 50, BatchMax: 64, BatchBytes: 32 << 10, Window: 64 << 10, Latency: 1, BytesPerSec: 1_000_000,
 		ForgetIndexIn: 1, Rounds: 40 + w.rng.IntN(60), TrickIn: []int{0, 3, 6}[w.rng.IntN(3)], ShakeIn: []int{0, 6}[w.rng.IntN(2)], WrongTimes: w.rng.IntN(3) == 0, Flood: w.rng.IntN(3) == 0}
 	p.Liars = []int{0, 1, 1, 2, 2, 2, 2, 3}[w.rng.IntN(8)]
 	p.Lie = []lie{lieNothing, lieViews, lieViews, lieViews, lieOmit, lieOmit, lieStale, lieStale}[w.rng.IntN(8)]

@@ -11,6 +11,7 @@ import (
 // from the same generator, so a run with less in it is another run; see Shrink.
 type Less struct {
 	Off      []string // classes of events, by name
+	Hubs     int      // 3 or 5
 	Clinics  int      // at most; 0 is as many as the seed draws
 	Patients int
 	Seconds  int // of the safety phase
@@ -42,6 +43,8 @@ var classes = []class{
 	{"cuts", func(p *plan) { p.CutIn = 0 }},
 	{"carriers", func(p *plan) { p.Fields = 0 }},
 	{"turns", func(p *plan) { p.Turns = false }},
+	{"parcels", func(p *plan) { p.ParcelMillis = 0 }},
+	{"bad-sticks", func(p *plan) { p.StickFaultIn = 0 }},
 	{"imports", func(p *plan) { p.ImportMillis = 0 }},
 	{"profiles", func(p *plan) { p.AssignMillis = 0 }},
 	{"newest-first", func(p *plan) { p.Recent = 0 }},
@@ -62,7 +65,7 @@ func (l *Less) limits() []struct {
 	return []struct {
 		name string
 		at   *int
-	}{{"clinics", &l.Clinics}, {"patients", &l.Patients}, {"seconds", &l.Seconds}, {"rounds", &l.Rounds}, {"saves", &l.Saves}}
+	}{{"hubs", &l.Hubs}, {"clinics", &l.Clinics}, {"patients", &l.Patients}, {"seconds", &l.Seconds}, {"rounds", &l.Rounds}, {"saves", &l.Saves}}
 }
 
 // apply takes out of a plan what l leaves out.
@@ -77,6 +80,7 @@ func (l *Less) apply(p *plan) {
 			*at = min(*at, most)
 		}
 	}
+	bound(&p.Hubs, l.Hubs)
 	bound(&p.Clinics, l.Clinics)
 	bound(&p.Patients, l.Patients)
 	bound(&p.Rounds, l.Rounds)
@@ -85,7 +89,7 @@ func (l *Less) apply(p *plan) {
 		p.SafetyMillis = min(p.SafetyMillis, int64(l.Seconds)*1000)
 	}
 	p.Patients = max(p.Patients, min(p.Parts, 1)*(p.Clinics+p.Fields)) // partial replicas have patients of their own
-	p.Parts = min(p.Parts, p.Clinics)
+	p.Parts, p.Remote = min(p.Parts, p.Clinics), min(p.Remote, p.Clinics)
 }
 
 // String is what ParseLess reads.

@@ -15,7 +15,7 @@ import (
 // anything goes wrong.
 func (w *world) found() error {
 	n := 0
-	for range 3 {
+	for range w.plan.Hubs {
 		w.hubs = append(w.hubs, w.newBox(n, record.RoleHub))
 		n++
 	}
@@ -130,6 +130,9 @@ func (w *world) liveness() error {
 		return err
 	}
 	w.forever(3_000, w.reconnect)
+	if w.sticks != nil {
+		w.forever(3_000, w.mailAll)
+	}
 	if err := w.catchUp(); err != nil {
 		return err
 	}

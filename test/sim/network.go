@@ -50,7 +50,7 @@ func pair(a, b *box) [2]int {
 // connect begins a session between two boxes that are up and have none.
 func (w *world) connect(a, b *box, liar *box) *link {
 	key := pair(a, b)
-	if a.author.Device == b.author.Device || a.st == nil || b.st == nil || w.links[key] != nil || w.cutOff[key] || w.shuns(a, b) {
+	if a.author.Device == b.author.Device || a.st == nil || b.st == nil || w.links[key] != nil || w.cutOff[key] || w.shuns(a, b) || w.remote(a) || w.remote(b) {
 		return nil
 	}
 	w.res.Sessions++

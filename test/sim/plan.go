@@ -5,6 +5,7 @@ import "math/rand/v2"
 // plan is what a seed decides before anything happens. An "in" is one time in so
 // many, 0 for never.
 type plan struct {
+	Hubs            int
 	Clinics, Fields int // of them the last ones are field devices, which carry and do not save
 	Patients        int
 	SavesMax        int // 0 for any number
@@ -38,6 +39,11 @@ type plan struct {
 	ImportMillis int64 // between two imports
 	ImportMax    int   // records of one import
 	Sampled      bool  // checks look again at some of what they saw, not at all of it
+
+	// Of the scenario Parcels alone.
+	Remote       int   // clinics without a link, the first ones
+	ParcelMillis int64 // between two sticks from or to one of them
+	StickFaultIn int   // of sticks, one that is lost, damaged, or an old one
 
 	// Of the scenario Cards alone.
 	CloneMillis   int64 // between two copies of a card that go into another board, 0 for none
@@ -73,7 +79,7 @@ type plan struct {
 func drawPlan(r *rand.Rand) plan {
 	pick := func(list ...int64) int64 { return list[r.IntN(len(list))] }
 	p := plan{
-		Clinics: 2 + r.IntN(4), Patients: 2 + r.IntN(6), SafetyMillis: pick(30_000, 60_000, 120_000),
+		Hubs: 3, Clinics: 2 + r.IntN(4), Patients: 2 + r.IntN(6), SafetyMillis: pick(30_000, 60_000, 120_000),
 		SaveMillis: pick(2_000, 5_000, 12_000), VisitMillis: pick(2_000, 8_000, 20_000), HubTalk: 2_000, ApplyMillis: pick(50, 500, 5_000), BatchMax: int(pick(1, 8, 64)), BatchBytes: 32 << 10,
 		Latency: pick(1, 40, 300, 700), BytesPerSec: pick(2_500, 15_000, 1_000_000), Window: int(pick(1<<10, 8<<10, 64<<10)), Turns: r.IntN(2) == 0,
 		NeighboursIn: int(pick(0, 2, 4)), CutIn: int(pick(1, 2, 4)), LieIn: int(pick(0, 3, 6)),
@@ -114,6 +120,7 @@ func (w *world) schedule() {
 		w.every(p.VisitMillis, func() error { return w.visit(c) })
 	}
 	w.every(p.ImportMillis, w.importSome)
+	w.every(p.ParcelMillis, w.mail)
 	w.every(p.CrashMillis, w.crashSome)
 	w.every(p.RestoreMillis, w.oldCard)
 	if p.Equivocate {

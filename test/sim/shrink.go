@@ -75,6 +75,9 @@ func (s *shrinker) candidates() []func(*Less) {
 			}
 		}
 	}
+	if full.Hubs > 3 {
+		out = append(out, func(l *Less) { l.Hubs = 3 })
+	}
 	halve(full.Clinics, func(l *Less) *int { return &l.Clinics })
 	halve(full.Patients, func(l *Less) *int { return &l.Patients })
 	var on []class

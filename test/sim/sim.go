@@ -45,6 +45,8 @@ const (
 	FrozenStays       = "a box that a majority lied to confirms nothing more"
 	SignsUpward       = "a hub signs one root for a size and never a smaller size"
 	DiskSound         = "a disk without an injected fault does not fail"
+	ParcelsRepeat     = "reading a parcel twice changes nothing"
+	ParcelsBring      = "who read a whole parcel has what it held"
 	PartSameRoot      = "a partial replica comes to the root of a full one"
 	PartKnowsHoles    = "a replica knows which entry before one that it holds is missing"
 	PartNoMore        = "a partial replica is given nothing outside of its profile"
@@ -61,10 +63,11 @@ const (
 	Members Scenario = "members" // clinics that are revoked, records of unknown kinds
 	Partial Scenario = "partial" // replicas that hold a part of the ledger
 	Bulk    Scenario = "bulk"    // hundreds of records in one transaction
+	Parcels Scenario = "parcels" // clinics without a link
 )
 
 // Scenarios are all of them.
-var Scenarios = []Scenario{Region, Cards, Twice, Hubs, Partial, Bulk, Members}
+var Scenarios = []Scenario{Region, Cards, Twice, Hubs, Partial, Bulk, Members, Parcels}
 
 func (x Scenario) String() string {
 	if x == Region {
@@ -126,6 +129,7 @@ type Result struct {
 	Exposed     int // meetings of two views
 	Promises    int // broken ones proven
 	Sessions    int
+	Parcels     int // written
 	Heads       int // most heads that one line had
 	Bytes       uint64
 }
@@ -135,12 +139,12 @@ func (r *Result) Add(o Result) {
 	r.Events, r.Seconds, r.Boxes, r.Bytes = r.Events+o.Events, r.Seconds+o.Seconds, r.Boxes+o.Boxes, r.Bytes+o.Bytes
 	r.Saves, r.Size, r.Applied, r.Sessions = r.Saves+o.Saves, r.Size+o.Size, r.Applied+o.Applied, r.Sessions+o.Sessions
 	r.Crashes, r.Restores, r.HubRestores, r.Clones = r.Crashes+o.Crashes, r.Restores+o.Restores, r.HubRestores+o.HubRestores, r.Clones+o.Clones
-	r.Lies, r.Evidence, r.Exposed, r.Promises, r.Heads = r.Lies+o.Lies, r.Evidence+o.Evidence, r.Exposed+o.Exposed, r.Promises+o.Promises, max(r.Heads, o.Heads)
+	r.Parcels, r.Lies, r.Evidence, r.Exposed, r.Promises, r.Heads = r.Parcels+o.Parcels, r.Lies+o.Lies, r.Evidence+o.Evidence, r.Exposed+o.Exposed, r.Promises+o.Promises, max(r.Heads, o.Heads)
 }
 
 func (r Result) String() string {
-	return fmt.Sprintf("%d boxes, %d s, %d events, %d sessions, %d kB, %d saves, size %d, %d applied, %d crashes, %d restores (%d of hubs), %d clones, %d lies, %d evidence, %d exposed, %d promises, %d heads, trace %x",
-		r.Boxes, r.Seconds, r.Events, r.Sessions, r.Bytes>>10, r.Saves, r.Size, r.Applied, r.Crashes, r.Restores, r.HubRestores, r.Clones, r.Lies, r.Evidence, r.Exposed, r.Promises, r.Heads, r.Trace[:8])
+	return fmt.Sprintf("%d boxes, %d s, %d events, %d sessions, %d parcels, %d kB, %d saves, size %d, %d applied, %d crashes, %d restores (%d of hubs), %d clones, %d lies, %d evidence, %d exposed, %d promises, %d heads, trace %x",
+		r.Boxes, r.Seconds, r.Events, r.Sessions, r.Parcels, r.Bytes>>10, r.Saves, r.Size, r.Applied, r.Crashes, r.Restores, r.HubRestores, r.Clones, r.Lies, r.Evidence, r.Exposed, r.Promises, r.Heads, r.Trace[:8])
 }
 
 // Violation is an invariant that did not hold.
@@ -194,6 +198,7 @@ type world struct {
 	twice     *twice                   // nil where no clinic contradicts itself
 	published map[record.Feed]int      // evidence put into the ledger, by which start of a hub
 	gang      *gang                    // nil where no hub lies
+	sticks    *sticks                  // nil where nothing goes by parcel
 	parts     *parts                   // nil where every replica holds everything
 	guilty    map[record.DeviceID]bool // who may be blamed
 	given     []given                  // promises
@@ -281,6 +286,8 @@ func newWorld(seed uint64, o Options) *world {
 	case Members:
 		w.membersPlan()
 		w.members = newMemberships()
+	case Parcels:
+		w.parcelsPlan()
 	case Partial:
 		w.partialPlan()
 		w.parts = newParts()
@@ -304,6 +311,11 @@ func (w *world) play() error {
 	if w.plan.Equivocate {
 		w.twice = &twice{by: w.clinics[0], given: map[*box]map[record.Position]map[record.RID]bool{}}
 		w.guilty[w.twice.by.author.Device] = true
+	}
+	if w.plan.Remote > 0 {
+		if err := w.newSticks(); err != nil {
+			return err
+		}
 	}
 	w.schedule()
 	if err := w.run(w.now+w.plan.SafetyMillis, nil); err != nil {
