@@ -58,18 +58,27 @@ func TestMajorityLost(t *testing.T) {
 	r.Check(last, fresh, a, b)
 }
 
-// TestEveryHubLost: no hub is left. A clinic becomes one, and finds the others
-// where they said they can be reached.
+// TestEveryHubLost: no hub is left. A clinic becomes one, and finds the others where
+// they said they can be reached; a third was off all the time, with a record that
+// nobody else has. Whatever any replica holds is in the regional record afterwards.
 func TestEveryHubLost(t *testing.T) {
 	t.Parallel()
 	rnd := rig.NewRand(t)
-	r := rig.NewRegion(t, 1, 2)
+	r := rig.NewRegion(t, 3, 3)
 	sheets := r.Sheets()
-	a, b := r.Clinics[0], r.Clinics[1]
+	a, b, away := r.Clinics[0], r.Clinics[1], r.Clinics[2]
 	patient := a.Page().Register("Juma", "Recovered")
 	early := a.Page().MustSave(rig.NewVisit(rnd, patient))
+	alone := away.Page().Register("Zuri", "Away")
 	r.WaitSame(r.Boxes()...)
-	r.Hubs[0].Gone()
+	r.SetLinks(away, false)
+	kept := away.Page().MustSave(rig.NewVisit(rnd, alone))
+	away.Kill()
+	late := b.Page().MustSave(rig.NewVisit(rnd, b.Page().Register("Imani", "Late")))
+	r.WaitSame(append([]*rig.Box{a, b}, r.Hubs...)...)
+	for _, h := range r.Hubs {
+		h.Gone()
+	}
 	pending := b.Page().MustSave(rig.NewVisit(rnd, b.Page().Register("Neema", "Waiting")))
 
 	a.Stop()
@@ -83,8 +92,11 @@ func TestEveryHubLost(t *testing.T) {
 	}
 	later := a.Page().MustSave(rig.NewVisit(rnd, patient))
 	r.WaitSame(a, b)
-	for _, x := range []*rig.Box{a, b} {
-		x.HoldsConfirmed(early, pending, later)
+	r.SetLinks(away, true)
+	away.Start()
+	r.WaitSame(a, b, away)
+	for _, x := range []*rig.Box{a, b, away} {
+		x.HoldsConfirmed(early, late, pending, later, kept)
 	}
-	r.Check(a, b)
+	r.Check(a, b, away)
 }

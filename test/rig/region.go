@@ -14,7 +14,7 @@ import (
 	"github.com/healthpost/healthpost/record"
 )
 
-const ConvergeMax = 60 * time.Second
+const ConvergeMax = 3 * time.Minute
 
 // Region is hubs and clinics that run. Every clinic is linked with every hub
 // and, as a neighbour, with every other clinic.
