@@ -17,7 +17,6 @@ import (
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
 	"github.com/healthpost/healthpost/store"
-	"github.com/healthpost/healthpost/web"
 )
 
 // Node is one box. Open takes it from disk; every use case works from then on,
@@ -142,34 +141,31 @@ func (n *Node) Run(ctx context.Context, ready func(page string)) error {
 	if _, ok := n.box.RegionID(); !ok && n.box.Role != record.RoleStandalone {
 		return ErrNoRegion
 	}
-	page, err := n.listenPage()
+	page, err := n.openPage(ctx)
 	if err != nil {
 		return err
 	}
 	control, err := n.listenControl()
 	if err != nil {
-		return errors.Join(err, closeAll(page))
+		return errors.Join(err, closeAll(page.listener))
 	}
 	defer os.Remove(n.box.path(controlSocket))
 	tree, err := n.listenLog()
 	if err != nil {
-		return errors.Join(err, closeAll(page, control))
+		return errors.Join(err, closeAll(page.listener, control))
 	}
 	l, err := n.newLinks()
 	if err != nil {
-		return errors.Join(err, closeAll(page, control, tree))
+		return errors.Join(err, closeAll(page.listener, control, tree))
 	}
 	defer l.close()
-	r := &running{links: l}
-	if page != nil {
-		r.page = "http://" + page.Addr().String()
-	}
+	r := &running{links: l, page: page.url}
 	if tree != nil {
 		r.tree = "http://" + tree.Addr().String()
 	}
 	if n.box.Role.Orders() {
 		if r.ordering, err = n.newOrdering(l); err != nil {
-			return errors.Join(err, closeAll(page, control, tree))
+			return errors.Join(err, closeAll(page.listener, control, tree))
 		}
 	}
 	n.up.Store(r)
@@ -177,8 +173,11 @@ func (n *Node) Run(ctx context.Context, ready func(page string)) error {
 	return n.supervise(ctx, r, listeners{page, control, tree}, ready)
 }
 
-// listeners are where a box answers; page and tree may be nil.
-type listeners struct{ page, control, tree net.Listener }
+// listeners are where a box answers; tree may be nil.
+type listeners struct {
+	page          *pageDoor
+	control, tree net.Listener
+}
 
 // supervise owns every goroutine of a running box and waits for all of them.
 func (n *Node) supervise(ctx context.Context, r *running, at listeners, ready func(string)) error {
@@ -213,13 +212,13 @@ func (n *Node) supervise(ctx context.Context, r *running, at listeners, ready fu
 		if err := n.finishFounding(ctx); err != nil {
 			return err
 		}
-		if at.page == nil {
+		if at.page.listener == nil {
 			ready("")
 			<-ctx.Done()
 			return nil
 		}
 		ready(r.page)
-		return serve(ctx, web.NewDoor(at.page, nil), web.NewServer(n.pageHandler()))
+		return at.page.serve(ctx, n)
 	})
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) {
@@ -287,15 +286,4 @@ func serve(ctx context.Context, l net.Listener, srv *http.Server) error {
 	}
 	<-done
 	return err
-}
-
-func (n *Node) listenPage() (net.Listener, error) {
-	if n.o.Page == "" {
-		return nil, nil
-	}
-	l, err := net.Listen("tcp", n.o.Page)
-	if err != nil {
-		return nil, fmt.Errorf("opening the page on %s: %w: choose another address with --page", n.o.Page, err)
-	}
-	return l, nil
 }

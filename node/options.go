@@ -18,6 +18,7 @@ var Version = "0.1.0-dev"
 type Options struct {
 	Data     string   // folder of this box
 	Page     string   // address of the page, host:port; empty for none
+	LANPlain bool     // serve the page without TLS on the clinic's network too
 	Listen   []string // multiaddrs for peers
 	Announce []string // multiaddrs told to others where Listen is not reachable as it is
 	Dial     []string // multiaddrs with /p2p/ of boxes to reach; empty takes the hubs in the ledger

@@ -9,7 +9,7 @@ import (
 // Handlers are everything that answers HTTP on a box: the page, the commands, the
 // ledger for auditors.
 func (n *Node) Handlers() []http.Handler {
-	return []http.Handler{n.pageHandler(), n.controlHandler(), newLogHandler(n.store, n.o.Now)}
+	return []http.Handler{n.pageHandler(nil), n.controlHandler(), newLogHandler(n.store, n.o.Now)}
 }
 
 // Clinical counts the clinical records on a box.

@@ -156,7 +156,7 @@ func newSurfer(t *testing.T, n *Node) *surfer {
 
 // at serves the page of a box under the address of before.
 func (x *surfer) at(n *Node) {
-	x.server, x.n = httptest.NewServer(n.pageHandler()), n
+	x.server, x.n = httptest.NewServer(n.pageHandler(nil)), n
 	x.t.Cleanup(x.server.Close)
 }
 

@@ -35,6 +35,10 @@ func secure(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Permissions-Policy", "geolocation=(), microphone=(), camera=()")
 		h.Set("Cache-Control", "no-store")
+		if r.TLS != nil {
+			h.Set("Strict-Transport-Security", secureAge)
+			h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -115,6 +119,10 @@ func (s *server) serve(rt route) http.HandlerFunc {
 		q := s.newRequest(w, r)
 		run := q.pick(rt)
 		if run == nil || q.isTooLarge(rt) {
+			return
+		}
+		if q.isBare() && !rt.bare {
+			q.toSecure(rt)
 			return
 		}
 		if q.box.NeedsFirstStaff && rt.who == forStaff {
@@ -272,7 +280,7 @@ func (q *request) caller() string {
 }
 
 func (q *request) token() string {
-	c, err := q.r.Cookie(sessionCookie)
+	c, err := q.r.Cookie(q.cookieName(sessionCookie))
 	if err != nil || len(c.Value) > 256 {
 		return ""
 	}
@@ -314,14 +322,14 @@ func localPath(p string) string {
 // setSession stores the token in the browser until it closes.
 func (q *request) setSession(token string) {
 	http.SetCookie(q.w, &http.Cookie{
-		Name: sessionCookie, Value: token, Path: "/", HttpOnly: true,
+		Name: q.cookieName(sessionCookie), Value: token, Path: "/", HttpOnly: true,
 		SameSite: http.SameSiteStrictMode, Secure: q.r.TLS != nil,
 	})
 }
 
 func (q *request) clearSession() {
 	http.SetCookie(q.w, &http.Cookie{
-		Name: sessionCookie, Path: "/", MaxAge: -1, HttpOnly: true,
+		Name: q.cookieName(sessionCookie), Path: "/", MaxAge: -1, HttpOnly: true,
 		SameSite: http.SameSiteStrictMode, Secure: q.r.TLS != nil,
 	})
 }

@@ -31,7 +31,7 @@ func (s *server) newRequest(w http.ResponseWriter, r *http.Request) *request {
 // browser prefers, then the box's first.
 func (q *request) chooseWords() {
 	choices := make([]string, 0, 4)
-	if c, err := q.r.Cookie(languageCookie); err == nil {
+	if c, err := q.r.Cookie(q.cookieName(languageCookie)); err == nil {
 		choices = append(choices, c.Value)
 	}
 	choices = append(choices, q.session.Language)
@@ -70,6 +70,7 @@ type page struct {
 	Here      string // path of this page, for forms that come back to it
 	Now       time.Time
 	Languages []string
+	Trust     bool   // there is an authority to make known
 	Form      form   // the form of this page, if it has one
 	Notice    notice // what just happened, if anything
 	Body      any
@@ -90,7 +91,7 @@ func (q *request) newPage(nav, titleKey string, body any) *page {
 	return &page{
 		Title: q.words.Text(titleKey), Box: q.box, Version: version, Session: q.session, SignedIn: q.signedIn,
 		Line: lineOf(q.words, q.clinic.Counts(q.r.Context()), inDoubt(q.box.Faults)), Banners: q.banners(q.r.URL.Path), Nav: nav, Here: q.r.URL.Path, Now: q.opts.Now(),
-		Languages: q.render.languages, Body: body,
+		Languages: q.render.languages, Trust: len(q.opts.Authority) > 0, Body: body,
 	}
 }
 

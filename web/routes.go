@@ -51,6 +51,7 @@ type route struct {
 	machine   bool   // read by script: refusals are bare status codes
 	files     bool   // its form may bring files
 	stream    bool   // its answer lasts
+	bare      bool   // answered over plain HTTP on the clinic's network too
 }
 
 // Limits on what a posted form may have.
@@ -67,7 +68,9 @@ func routeTable() []route {
 		{path: "/first", get: showFirst, post: addFirst, who: forFirst, bodyMax: shortBytesMax, changes: toAccounts},
 		{path: "/sign-in", get: showSignIn, post: signIn, who: forAnybody, bodyMax: shortBytesMax, changes: toSession},
 		{path: "/lock", post: lock, who: forAnybody, bodyMax: shortBytesMax, changes: toSession},
-		{path: "/language", post: chooseLanguage, who: forAnybody, bodyMax: shortBytesMax, changes: toBrowser},
+		{path: "/trust", get: showTrust, who: forAnybody, bare: true},
+		{path: "/trust/authority", get: giveAuthority, who: forAnybody, bare: true},
+		{path: "/language", post: chooseLanguage, who: forAnybody, bare: true, bodyMax: shortBytesMax, changes: toBrowser},
 		{path: "/find", get: showFind, post: find, bodyMax: shortBytesMax, changes: toMemory},
 		{path: "/find/{search}", get: showFound},
 		{path: "/register", get: showRegister, post: register, bodyMax: formBytesMax, changes: toRecords},
@@ -90,7 +93,7 @@ func routeTable() []route {
 		{path: "/draft", post: keepDraft, machine: true, bodyMax: formBytesMax, changes: toMemory},
 		{path: "/events", get: streamEvents, machine: true, stream: true},
 		{path: "/states", get: answerStates, machine: true},
-		{path: "/assets/{file}", get: serveAsset, who: forAnybody, machine: true},
+		{path: "/assets/{file}", get: serveAsset, who: forAnybody, machine: true, bare: true},
 		{path: "/", get: notFoundPage, post: notFoundPage, who: forAnybody, bodyMax: shortBytesMax},
 	}
 }

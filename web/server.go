@@ -19,7 +19,11 @@ type Options struct {
 	Now      func() time.Time // default time.Now
 	Location *time.Location   // for display; default time.Local
 	Rand     io.Reader        // for form ids; default crypto/rand
-	Names    []string         // host names under which the page is asked for, besides localhost and BoxName
+	// Authority is the certificate, in DER, of who signs for this page on the clinic's network; nil:
+	// there is no TLS. LANPlain serves the page there without TLS too.
+	Authority []byte
+	LANPlain  bool
+	Names     []string // host names under which the page is asked for, besides localhost and BoxName
 }
 
 // Limits on what a browser may send or hold open.

@@ -124,7 +124,7 @@ func chooseLanguage(q *request) error {
 		return errBadForm
 	}
 	http.SetCookie(q.w, &http.Cookie{
-		Name: languageCookie, Value: language, Path: "/", MaxAge: 365 * 24 * 3600, HttpOnly: true,
+		Name: q.cookieName(languageCookie), Value: language, Path: "/", MaxAge: 365 * 24 * 3600, HttpOnly: true,
 		SameSite: http.SameSiteStrictMode, Secure: q.r.TLS != nil,
 	})
 	return q.redirect(localPath(q.r.PostForm.Get("next")))

@@ -17,6 +17,7 @@ import (
 // configFile is config.toml. A key that is left out keeps its default.
 type configFile struct {
 	Page        *string   `toml:"page"`
+	LANPlain    *bool     `toml:"lan_plain"`
 	Log         *string   `toml:"log"`
 	Listen      []string  `toml:"listen"`
 	Announce    []string  `toml:"announce"`
@@ -118,6 +119,7 @@ func (c *configFile) apply(o *node.Options) {
 	set(&o.Page, c.Page)
 	set(&o.LogAddress, c.Log)
 	set(&o.LAN, c.LAN)
+	set(&o.LANPlain, c.LANPlain)
 	set(&o.Sticks, c.Sticks)
 	set(&o.Profile, c.Profile)
 	setList(&o.Listen, c.Listen)
