@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/healthpost/healthpost/test/link"
+	"github.com/healthpost/healthpost/test/rig"
 )
 
 // connected gives both ends of a TCP connection through a link.
@@ -28,7 +29,7 @@ func connected(tb testing.TB, l *link.Link) (near, far net.Conn) {
 
 func newLink(tb testing.TB) *link.Link {
 	tb.Helper()
-	l, err := link.New(newSeed(tb))
+	l, err := link.New(rig.NewSeed(tb))
 	check(tb, "making the link", err)
 	tb.Cleanup(l.Close)
 	return l
@@ -158,7 +159,7 @@ func TestCut(t *testing.T) {
 	near, far := connected(t, l)
 	pass(t, near, far, 1)
 	pass(t, far, near, 1)
-	rnd := rand.New(rand.NewPCG(newSeed(t), 3))
+	rnd := rand.New(rand.NewPCG(rig.NewSeed(t), 3))
 	told := make(chan struct{})
 	l.CutAfter(1+rnd.Int64N(50_000), func() { close(told) })
 	ended := make(chan error, 1)

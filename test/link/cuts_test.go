@@ -13,7 +13,7 @@ import (
 // cutter cuts a rig's link again and again, each time some random bytes after the
 // clinic has called anew.
 type cutter struct {
-	r        *rig
+	r        *line
 	apart    int64 // bytes from one cut to the next, on average, besides those of a greeting
 	greeting int64
 
@@ -23,7 +23,7 @@ type cutter struct {
 	over chan struct{}
 }
 
-func (r *rig) cutAgain(cuts int, apart, greeting int64) *cutter {
+func (r *line) cutAgain(cuts int, apart, greeting int64) *cutter {
 	c := &cutter{r: r, apart: apart, greeting: greeting, left: cuts, over: make(chan struct{})}
 	c.next()
 	return c
@@ -44,7 +44,7 @@ func (c *cutter) cut() {
 	c.mu.Lock()
 	c.left, c.made = c.left-1, c.made+1
 	c.mu.Unlock()
-	c.r.clinic.with(func(ctx context.Context, n *node.Client) error { return n.SetLink(ctx, true) }) // it tries by itself as well
+	c.r.clinic.Ask(func(ctx context.Context, n *node.Client) error { return n.SetLink(ctx, true) }) // it tries by itself as well
 	c.next()
 }
 
@@ -87,18 +87,18 @@ func (t *taken) wire() int64 {
 
 // measureCuts saves a day twice: it goes up in one session, then in one that is
 // cut so many times.
-func (r *rig) measureCuts(visits, cuts int, up, down link.Path, limit time.Duration) (f cutFigures) {
+func (r *line) measureCuts(visits, cuts int, up, down link.Path, limit time.Duration) (f cutFigures) {
 	r.tb.Helper()
 	r.unplug()
 	f.greeting = r.exchange(up, down, limit).wire()
 	r.unplug()
-	r.clinic.browser.day(r.rnd, visits)
-	f.records[0] = r.clinic.status().Pending
+	at(r.clinic).day(r.rnd, visits)
+	f.records[0] = r.clinic.Status().Pending
 	f.whole = r.exchange(up, down, limit).wire()
 	r.same(time.Minute)
 	r.unplug()
-	r.clinic.browser.day(r.rnd, visits)
-	f.records[1] = r.clinic.status().Pending
+	at(r.clinic).day(r.rnd, visits)
+	f.records[1] = r.clinic.Status().Pending
 	c := r.cutAgain(cuts, f.whole/int64(cuts), f.greeting)
 	t := r.exchange(up, down, limit)
 	f.cuts, f.parts = c.end(), t.wire()
@@ -112,7 +112,7 @@ func (r *rig) measureCuts(visits, cuts int, up, down link.Path, limit time.Durat
 func BenchmarkLinkCuts(b *testing.B) {
 	for range b.N {
 		metric(b, load(b), "load/core")
-		r := newRig(b, 3)
+		r := newLine(b, 3)
 		up, down := gprs()
 		f := r.measureCuts(200, 100, up, down, 30*time.Minute)
 		metric(b, float64(f.cuts), "cuts")
@@ -121,6 +121,6 @@ func BenchmarkLinkCuts(b *testing.B) {
 		metric(b, float64(f.parts), "parts-B")
 		metric(b, f.ratio(), "ratio")
 		metric(b, float64(f.lost()), "lost-B/cut")
-		r.clinic.verify()
+		r.clinic.Verify()
 	}
 }

@@ -1,7 +1,6 @@
 package link_test
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/healthpost/healthpost/node"
 	"github.com/healthpost/healthpost/test/link"
+	"github.com/healthpost/healthpost/test/rig"
 )
 
 // taken is what one exchange took.
@@ -27,7 +27,7 @@ type taken struct {
 
 type counts struct{ up, down link.Count }
 
-func (r *rig) counts() (c counts) {
+func (r *line) counts() (c counts) {
 	c.up, c.down = r.Counts()
 	return c
 }
@@ -37,8 +37,8 @@ func (c counts) since(before counts) counts {
 }
 
 // application is what the clinic's sessions count themselves: bytes of frames.
-func (r *rig) application() (c counts) {
-	for _, p := range r.clinic.status().Peers {
+func (r *line) application() (c counts) {
+	for _, p := range r.clinic.Status().Peers {
 		c.up.Bytes += int64(p.BytesOut)
 		c.down.Bytes += int64(p.BytesIn)
 	}
@@ -47,21 +47,21 @@ func (r *rig) application() (c counts) {
 
 // exchange plugs the clinic in and follows it until everything that it saved is
 // final there.
-func (r *rig) exchange(up, down link.Path, limit time.Duration) *taken {
+func (r *line) exchange(up, down link.Path, limit time.Duration) *taken {
 	r.tb.Helper()
 	return r.exchanged(up, down, limit, func(*taken, node.Status) {})
 }
 
 // exchangeWith saves an urgent visit when half of the records are copied.
-func (r *rig) exchangeWith(up, down link.Path, limit time.Duration, patient string) *taken {
+func (r *line) exchangeWith(up, down link.Path, limit time.Duration, patient string) *taken {
 	r.tb.Helper()
-	half := r.clinic.status().Pending / 2
+	half := r.clinic.Status().Pending / 2
 	var saved time.Time
 	var rid string
 	return r.exchanged(up, down, limit, func(t *taken, s node.Status) {
 		if rid == "" && s.Pending <= half {
 			saved = time.Now()
-			rid = r.clinic.browser.save(r.rnd, patient, urgentVisit)
+			rid = at(r.clinic).save(r.rnd, patient, urgentVisit)
 		}
 		if rid != "" {
 			r.arrival(t, rid, saved)
@@ -70,36 +70,28 @@ func (r *rig) exchangeWith(up, down link.Path, limit time.Duration, patient stri
 }
 
 // exchangeOf watches for one record that is saved already.
-func (r *rig) exchangeOf(up, down link.Path, limit time.Duration, rid string) *taken {
+func (r *line) exchangeOf(up, down link.Path, limit time.Duration, rid string) *taken {
 	r.tb.Helper()
 	return r.exchanged(up, down, limit, func(t *taken, _ node.Status) { r.arrival(t, rid, t.begun) })
 }
 
 // arrival notes when a record is at a hub, and when the clinic knows.
-func (r *rig) arrival(t *taken, rid string, saved time.Time) {
+func (r *line) arrival(t *taken, rid string, saved time.Time) {
 	r.tb.Helper()
-	if t.urgent == 0 && slices.ContainsFunc(r.hubs, func(h *box) bool { _, err := h.record(rid); return err == nil }) {
+	if t.urgent == 0 && slices.ContainsFunc(r.hubs, func(h *rig.Box) bool { _, err := h.RecordState(rid); return err == nil }) {
 		t.urgent = time.Since(saved)
 	}
 	if t.answered > 0 {
 		return
 	}
-	state, err := r.clinic.record(rid)
+	state, err := r.clinic.RecordState(rid)
 	check(r.tb, "asking for a record", err)
 	if state.State != "saved" {
 		t.answered = time.Since(saved)
 	}
 }
 
-func (b *box) record(rid string) (s node.RecordState, err error) {
-	err = b.with(func(ctx context.Context, c *node.Client) (err error) {
-		s, err = c.Record(ctx, rid)
-		return err
-	})
-	return s, err
-}
-
-func (r *rig) exchanged(up, down link.Path, limit time.Duration, each func(*taken, node.Status)) *taken {
+func (r *line) exchanged(up, down link.Path, limit time.Duration, each func(*taken, node.Status)) *taken {
 	r.tb.Helper()
 	return r.exchangedUntil(up, down, limit, func(t *taken, s node.Status) bool {
 		each(t, s)
@@ -108,7 +100,7 @@ func (r *rig) exchanged(up, down link.Path, limit time.Duration, each func(*take
 }
 
 // exchangedUntil follows an exchange until nothing is left to do and enough says so too.
-func (r *rig) exchangedUntil(up, down link.Path, limit time.Duration, enough func(*taken, node.Status) bool) *taken {
+func (r *line) exchangedUntil(up, down link.Path, limit time.Duration, enough func(*taken, node.Status) bool) *taken {
 	r.tb.Helper()
 	app := r.application()
 	t := &taken{before: r.counts(), begun: time.Now()}
@@ -118,8 +110,8 @@ func (r *rig) exchangedUntil(up, down link.Path, limit time.Duration, enough fun
 		t.packets = append(t.packets, p)
 	})
 	r.plug(up, down)
-	eventually(r.tb, limit, "the clinic's records to be final", func() string {
-		s := r.clinic.status()
+	rig.Eventually(r.tb, limit, "the clinic's records to be final", func() string {
+		s := r.clinic.Status()
 		now := time.Since(t.begun)
 		if t.greeted == 0 && greeted(s) {
 			t.greeted, t.hello = now, r.counts()
@@ -143,7 +135,7 @@ func (r *rig) exchangedUntil(up, down link.Path, limit time.Duration, enough fun
 }
 
 // rest adds what goes over the link in the time after the exchange.
-func (t *taken) rest(tb testing.TB, r *rig, long time.Duration) {
+func (t *taken) rest(tb testing.TB, r *line, long time.Duration) {
 	quiet := time.NewTimer(long)
 	defer quiet.Stop()
 	<-quiet.C

@@ -8,6 +8,7 @@ import (
 
 	"github.com/healthpost/healthpost/node"
 	"github.com/healthpost/healthpost/test/link"
+	"github.com/healthpost/healthpost/test/rig"
 )
 
 // Links of the figures.
@@ -23,10 +24,10 @@ func gprs() (up, down link.Path) {
 func BenchmarkLinkDay(b *testing.B) {
 	for range b.N {
 		metric(b, load(b), "load/core")
-		r := newRig(b, 3)
+		r := newLine(b, 3)
 		r.unplug()
-		patient := r.clinic.browser.day(r.rnd, 200)
-		metric(b, float64(r.clinic.status().Pending), "records")
+		patient := at(r.clinic).day(r.rnd, 200)
+		metric(b, float64(r.clinic.Status().Pending), "records")
 		up, down := gprs()
 		t := r.exchangeWith(up, down, 20*time.Minute, patient)
 		t.report(b)
@@ -52,17 +53,17 @@ func BenchmarkLinkVisits(b *testing.B) {
 
 func linkVisits(b *testing.B, trained bool) {
 	metric(b, load(b), "load/core")
-	r := newRig(b, 3)
+	r := newLine(b, 3)
 	if trained {
 		train, _ := patientFiles(b)
 		r.publishDictionary(train...)
 	}
 	base, visits, size, resources := writeVisits(b, r.rnd, 200)
-	patient := r.clinic.browser.day(r.rnd, 1)
+	patient := at(r.clinic).day(r.rnd, 1)
 	r.takeIn(base)
 	r.same(time.Minute)
 	r.unplug()
-	first := r.clinic.status().Size
+	first := r.clinic.Status().Size
 	rep := r.takeIn(visits)
 	metric(b, float64(size), "json-B")
 	metric(b, float64(resources), "resources")
@@ -70,15 +71,15 @@ func linkVisits(b *testing.B, trained bool) {
 	up, down := gprs()
 	r.exchangeWith(up, down, 20*time.Minute, patient).report(b)
 	r.same(time.Minute)
-	metric(b, float64(r.sealed(first, r.hubs[0].status().Size)), "sealed-B")
+	metric(b, float64(r.sealed(first, r.hubs[0].Status().Size)), "sealed-B")
 }
 
 // publishDictionary trains one on these files.
-func (r *rig) publishDictionary(train ...string) {
+func (r *line) publishDictionary(train ...string) {
 	r.tb.Helper()
 	file := filepath.Join(r.tb.TempDir(), "region.zdict")
-	r.tb.Log(r.hubs[0].must(append([]string{"dictionary", "train", "--without", "Claim,ExplanationOfBenefit", "--out", file}, train...)...))
-	r.hubs[0].must("dictionary", "publish", file)
+	r.tb.Log(r.hubs[0].Must(append([]string{"dictionary", "train", "--without", "Claim,ExplanationOfBenefit", "--out", file}, train...)...))
+	r.hubs[0].Must("dictionary", "publish", file)
 	r.same(time.Minute)
 }
 
@@ -87,15 +88,15 @@ func (r *rig) publishDictionary(train ...string) {
 func BenchmarkLinkUrgent(b *testing.B) {
 	paying(b, func(b *testing.B, metered bool) {
 		metric(b, load(b), "load/core")
-		r := newRig(b, 3)
-		patient := r.clinic.browser.day(r.rnd, 1)
+		r := newLine(b, 3)
+		patient := at(r.clinic).day(r.rnd, 1)
 		r.same(time.Minute)
 		r.unplug()
 		if metered {
 			r.meter()
 		}
-		rid := r.clinic.browser.save(r.rnd, patient, urgentVisit)
-		metric(b, float64(r.clinic.status().Pending), "records")
+		rid := at(r.clinic).save(r.rnd, patient, urgentVisit)
+		metric(b, float64(r.clinic.Status().Pending), "records")
 		up, down := gprs()
 		t := r.exchangeOf(up, down, 5*time.Minute, rid)
 		t.report(b)
@@ -107,7 +108,7 @@ func BenchmarkLinkUrgent(b *testing.B) {
 func BenchmarkLinkNothing(b *testing.B) {
 	paying(b, func(b *testing.B, metered bool) {
 		metric(b, load(b), "load/core")
-		r := newRig(b, 3)
+		r := newLine(b, 3)
 		r.unplug()
 		if metered {
 			r.meter()
@@ -136,14 +137,14 @@ func paying(b *testing.B, measure func(b *testing.B, metered bool)) {
 	}
 }
 
-func (r *rig) takeIn(dir string) node.ImportReport {
+func (r *line) takeIn(dir string) node.ImportReport {
 	r.tb.Helper()
 	return r.takeInAt(r.clinic, dir)
 }
 
-func (r *rig) takeInAt(b *box, dir string) node.ImportReport {
+func (r *line) takeInAt(b *rig.Box, dir string) node.ImportReport {
 	r.tb.Helper()
-	rep := b.importAll(dir)
+	rep := b.Import(dir)
 	if rep.RefusedCount > 0 || rep.Records == 0 {
 		r.tb.Fatalf("import: %d records, %d refused: %v", rep.Records, rep.RefusedCount, rep.Refused[:min(len(rep.Refused), 5)])
 	}
@@ -181,7 +182,7 @@ func BenchmarkLinkGap(b *testing.B) {
 // link was away.
 func behind(b *testing.B, write func(*maker) string, patients int, up, down link.Path, limit time.Duration) {
 	metric(b, load(b), "load/core")
-	r := newRig(b, 3)
+	r := newLine(b, 3)
 	before := newMaker(r.rnd, patients/10)
 	r.publishDictionary(before.writeAll(b, 2000))
 	m := newMaker(r.rnd, patients)
@@ -189,11 +190,11 @@ func behind(b *testing.B, write func(*maker) string, patients int, up, down link
 	r.takeInAt(other, m.writePatients(b))
 	r.same(20 * time.Minute)
 	r.unplug()
-	size := r.hubs[0].status().Size
+	size := r.hubs[0].Status().Size
 	rep := r.takeInAt(other, write(m))
 	metric(b, float64(rep.Records), "records")
 	r.sameOf(20*time.Minute, append(slices.Clone(r.hubs), other))
-	first, last := size, r.hubs[0].status().Size
+	first, last := size, r.hubs[0].Status().Size
 	t := r.exchangedUntil(up, down, limit, func(_ *taken, s node.Status) bool { return s.Size >= last })
 	t.report(b)
 	r.same(time.Minute)

@@ -11,8 +11,8 @@ import (
 // as those of the figures, less to send. Bounds have room for a busy machine where
 // time counts and none where bytes do.
 func TestLink(t *testing.T) {
-	r := newRig(t, 1)
-	patient := r.clinic.browser.day(r.rnd, 1)
+	r := newLine(t, 1)
+	patient := at(r.clinic).day(r.rnd, 1)
 	r.same(time.Minute)
 	up, down := gprs()
 	r.part(t, "nothing new", func(t *testing.T) {
@@ -25,7 +25,7 @@ func TestLink(t *testing.T) {
 	})
 	r.part(t, "one urgent record", func(t *testing.T) {
 		r.unplug()
-		rid := r.clinic.browser.save(r.rnd, patient, urgentVisit)
+		rid := at(r.clinic).save(r.rnd, patient, urgentVisit)
 		x := r.exchangeOf(up, down, time.Minute, rid)
 		x.report(t)
 		most(t, "bytes on the wire", x.wire(), 9000)
@@ -33,8 +33,8 @@ func TestLink(t *testing.T) {
 	})
 	r.part(t, "a morning and an urgent record", func(t *testing.T) {
 		r.unplug()
-		r.clinic.browser.day(r.rnd, 8)
-		records := int64(r.clinic.status().Pending)
+		at(r.clinic).day(r.rnd, 8)
+		records := int64(r.clinic.Status().Pending)
 		x := r.exchangeWith(up, down, time.Minute, patient)
 		x.report(t)
 		most(t, "bytes on the wire a record", (x.wire()-6500)/records, 700)
@@ -42,7 +42,7 @@ func TestLink(t *testing.T) {
 	})
 	r.part(t, "10 kbit/s and every tenth packet lost", func(t *testing.T) {
 		r.unplug()
-		r.clinic.browser.day(r.rnd, 2)
+		at(r.clinic).day(r.rnd, 2)
 		up, down := both(link.Path{Rate: 10_000, Delay: 200 * time.Millisecond, Loss: 0.1, Queue: deepQueue})
 		r.exchange(up, down, 2*time.Minute).report(t)
 	})
@@ -56,13 +56,13 @@ func TestLink(t *testing.T) {
 		most(t, "bytes sent twice for a cut, besides its greeting", f.lost(), 8<<10)
 	})
 	for _, b := range r.boxes() {
-		b.verify()
+		b.Verify()
 	}
 }
 
 // part is a subtest on the region of the whole test. Over an unshaped link all boxes
 // end with the same.
-func (r *rig) part(t *testing.T, name string, f func(*testing.T)) {
+func (r *line) part(t *testing.T, name string, f func(*testing.T)) {
 	t.Helper()
 	if !t.Run(name, func(t *testing.T) {
 		f(t)

@@ -1,13 +1,8 @@
 package link_test
 
 import (
-	"context"
 	"encoding/hex"
-	"io"
 	"math/rand/v2"
-	"net"
-	"net/http"
-	"net/http/cookiejar"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -17,77 +12,26 @@ import (
 
 	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/fhir/sample"
-)
-
-const (
-	staffName = "Grace Mbeki"
-	staffPIN  = "314159"
+	"github.com/healthpost/healthpost/test/rig"
 )
 
 // page is a browser at a box, signed in.
 type page struct {
-	tb     testing.TB
-	base   string
-	client *http.Client
+	*rig.Page
+	tb testing.TB
 }
 
-// signIn makes the first staff member of a box, which signs in.
-func (b *box) signIn() *page {
-	b.tb.Helper()
-	jar, err := cookiejar.New(nil)
-	check(b.tb, "opening a browser", err)
-	inside := &http.Transport{DialContext: func(_ context.Context, _, address string) (net.Conn, error) { return b.in.Dial(address) }}
-	b.tb.Cleanup(inside.CloseIdleConnections)
-	b.browser = &page{tb: b.tb, base: "http://" + b.page, client: &http.Client{Jar: jar, Timeout: 2 * time.Minute, Transport: inside,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
-	b.browser.post("/first", url.Values{"name": {staffName + " at " + b.name}, "pin": {staffPIN}, "pin_again": {staffPIN}})
-	return b.browser
-}
-
-var staffTile = regexp.MustCompile(`name="staff" value="([^"]+)"`)
-
-// again signs in once more, as after a restart of the box.
-func (p *page) again() {
-	p.tb.Helper()
-	tile := staffTile.FindStringSubmatch(p.get("/sign-in"))
-	if tile == nil {
-		p.tb.Fatal("no name to choose on the sign-in page")
-	}
-	p.post("/sign-in", url.Values{"staff": {tile[1]}, "pin": {staffPIN}, "next": {"/"}})
-}
-
-func (p *page) get(path string) string {
-	p.tb.Helper()
-	resp, err := p.client.Get(p.base + path)
-	check(p.tb, "loading "+path, err)
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	check(p.tb, "loading "+path, err)
-	if resp.StatusCode != http.StatusOK {
-		p.tb.Fatalf("loading %s: %s", path, resp.Status)
-	}
-	return string(body)
-}
+func at(b *rig.Box) *page { return &page{b.Page(), b.T} }
 
 // post sends a form and gives where the answer leads.
 func (p *page) post(path string, v url.Values) string {
 	p.tb.Helper()
-	to, status := p.tryPost(path, v)
-	if to == "" {
-		p.tb.Fatalf("posting %s: %s", path, status)
+	a, err := p.Post(path, v)
+	check(p.tb, "posting "+path, err)
+	if a.Location == "" {
+		p.tb.Fatalf("posting %s: status %d: %s", path, a.Status, rig.Words(a.Body))
 	}
-	return to
-}
-
-// tryPost gives "" when the answer leads nowhere.
-func (p *page) tryPost(path string, v url.Values) (to, status string) {
-	p.tb.Helper()
-	resp, err := p.client.PostForm(p.base+path, v)
-	check(p.tb, "posting "+path, err)
-	defer resp.Body.Close()
-	_, err = io.Copy(io.Discard, resp.Body)
-	check(p.tb, "posting "+path, err)
-	return resp.Header.Get("Location"), resp.Status
+	return a.Location
 }
 
 // years is an age today, at least one, of somebody born on a day.
@@ -104,7 +48,7 @@ var formID = regexp.MustCompile(`name="form" value="([^"]*)"`)
 // register makes a patient and gives the path of the chart.
 func (p *page) register(r fhir.Registration) string {
 	p.tb.Helper()
-	form := formID.FindStringSubmatch(p.get("/register"))
+	form := formID.FindStringSubmatch(p.Must("/register"))
 	if form == nil {
 		p.tb.Fatal("the page that registers has no form")
 	}
@@ -141,7 +85,9 @@ func visitForm(rnd *rand.Rand, v fhir.Visit) url.Values {
 func (p *page) save(rnd *rand.Rand, patient string, v fhir.Visit) string {
 	p.tb.Helper()
 	form := visitForm(rnd, v)
-	to, _ := p.tryPost(patient+"/visit", form)
+	a, err := p.Post(patient+"/visit", form)
+	check(p.tb, "posting a visit", err)
+	to := a.Location
 	if to == "" { // a measure that wants a second look
 		form.Set("step", "checked")
 		form.Set("reason", "measured_again")

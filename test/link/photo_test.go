@@ -42,12 +42,11 @@ func (p *page) saveWithPhoto(rnd *rand.Rand, patient string, v fhir.Visit, photo
 	_, err = f.Write(photo)
 	check(p.tb, "writing the form", err)
 	check(p.tb, "writing the form", w.Close())
-	resp, err := p.client.Post(p.base+patient+"/visit", w.FormDataContentType(), &b)
+	a, err := p.Send(patient+"/visit", w.FormDataContentType(), &b)
 	check(p.tb, "posting a visit", err)
-	check(p.tb, "posting a visit", resp.Body.Close())
-	_, rid, ok := strings.Cut(resp.Header.Get("Location"), "?saved=")
+	_, rid, ok := strings.Cut(a.Location, "?saved=")
 	if !ok || rid == "" {
-		p.tb.Fatalf("a visit with a photo was not saved: %s", resp.Status)
+		p.tb.Fatalf("a visit with a photo was not saved: status %d", a.Status)
 	}
 	return rid
 }
@@ -55,20 +54,20 @@ func (p *page) saveWithPhoto(rnd *rand.Rand, patient string, v fhir.Visit, photo
 // photoAndUrgent saves a visit with a photo while there is no network, and an urgent
 // visit while the photo goes up. It gives the photo's sealed bytes, and how long
 // everything took.
-func (r *rig) photoAndUrgent(side int, up, down link.Path, limit time.Duration) (t *taken, photo int64, all time.Duration) {
+func (r *line) photoAndUrgent(side int, up, down link.Path, limit time.Duration) (t *taken, photo int64, all time.Duration) {
 	r.tb.Helper()
-	patient := r.clinic.browser.day(r.rnd, 1)
+	patient := at(r.clinic).day(r.rnd, 1)
 	r.same(time.Minute)
 	r.unplug()
-	r.clinic.browser.saveWithPhoto(r.rnd, patient, fhir.Visit{Problem: "wound"}, photograph(r.tb, r.rnd, side))
-	photo = int64(r.clinic.status().Attachments.OnlyHereBytes)
+	at(r.clinic).saveWithPhoto(r.rnd, patient, fhir.Visit{Problem: "wound"}, photograph(r.tb, r.rnd, side))
+	photo = int64(r.clinic.Status().Attachments.OnlyHereBytes)
 	var saved time.Time
 	var rid string
 	t = r.exchangedUntil(up, down, limit, func(t *taken, s node.Status) bool {
 		under := r.counts().since(t.before).up.Bytes
 		if rid == "" && s.Pending == 0 && under > photo/4 {
 			saved = time.Now()
-			rid = r.clinic.browser.save(r.rnd, patient, urgentVisit)
+			rid = at(r.clinic).save(r.rnd, patient, urgentVisit)
 		}
 		if rid != "" {
 			r.arrival(t, rid, saved)
@@ -83,26 +82,26 @@ func (r *rig) photoAndUrgent(side int, up, down link.Path, limit time.Duration) 
 func BenchmarkLinkPhoto(b *testing.B) {
 	for range b.N {
 		metric(b, load(b), "load/core")
-		r := newRig(b, 1)
+		r := newLine(b, 1)
 		up, down := gprs()
 		t, photo, all := r.photoAndUrgent(1600, up, down, 30*time.Minute)
 		metric(b, float64(photo), "photo-B")
 		metric(b, all.Seconds(), "photo-s")
 		t.report(b)
 		r.same(time.Minute)
-		r.clinic.verify()
-		r.hubs[0].verify()
+		r.clinic.Verify()
+		r.hubs[0].Verify()
 	}
 }
 
 // TestPhotoWaitsForUrgent is BenchmarkLinkPhoto with a small photo on a quicker link.
 func TestPhotoWaitsForUrgent(t *testing.T) {
-	r := newRig(t, 1)
+	r := newLine(t, 1)
 	p := link.Path{Rate: 200_000, Delay: 100 * time.Millisecond, Queue: deepQueue}
 	x, photo, all := r.photoAndUrgent(600, p, p, time.Minute)
 	t.Logf("photo of %d bytes in %s, the urgent visit at the hub after %s", photo, all, x.urgent)
 	if x.urgent > 3*time.Second {
 		t.Errorf("the urgent visit took %s, want at most 3 s", x.urgent)
 	}
-	r.hubs[0].verify()
+	r.hubs[0].Verify()
 }

@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/healthpost/healthpost/node"
 	"github.com/healthpost/healthpost/test/link"
+	"github.com/healthpost/healthpost/test/rig"
 )
 
 // router stands between a network of its own and the world, lets out what comes from
@@ -83,27 +83,26 @@ func behindRouter(t *testing.T, world *link.Space, i int) (inside *link.Space, a
 func TestClinicsBehindRoutersReachEachOther(t *testing.T) {
 	world := newSpace(t)
 	ip(t, world, "link add world type bridge", "addr add "+worldAddress+"/24 dev world", "link set world up")
-	hub := newBox(t, world, worldAddress, "Hub", "hub", 0)
-	hub.listenQUIC()
-	hub.must("region", "create", "Region of routers")
-	hub.start()
-	r := &rig{tb: t, hubs: []*box{hub}}
-	var clinics []*box
+	hub := newBox(t, world, worldAddress, "Hub", "hub", 0, quic(worldAddress))
+	hub.Must("region", "create", "Region of routers")
+	hub.Start()
+	r := &rig.Region{T: t, Hubs: []*rig.Box{hub}}
+	var clinics []*rig.Box
 	for i, name := range []string{"Ahead", "Behind"} {
 		inside, address := behindRouter(t, world, i+1)
-		b := newBox(t, inside, address, name, "clinic", 0)
-		b.listenQUIC()
-		b.dial = append(b.dial, strings.Replace(hub.address(), hub.peers, hub.quic, 1))
-		if i > 0 {
-			id, err := node.PeerIDOf(clinics[0].dir)
-			check(t, "reading an identity", err)
-			b.dial = append(b.dial, "/p2p-circuit/p2p/"+id)
+		b := newBox(t, inside, address, name, "clinic", 0, quic(address))
+		r.Dials = func(*rig.Box) []string {
+			dial := []string{hub.Listen[1] + "/p2p/" + hub.PeerID()}
+			if i > 0 {
+				dial = append(dial, "/p2p-circuit/p2p/"+clinics[0].PeerID())
+			}
+			return dial
 		}
-		r.admit(b)
+		r.Admit(b)
 		clinics = append(clinics, b)
 	}
-	eventually(t, time.Minute, "a direct session of the two clinics", func() string {
-		p := peerOf(clinics[1].status(), "Ahead")
+	rig.Eventually(t, time.Minute, "a direct session of the two clinics", func() string {
+		p := peerOf(clinics[1].Status(), "Ahead")
 		if p.Link != "up" || p.Relayed {
 			return fmt.Sprint(p.Link, ", relayed: ", p.Relayed, " ", p.Trouble)
 		}
@@ -111,9 +110,5 @@ func TestClinicsBehindRoutersReachEachOther(t *testing.T) {
 	})
 }
 
-// listenQUIC makes a box listen on QUIC too, before its first start.
-func (b *box) listenQUIC() {
-	b.tb.Helper()
-	b.quic = strings.Replace(b.peers, "/tcp/", "/udp/", 1) + "/quic-v1"
-	b.configure()
-}
+// quic is where a box listens besides TCP.
+func quic(address string) string { return fmt.Sprintf("/ip4/%s/udp/4001/quic-v1", address) }

@@ -2,7 +2,6 @@ package link_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -11,26 +10,40 @@ import (
 	"time"
 
 	"github.com/healthpost/healthpost/node"
-	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/store"
 	"github.com/healthpost/healthpost/test/link"
+	"github.com/healthpost/healthpost/test/rig"
 )
 
-// rig is hubs at the far end of a link and a clinic at the near end.
-type rig struct {
-	tb testing.TB
+// line is hubs at the far end of a link and a clinic at the near end.
+type line struct {
+	*rig.Region
 	*link.Link
+	tb     testing.TB
 	rnd    *rand.Rand
-	hubs   []*box
-	clinic *box
-	others []*box // at the far end
+	hubs   []*rig.Box
+	clinic *rig.Box
+	others []*rig.Box // at the far end
 }
 
-// newRig makes a region whose boxes all run and hold the same, over an unshaped link.
-func newRig(tb testing.TB, hubs int) *rig {
+// newBox makes a box in a network; port tells boxes of one network apart.
+func newBox(tb testing.TB, in *link.Space, address, name, role string, port int, more ...string) *rig.Box {
 	tb.Helper()
-	seed := newSeed(tb)
-	r := &rig{tb: tb, rnd: rand.New(rand.NewPCG(seed, 1))}
+	listen := append([]string{fmt.Sprintf("/ip4/%s/tcp/%d", address, 4001+port)}, more...)
+	b := rig.NewBoxAt(tb, in, name, role, fmt.Sprintf("127.0.0.1:%d", 8080+port), listen...)
+	b.Settings = idle
+	b.Configure(nil)
+	return b
+}
+
+// idle keeps staff signed in while a slow link takes its time.
+const idle = "session_idle_minutes = 600\n"
+
+// newLine makes a region whose boxes all run and hold the same, over an unshaped link.
+func newLine(tb testing.TB, hubs int) *line {
+	tb.Helper()
+	seed := rig.NewSeed(tb)
+	r := &line{tb: tb, rnd: rand.New(rand.NewPCG(seed, 1))}
 	l, err := link.New(seed)
 	check(tb, "making the link", err)
 	tb.Cleanup(l.Close)
@@ -39,98 +52,58 @@ func newRig(tb testing.TB, hubs int) *rig {
 		r.hubs = append(r.hubs, newBox(tb, l.Far, link.FarAddress, fmt.Sprintf("Hub %d", i+1), "hub", i))
 	}
 	r.clinic = newBox(tb, l.Near, link.NearAddress, "Clinic", "clinic", 0)
-	r.hubs[0].must("region", "create", "Region behind a link")
-	r.hubs[0].start()
-	for _, b := range r.boxes()[1:] {
-		r.admit(b)
-	}
-	eventually(tb, time.Minute, "every hub to vote", func() string {
-		if s := r.hubs[0].status(); s.Voters != hubs {
-			return s.Ordering
-		}
-		return ""
-	})
-	r.clinic.signIn()
+	r.Region = &rig.Region{T: tb, Hubs: r.hubs, Clinics: []*rig.Box{r.clinic}, Dials: addressesOf(r.hubs...)}
+	r.Found()
+	r.clinic.Page()
 	r.same(time.Minute)
 	return r
 }
 
-func (r *rig) boxes() []*box { return append(append(slices.Clone(r.hubs), r.clinic), r.others...) }
+// addressesOf makes a box dial these directly.
+func addressesOf(hubs ...*rig.Box) func(*rig.Box) []string {
+	return func(*rig.Box) (all []string) {
+		for _, h := range hubs {
+			all = append(all, h.Address())
+		}
+		return all
+	}
+}
+
+func (r *line) boxes() []*rig.Box { return append(append(slices.Clone(r.hubs), r.clinic), r.others...) }
 
 // join makes one more box at the far end.
-func (r *rig) join(name, role string) *box {
+func (r *line) join(name, role string) *rig.Box {
 	r.tb.Helper()
 	b := newBox(r.tb, r.Far, link.FarAddress, name, role, len(r.hubs)+len(r.others))
-	r.admit(b)
-	b.signIn()
+	r.Admit(b)
+	b.Page()
 	r.others = append(r.others, b)
 	r.same(time.Minute)
 	return b
 }
 
-func (r *rig) admit(b *box) {
-	r.tb.Helper()
-	var inv node.Invited
-	check(r.tb, "reading the invitation", json.Unmarshal([]byte(r.hubs[0].must("region", "invite", "--role", b.role, "--json")), &inv))
-	joined := make(chan error, 1)
-	go func() {
-		_, err := b.try("join", inv.Text)
-		joined <- err
-	}()
-	if i := slices.Index(r.hubs, b); i > 0 {
-		for _, h := range r.hubs[1:record.Needed(i)] {
-			eventually(r.tb, time.Minute, "the word of "+h.name, func() string {
-				if _, err := h.try("region", "hubs", "approve", b.name); err != nil {
-					return err.Error()
-				}
-				return ""
-			})
-		}
-	}
-	check(r.tb, "joining", <-joined)
-	if b.role != "hub" {
-		for _, h := range r.hubs {
-			b.dial = append(b.dial, h.address())
-		}
-		b.configure()
-	}
-	b.start()
-}
-
 // same waits until all boxes hold the same ledger, all of it final, with nothing
 // pending.
-func (r *rig) same(limit time.Duration) {
+func (r *line) same(limit time.Duration) {
 	r.tb.Helper()
 	r.sameOf(limit, r.boxes())
 }
 
-func (r *rig) sameOf(limit time.Duration, boxes []*box) {
+func (r *line) sameOf(limit time.Duration, boxes []*rig.Box) {
 	r.tb.Helper()
-	eventually(r.tb, limit, "the same ledger everywhere", func() string {
-		var first node.Status
-		for i, b := range boxes {
-			s := b.status()
-			if i == 0 {
-				first = s
-			}
-			if s.Size != first.Size || s.Root != first.Root || s.Confirmed != s.Size || s.Pending+s.Shared+s.Carried+s.Refused != 0 {
-				return fmt.Sprintf("%s has %d, %s has %d, %d final, %d pending, %d copied, %d carried, %d refused", first.Name, first.Size, s.Name, s.Size, s.Confirmed, s.Pending, s.Shared, s.Carried, s.Refused)
-			}
-		}
-		return ""
-	})
+	r.WaitSameIn(limit, boxes...)
 }
 
 // unplug takes the clinic's network away and waits until its sessions have noticed.
-func (r *rig) unplug() {
+func (r *line) unplug() {
 	r.tb.Helper()
 	check(r.tb, "unplugging", r.Plug(false))
 	r.Cut()
 	r.cutOff()
-	eventually(r.tb, time.Minute, "the hubs to miss the clinic", func() string {
+	rig.Eventually(r.tb, time.Minute, "the hubs to miss the clinic", func() string {
 		for _, h := range r.hubs {
-			if p := peerOf(h.status(), r.clinic.name); p.Link == "up" {
-				return h.name + " still has a session"
+			if p := peerOf(h.Status(), r.clinic.Name); p.Link == "up" {
+				return h.Name + " still has a session"
 			}
 		}
 		return ""
@@ -138,27 +111,27 @@ func (r *rig) unplug() {
 }
 
 // meter starts the unplugged clinic anew as a box that pays for its link.
-func (r *rig) meter() {
+func (r *line) meter() {
 	r.tb.Helper()
-	r.clinic.stop()
-	r.clinic.settings = "[link]\nmetered = true\n"
-	r.clinic.configure()
-	r.clinic.start()
-	r.clinic.browser.again()
+	r.clinic.Stop()
+	r.clinic.Settings = idle + "[link]\nmetered = true\n"
+	r.clinic.Configure(r.clinic.Dial)
+	r.clinic.Start()
+	check(r.tb, "signing in", r.clinic.Page().SignIn())
 	r.cutOff()
 }
 
-func (r *rig) cutOff() {
+func (r *line) cutOff() {
 	r.tb.Helper()
-	check(r.tb, "cutting the link", r.clinic.with(func(ctx context.Context, c *node.Client) error { return c.SetLink(ctx, false) }))
+	check(r.tb, "cutting the link", r.clinic.Ask(func(ctx context.Context, c *node.Client) error { return c.SetLink(ctx, false) }))
 }
 
 // plug gives the clinic its network back, shaped. The clinic tries at once.
-func (r *rig) plug(up, down link.Path) {
+func (r *line) plug(up, down link.Path) {
 	r.tb.Helper()
 	r.Shape(up, down)
 	check(r.tb, "plugging in", r.Plug(true))
-	check(r.tb, "mending the link", r.clinic.with(func(ctx context.Context, c *node.Client) error { return c.SetLink(ctx, true) }))
+	check(r.tb, "mending the link", r.clinic.Ask(func(ctx context.Context, c *node.Client) error { return c.SetLink(ctx, true) }))
 }
 
 func peerOf(s node.Status, name string) node.PeerStatus {
@@ -177,12 +150,12 @@ func greeted(s node.Status) bool {
 
 // sealed is header, signature and sealed body of the entries from first to last, as
 // the clinic holds them. It stops the clinic.
-func (r *rig) sealed(first, last uint64) (bytes int) {
+func (r *line) sealed(first, last uint64) (bytes int) {
 	r.tb.Helper()
-	r.clinic.stop()
+	r.clinic.Stop()
 	o := store.NewOptions()
 	o.BallastBytes = 0
-	st, err := store.Open(filepath.Join(r.clinic.dir, "db"), o)
+	st, err := store.Open(filepath.Join(r.clinic.Dir, "db"), o)
 	check(r.tb, "opening the replica", err)
 	defer st.Close()
 	for seq := first; seq < last; {

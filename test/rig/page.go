@@ -115,11 +115,16 @@ func (p *Page) Get(path string) (Answer, error) {
 
 // Post sends a form.
 func (p *Page) Post(path string, v url.Values) (Answer, error) {
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://"+p.Box.PageAddress+path, strings.NewReader(v.Encode()))
+	return p.Send(path, "application/x-www-form-urlencoded", strings.NewReader(v.Encode()))
+}
+
+// Send posts a body of any type.
+func (p *Page) Send(path, contentType string, body io.Reader) (Answer, error) {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, "http://"+p.Box.PageAddress+path, body)
 	if err != nil {
 		return Answer{}, err
 	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Content-Type", contentType)
 	return p.do(req)
 }
 

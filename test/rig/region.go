@@ -23,6 +23,9 @@ type Region struct {
 	Hubs    []*Box
 	Clinics []*Box
 	Links   []*Link
+	// Dials says what a box that is no hub dials once it has joined; nil puts a Link in
+	// front of every hub and of every clinic before it.
+	Dials func(*Box) []string
 }
 
 // NewRegion starts hubs and clinics and waits until all hubs vote and all boxes hold the same.
@@ -35,6 +38,14 @@ func NewRegion(t testing.TB, hubs, clinics int) *Region {
 	for i := range clinics {
 		r.Clinics = append(r.Clinics, NewBox(t, fmt.Sprintf("Clinic %d", i+1), "clinic"))
 	}
+	r.Found()
+	return r
+}
+
+// Found makes a region of boxes that are set up, starts them, and waits until all
+// hubs vote and all boxes hold the same.
+func (r *Region) Found() {
+	r.T.Helper()
 	first := r.Hubs[0]
 	first.Must("region", "create", "Test region")
 	first.Start()
@@ -43,13 +54,12 @@ func NewRegion(t testing.TB, hubs, clinics int) *Region {
 	}
 	r.Eventually(ConvergeMax, "every hub to vote", func() string {
 		s, why := first.TryStatus()
-		if why == "" && s.Voters != hubs {
+		if why == "" && s.Voters != len(r.Hubs) {
 			why = s.Ordering
 		}
 		return why
 	})
 	r.WaitSame(r.Boxes()...)
-	return r
 }
 
 // Boxes are the hubs, then the clinics.
@@ -70,7 +80,11 @@ func (r *Region) Admit(b *Box) {
 	if j := <-joined; j.Code != 0 {
 		r.T.Fatalf("%s: joining: exit code %d\n%s%s", b.Name, j.Code, j.Out, j.Err)
 	}
-	if b.Role != "hub" {
+	switch {
+	case b.Role == "hub":
+	case r.Dials != nil:
+		b.Configure(append(b.Dial, r.Dials(b)...))
+	default:
 		r.Connect(b)
 	}
 	b.Start()
