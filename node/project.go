@@ -418,23 +418,37 @@ func (p *projection) visits(c record.CompartmentID, ch *chart.Chart, opened []ch
 	}
 	for i := range ch.Visits {
 		v := &ch.Visits[i]
-		first := v.Shown
-		if len(v.Past) > 0 {
-			first = v.Past[0]
-		}
-		r, ok := records[first.RID]
-		if !ok || r.Core.Lane == record.LaneBulk || !p.n.wroteHere(r) {
+		r, ok := p.ownFirst(&v.Line, records)
+		if !ok {
 			continue
 		}
-		plain, err := record.Marshal(visitRow{Compartment: c[:], RID: first.RID[:], Problem: visitProblem(v), Urgent: r.Core.Lane == record.LaneControl})
+		rid := r.RID()
+		plain, err := record.Marshal(visitRow{Compartment: c[:], RID: rid[:], Problem: visitProblem(v), Urgent: r.Core.Lane == record.LaneControl})
 		if err != nil {
 			return err
 		}
-		if err := p.putChanged(visitKey(r.Core.HLC, first.RID), plain); err != nil {
+		if err := p.putChanged(visitKey(r.Core.HLC, rid), plain); err != nil {
 			return err
 		}
 	}
+	for i := range ch.Retracted { // a withdrawn visit leaves the list: its chart tells of it
+		if l := &ch.Retracted[i]; l.Type == "Encounter" {
+			if r, ok := p.ownFirst(l, records); ok {
+				p.put(store.Row{Key: visitKey(r.Core.HLC, r.RID())})
+			}
+		}
+	}
 	return nil
+}
+
+// ownFirst is the record that a line began with, when this box's staff wrote it.
+func (p *projection) ownFirst(l *chart.Line, records map[record.RID]*record.Record) (r *record.Record, ok bool) {
+	first := l.Shown
+	if len(l.Past) > 0 {
+		first = l.Past[0]
+	}
+	r, ok = records[first.RID]
+	return r, ok && r.Core.Lane != record.LaneBulk && p.n.wroteHere(r)
 }
 
 // directory keeps the names of staff keys.
