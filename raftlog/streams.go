@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -46,12 +47,13 @@ type streams struct {
 
 	mu     sync.Mutex // guards what follows
 	open   map[*conversation]struct{}
+	heard  map[network.Conn]time.Time // when a connection gave anything last
 	closed bool
 }
 
 func newStreams(h host.Host, self local, allow func(record.DeviceID) bool, deadline time.Duration) *streams {
 	s := &streams{host: h, self: self, allow: allow, deadline: deadline, accepted: make(chan net.Conn), done: make(chan struct{}),
-		open: map[*conversation]struct{}{}}
+		open: map[*conversation]struct{}{}, heard: map[network.Conn]time.Time{}}
 	h.SetStreamHandler(Protocol, s.handle)
 	return s
 }
@@ -62,6 +64,7 @@ type conversation struct {
 	owner   *streams
 	device  record.DeviceID
 	inbound bool
+	asked   atomic.Int64 // when a deadline was set last, Unix nanoseconds
 }
 
 type streamAddr string
@@ -194,19 +197,20 @@ func (s *streams) question(ctx context.Context, d record.DeviceID) ([]byte, erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.deadline)
 	defer cancel()
-	st, err := s.host.NewStream(ctx, id, Protocol)
+	st, err := s.stream(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	defer st.Reset()
+	c := &conversation{Stream: st, owner: s, device: d}
 	deadline, _ := ctx.Deadline()
-	if err := st.SetDeadline(deadline); err != nil {
+	if err := c.SetDeadline(deadline); err != nil {
 		return nil, err
 	}
-	if _, err := st.Write([]byte{streamQuestion}); err != nil {
+	if _, err := c.Write([]byte{streamQuestion}); err != nil {
 		return nil, err
 	}
-	return io.ReadAll(io.LimitReader(st, testimonyBytesMax+1))
+	return io.ReadAll(io.LimitReader(c, testimonyBytesMax+1))
 }
 
 // Dial opens a stream for calls; raft.StreamLayer.
@@ -231,7 +235,7 @@ func (s *streams) Dial(address raft.ServerAddress, timeout time.Duration) (net.C
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	st, err := s.host.NewStream(ctx, id, Protocol)
+	st, err := s.stream(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("dialing hub %s: %w", d.Short(), err)
 	}
@@ -291,9 +295,15 @@ func (s *streams) Close() error {
 // wait returns when no inbound conversation is served any more.
 func (s *streams) wait() { s.inbound.Wait() }
 
-// sweep ends the conversations of devices that are no longer allowed.
+// sweep ends the conversations of devices that are no longer allowed, and forgets
+// connections that are gone.
 func (s *streams) sweep() {
 	s.mu.Lock()
+	for conn := range s.heard {
+		if conn.IsClosed() {
+			delete(s.heard, conn)
+		}
+	}
 	open := make([]*conversation, 0, len(s.open))
 	for c := range s.open {
 		open = append(open, c)

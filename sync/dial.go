@@ -154,7 +154,7 @@ func (l *Links) readyLocked(d record.DeviceID, c *contact, lan bool) bool {
 	if c.live != nil || c.dialling || time.Now().Before(c.notBefore) {
 		return false
 	}
-	mutual := lan || l.isHub(l.host.device) && l.isHub(d)
+	mutual := lan || l.betweenHubs(d)
 	if mutual && !c.deferred && bytes.Compare(l.host.device[:], d[:]) > 0 {
 		c.deferred, c.notBefore = true, time.Now().Add(retryMin+rand.N(retryMin))
 		return false
@@ -163,7 +163,11 @@ func (l *Links) readyLocked(d record.DeviceID, c *contact, lan bool) bool {
 }
 
 func (l *Links) dial(ctx context.Context, t target) error {
-	ctx2, cancel := context.WithTimeout(ctx, dialTimeout)
+	limit := dialTimeout
+	if l.betweenHubs(t.device) {
+		limit = hubDialTimeout
+	}
+	ctx2, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	id, err := l.host.connect(ctx2, t.device, t.addresses, t.lan, l.circuits)
 	if err != nil {
@@ -194,12 +198,20 @@ func (l *Links) dialled(d record.DeviceID, err error) {
 	l.look()
 }
 
+// betweenHubs reports whether this box and the other are hubs: while they do not hear
+// each other nothing may be ordered, so they try often, and give up a try early, for the
+// pauses between TCP's own tries grow.
+func (l *Links) betweenHubs(d record.DeviceID) bool { return l.isHub(l.host.device) && l.isHub(d) }
+
 // failLocked sets when the peer may be dialled again.
 func (l *Links) failLocked(c *contact, err error) {
 	c.failures++
 	least, most := retryMin, retryMax
 	if c.barred = errors.Is(err, ErrMisbehaved); c.barred {
 		least, most = barMin, barMax
+	}
+	if !c.barred && l.betweenHubs(c.status.Device) {
+		most = hubRetryMax
 	}
 	wait := min(least<<min(c.failures-1, 10), most)
 	c.notBefore = time.Now().Add(wait/2 + rand.N(wait))

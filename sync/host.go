@@ -43,6 +43,7 @@ const (
 const (
 	dialTimeout      = 60 * time.Second
 	tcpTimeout       = 20 * time.Second
+	hubDialTimeout   = 10 * time.Second  // between hubs, where a handshake takes four round trips
 	writeTimeout     = 180 * time.Second // of the multiplexer, per frame of at most 8 KiB
 	keepAlive        = 2 * time.Minute
 	strangerLifetime = 2 * time.Minute

@@ -133,6 +133,7 @@ type live struct {
 const (
 	retryMin     = time.Second
 	retryMax     = 30 * time.Second
+	hubRetryMax  = 2 * time.Second // between hubs
 	barMin       = time.Minute
 	barMax       = time.Hour
 	goodSession  = time.Minute      // after which failures are forgotten

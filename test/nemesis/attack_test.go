@@ -218,8 +218,9 @@ func (a *attack) strike(b nemesis.Blow) {
 	for _, i := range b.Kill {
 		boxes[i].Start()
 	}
+	began := time.Now()
 	a.network(whole, nil)
-	a.healed(b.What)
+	a.healed(b.What, began)
 }
 
 func (a *attack) kill(b *rig.Box) {
@@ -233,10 +234,9 @@ func (a *attack) network(hubs nemesis.Ways, alone []int) {
 }
 
 // healed waits for an entry that was made after the network was whole: at some hub, at
-// every hub, and confirmed at every clinic.
-func (a *attack) healed(what string) {
+// every hub, and confirmed at every clinic. Times count from when healing began.
+func (a *attack) healed(what string, began time.Time) {
 	a.t.Helper()
-	began := time.Now()
 	var size uint64
 	for _, h := range a.Hubs {
 		if s, why := h.TryStatus(); why == "" {
