@@ -20,7 +20,7 @@ func BenchmarkCheckpointLag(b *testing.B) {
 		reportLoad(b)
 		clinic, hub := r.clinics[0], r.hubs[0]
 		clinic.linked(false)
-		clinic.importAll(dir)
+		clinic.Import(dir)
 		ctx, stop := context.WithCancel(context.Background())
 		watched := make(chan []seenSize, 1)
 		go func() { watched <- watchSizes(ctx, b, hub) }()
@@ -50,7 +50,7 @@ type seenSize struct {
 
 // watchSizes asks a hub again and again until ctx ends.
 func watchSizes(ctx context.Context, b *testing.B, hub *box) []seenSize {
-	c, err := node.Dial(ctx, node.NewOptions(hub.dir))
+	c, err := node.Dial(ctx, node.NewOptions(hub.Dir))
 	if err != nil {
 		b.Error(err)
 		return nil

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/healthpost/healthpost/store"
+	"github.com/healthpost/healthpost/test/rig"
 )
 
 // BenchmarkRegion lets a clinic behind a cut link take in a folder of bundles
@@ -55,9 +56,9 @@ func (s *scenario) takeIn() {
 	s.region.waitSame(s.region.boxes()...)
 	s.away.linked(false)
 	w := watch(s.browser, "/")
-	written := deviceWrites(s, s.away.dir)
+	written := deviceWrites(s, s.away.Dir)
 	begun := time.Now()
-	rep := s.away.importAll(s.dir)
+	rep := s.away.Import(s.dir)
 	took := time.Since(begun)
 	pages := w.end()
 	if rep.RefusedCount > 0 || rep.Added == 0 {
@@ -70,18 +71,18 @@ func (s *scenario) takeIn() {
 	s.ReportMetric(millis(quantile(pages, 0.5)), "import-page-p50-ms")
 	s.ReportMetric(millis(quantile(pages, 1)), "import-page-max-ms")
 	s.ReportMetric(float64(s.away.proc("status", "VmHWM"))/1024, "import-rss-peak-MiB")
-	s.ReportMetric(float64(deviceWrites(s, s.away.dir)-written)/float64(rep.Records), "import-device-B/record")
+	s.ReportMetric(float64(deviceWrites(s, s.away.Dir)-written)/float64(rep.Records), "import-device-B/record")
 }
 
 func (s *scenario) catchUp() {
-	before, size := s.away.wire(), s.region.hubs[0].status().Size
+	before, size := s.away.wire(), s.region.hubs[0].Status().Size
 	var cpu []time.Duration
 	for _, b := range s.region.boxes() {
 		cpu = append(cpu, b.cpu())
 	}
 	begun := time.Now()
 	s.away.linked(true)
-	eventually(s, convergeMax, "the clinic to call again", func() string {
+	rig.Eventually(s, convergeMax, "the clinic to call again", func() string {
 		if s.away.received() == before.down {
 			return "not yet"
 		}
@@ -89,8 +90,8 @@ func (s *scenario) catchUp() {
 	})
 	s.ReportMetric(time.Since(begun).Seconds(), "redial-s")
 	begun = time.Now()
-	eventually(s, convergeMax, "the hubs to order the import", func() string {
-		if s.region.hubs[0].status().Size < size+uint64(s.records) {
+	rig.Eventually(s, convergeMax, "the hubs to order the import", func() string {
+		if s.region.hubs[0].Status().Size < size+uint64(s.records) {
 			return "not yet"
 		}
 		return ""
@@ -102,7 +103,7 @@ func (s *scenario) catchUp() {
 	all := time.Since(begun)
 	w, n := s.away.wire().since(before), float64(s.records)
 	for i, b := range s.region.boxes() {
-		s.ReportMetric((b.cpu() - cpu[i]).Seconds(), strings.ReplaceAll(b.name, " ", "-")+"-cpu-s")
+		s.ReportMetric((b.cpu() - cpu[i]).Seconds(), strings.ReplaceAll(b.Name, " ", "-")+"-cpu-s")
 	}
 	s.ReportMetric(ordered.Seconds(), "ordered-s")
 	s.ReportMetric(n/ordered.Seconds(), "ordered-records/s")
@@ -171,10 +172,10 @@ func (s *scenario) export() {
 	s.somebody = in.family
 	s.ReportMetric(float64(in.bytes), "import-json-B")
 	begun := time.Now()
-	text := s.other.must("export")
+	text := s.other.Must("export")
 	s.ReportMetric(time.Since(begun).Seconds(), "export-s")
 	sameResources(s.other, text, in.values)
-	sameResources(s.region.hubs[2], s.region.hubs[2].must("export"), in.values)
+	sameResources(s.region.hubs[2], s.region.hubs[2].Must("export"), in.values)
 }
 
 // verify checks every box while it runs.
@@ -182,7 +183,7 @@ func (s *scenario) verify() {
 	for _, b := range s.region.boxes() {
 		rep := b.verify()
 		if len(rep.Damage) > 0 {
-			s.Errorf("%s: verify: %v", b.name, rep.Damage)
+			s.Errorf("%s: verify: %v", b.Name, rep.Damage)
 		}
 		if b == s.away {
 			s.ReportMetric(float64(rep.Entries)/rep.Took.Seconds(), "verify-records/s")
@@ -202,14 +203,14 @@ func (s *scenario) restart() {
 // firstPage starts a box and gives the time until its sign-in page, or the page
 // that asks for the first member, is answered.
 func (b *box) firstPage() time.Duration {
-	b.tb.Helper()
+	b.T.Helper()
 	begun := time.Now()
-	b.start()
-	resp, err := http.Get("http://" + b.page + "/sign-in")
-	check(b.tb, "the first page", err)
+	b.Start()
+	resp, err := http.Get("http://" + b.PageAddress + "/sign-in")
+	check(b.T, "the first page", err)
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		b.tb.Fatalf("the first page: %s", resp.Status)
+		b.T.Fatalf("the first page: %s", resp.Status)
 	}
 	return time.Since(begun)
 }
@@ -219,7 +220,7 @@ func (b *box) firstPage() time.Duration {
 func (s *scenario) disk() {
 	o := store.NewOptions()
 	o.BallastBytes = 0
-	st, err := store.Open(filepath.Join(s.away.dir, "db"), o)
+	st, err := store.Open(filepath.Join(s.away.Dir, "db"), o)
 	check(s, "opening the replica", err)
 	size, bytes := st.Head().Size, 0
 	for seq := uint64(0); seq < size; {
@@ -232,10 +233,10 @@ func (s *scenario) disk() {
 		seq += uint64(len(entries))
 	}
 	check(s, "closing the replica", st.Close())
-	n, index := float64(size), dirBytes(s, filepath.Join(s.away.dir, "db", "index"))
+	n, index := float64(size), dirBytes(s, filepath.Join(s.away.Dir, "db", "index"))
 	s.ReportMetric(n, "ledger-entries")
 	s.ReportMetric(float64(bytes)/n, "sealed-B/entry")
 	s.ReportMetric(float64(index)/n, "disk-index-B/entry")
 	s.ReportMetric(float64(index)/float64(bytes), "disk-index/sealed")
-	s.ReportMetric(float64(dirBytes(s, filepath.Join(s.away.dir, "db", "journal")))/(1<<20), "disk-journal-MiB")
+	s.ReportMetric(float64(dirBytes(s, filepath.Join(s.away.Dir, "db", "journal")))/(1<<20), "disk-journal-MiB")
 }

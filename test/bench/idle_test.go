@@ -14,6 +14,7 @@ import (
 	"github.com/healthpost/healthpost/fhir/sample"
 	"github.com/healthpost/healthpost/node"
 	"github.com/healthpost/healthpost/store/journal"
+	"github.com/healthpost/healthpost/test/rig"
 	"github.com/healthpost/healthpost/web"
 )
 
@@ -40,11 +41,11 @@ func BenchmarkIdleDay(b *testing.B) {
 // registering signs in at a clinic and gives what registers one patient.
 func registering(b *testing.B, n *node.Node) func(i int) {
 	ctx := context.Background()
-	check(b, "adding staff", n.AddStaff(ctx, nil, web.NewStaff{Name: staffName, PIN: staffPIN}))
+	check(b, "adding staff", n.AddStaff(ctx, nil, web.NewStaff{Name: rig.StaffName, PIN: rig.StaffPIN}))
 	staff, err := n.Staff(ctx)
 	check(b, "listing staff", err)
 	return func(i int) {
-		token, err := n.SignIn(ctx, staff[0].ID, staffPIN) // every day: nobody stays signed in so long
+		token, err := n.SignIn(ctx, staff[0].ID, rig.StaffPIN) // every day: nobody stays signed in so long
 		check(b, "signing in", err)
 		session, err := n.Session(ctx, token)
 		check(b, "signing in", err)
@@ -61,7 +62,7 @@ type idleBox struct {
 func idleDay(b *testing.B, writes int) {
 	r := newRegion(b, 3, 2)
 	for _, x := range r.boxes() {
-		x.stop()
+		x.Stop()
 	}
 	began := time.Now()
 	clock := func() time.Time { return began.Add(time.Since(began) * time.Duration(time.Hour/fastHour)) }
@@ -97,21 +98,21 @@ func idleDay(b *testing.B, writes int) {
 
 func openIdle(b *testing.B, ctx context.Context, work *sync.WaitGroup, x *box, r *region, clock func() time.Time) *idleBox {
 	out := &idleBox{}
-	o := node.NewOptions(x.dir)
+	o := node.NewOptions(x.Dir)
 	o.Page, o.LAN, o.Profile, o.Log, o.Now, o.CosignEvery = "", false, "lan", zerolog.Nop(), clock, time.Hour
-	o.Listen = []string{"/ip4/127.0.0.1/tcp/" + x.peerPort}
-	o.Store.JournalFS = meteredFS{journal.Dir(filepath.Join(x.dir, "db", "journal")), 0, &out.flushes, &out.bytes}
+	o.Listen = []string{"/ip4/127.0.0.1/tcp/" + x.PeerPort}
+	o.Store.JournalFS = meteredFS{journal.Dir(filepath.Join(x.Dir, "db", "journal")), 0, &out.flushes, &out.bytes}
 	for _, h := range r.hubs {
 		if h == x {
 			continue
 		}
-		id, err := node.PeerIDOf(h.dir)
+		id, err := node.PeerIDOf(h.Dir)
 		check(b, "reading an identity", err)
-		o.Dial = append(o.Dial, "/ip4/127.0.0.1/tcp/"+h.peerPort+"/p2p/"+id)
+		o.Dial = append(o.Dial, "/ip4/127.0.0.1/tcp/"+h.PeerPort+"/p2p/"+id)
 	}
 	var err error
 	out.node, err = node.Open(o)
-	check(b, "opening "+x.name, err)
+	check(b, "opening "+x.Name, err)
 	ready := make(chan struct{})
 	work.Go(func() {
 		err := out.node.Run(ctx, func(string) { close(ready) })
@@ -134,7 +135,7 @@ func sizeOf(b *testing.B, n *node.Node) uint64 {
 
 // settle waits until all have one ledger under a final checkpoint.
 func settle(b *testing.B, boxes []*idleBox) {
-	eventually(b, time.Minute, "one ledger everywhere", func() string {
+	rig.Eventually(b, time.Minute, "one ledger everywhere", func() string {
 		first, err := boxes[0].node.Status(context.Background())
 		check(b, "status", err)
 		for _, x := range boxes {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/test/rig"
 )
 
 const (
@@ -46,8 +47,8 @@ func orderWith(b *testing.B, clients int) {
 	first, err := founding(hubs, writers)
 	check(b, "founding", err)
 	lead := dialHub(b, port)
-	eventually(b, time.Minute, "the founding", func() string { return lead.ordered(first) })
-	eventually(b, time.Minute, "every hub to vote", func() string {
+	rig.Eventually(b, time.Minute, "the founding", func() string { return lead.ordered(first) })
+	rig.Eventually(b, time.Minute, "every hub to vote", func() string {
 		if n := lead.ask(nil); n != 3 {
 			return fmt.Sprintf("%d do", n)
 		}
@@ -115,9 +116,9 @@ func startHubs(b *testing.B, hubs []*device) string {
 	b.Helper()
 	p := hubPlan{Hubs: map[string]string{}}
 	for _, h := range hubs {
-		p.Hubs[h.name] = freePort(b)
+		p.Hubs[h.name] = rig.FreePort(b)
 	}
-	port := freePort(b)
+	port := rig.FreePort(b)
 	for i, h := range hubs {
 		p.Name, p.Submit, p.Profile = h.name, "", ""
 		if i == 0 {
@@ -159,7 +160,7 @@ type hubClient struct {
 func dialHub(b *testing.B, port string) *hubClient {
 	b.Helper()
 	x := &hubClient{b: b}
-	eventually(b, startMax, "a hub's port", func() string {
+	rig.Eventually(b, startMax, "a hub's port", func() string {
 		c, err := net.Dial("tcp", "127.0.0.1:"+port)
 		if err != nil {
 			return err.Error()

@@ -4,90 +4,64 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/cookiejar"
 	"net/url"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
-)
 
-const (
-	staffName = "Grace Mbeki"
-	staffPIN  = "314159"
+	"github.com/healthpost/healthpost/test/rig"
 )
 
 // page is a browser at a box, signed in or not.
 type page struct {
-	tb     testing.TB
-	base   string
-	client *http.Client
+	*rig.Page
+	T testing.TB
 }
 
-func newPage(b *box) *page {
-	jar, err := cookiejar.New(nil)
-	check(b.tb, "opening a browser", err)
-	return &page{tb: b.tb, base: "http://" + b.page, client: &http.Client{Jar: jar, Timeout: 2 * time.Minute,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
-}
+func newPage(b *box) *page { return &page{rig.NewPage(b.Box), b.T} }
 
 func (p *page) get(path string) (string, error) {
-	resp, err := p.client.Get(p.base + path)
-	if err != nil {
-		return "", err
+	a, err := p.Get(path)
+	if err == nil && a.Status != http.StatusOK {
+		err = fmt.Errorf("GET %s: status %d", path, a.Status)
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("GET %s: %s", path, resp.Status)
-	}
-	return string(body), err
+	return a.Body, err
 }
 
 // post sends a form and gives where the answer leads.
 func (p *page) post(path string, v url.Values) string {
-	p.tb.Helper()
-	resp, err := p.client.PostForm(p.base+path, v)
-	check(p.tb, "posting "+path, err)
-	defer resp.Body.Close()
-	io.Copy(io.Discard, resp.Body)
-	if resp.StatusCode != http.StatusSeeOther {
-		p.tb.Fatalf("posting %s: %s", path, resp.Status)
+	p.T.Helper()
+	a, err := p.Post(path, v)
+	check(p.T, "posting "+path, err)
+	if a.Status != http.StatusSeeOther {
+		p.T.Fatalf("posting %s: status %d", path, a.Status)
 	}
-	return resp.Header.Get("Location")
+	return a.Location
 }
 
 // first makes the first staff member of a box, which signs in.
 func (p *page) first() {
-	p.tb.Helper()
-	p.post("/first", url.Values{"name": {staffName}, "pin": {staffPIN}, "pin_again": {staffPIN}})
+	p.T.Helper()
+	p.post("/first", url.Values{"name": {rig.StaffName}, "pin": {rig.StaffPIN}, "pin_again": {rig.StaffPIN}})
 }
 
-var staffTile = regexp.MustCompile(`name="staff" value="([^"]+)"`)
-
 func (p *page) signIn() {
-	p.tb.Helper()
-	body, err := p.get("/sign-in")
-	check(p.tb, "opening the sign-in page", err)
-	tile := staffTile.FindStringSubmatch(body)
-	if tile == nil {
-		p.tb.Fatal("no name to choose on the sign-in page")
-	}
-	p.post("/sign-in", url.Values{"staff": {tile[1]}, "pin": {staffPIN}, "next": {"/"}})
+	p.T.Helper()
+	check(p.T, "signing in", p.SignIn())
 }
 
 var patientLink = regexp.MustCompile(`href="(/patient/[0-9a-f]{32})`)
 
 // patient finds somebody by name and gives the path of the chart.
 func (p *page) patient(name string) string {
-	p.tb.Helper()
+	p.T.Helper()
 	body, err := p.get(p.post("/find", url.Values{"q": {name}}))
-	check(p.tb, "finding a patient", err)
+	check(p.T, "finding a patient", err)
 	m := patientLink.FindStringSubmatch(body)
 	if m == nil {
-		p.tb.Fatalf("nobody found by the name %q", name)
+		p.T.Fatalf("nobody found by the name %q", name)
 	}
 	return m[1]
 }
@@ -102,22 +76,22 @@ func visit() url.Values {
 
 // saveVisit posts a visit and gives the record's id.
 func (p *page) saveVisit(patient string) string {
-	p.tb.Helper()
+	p.T.Helper()
 	_, rid, ok := strings.Cut(p.post(patient+"/visit", visit()), "?saved=")
 	if !ok || rid == "" {
-		p.tb.Fatal("a visit was not saved")
+		p.T.Fatal("a visit was not saved")
 	}
 	return rid
 }
 
 // timed loads a page some times and gives how long each took.
 func (p *page) timed(path string, times int) []time.Duration {
-	p.tb.Helper()
+	p.T.Helper()
 	var took []time.Duration
 	for range times {
 		begun := time.Now()
 		_, err := p.get(path)
-		check(p.tb, "loading "+path, err)
+		check(p.T, "loading "+path, err)
 		took = append(took, time.Since(begun))
 	}
 	return took

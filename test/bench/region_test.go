@@ -8,81 +8,69 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/healthpost/healthpost/fhir"
-	"github.com/healthpost/healthpost/node"
-	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/test/rig"
 )
 
 // region is hubs and clinics as processes. Each clinic reaches each hub through
 // a link of its own; clinics do not know one another.
 type region struct {
-	tb            testing.TB
+	*rig.Region
 	hubs, clinics []*box
 }
 
 func newRegion(tb testing.TB, hubs, clinics int) *region {
 	tb.Helper()
-	r := &region{tb: tb}
+	r := &region{Region: &rig.Region{T: tb}}
 	for i := range hubs {
 		r.hubs = append(r.hubs, newBox(tb, fmt.Sprintf("Hub %d", i+1), "hub"))
+		r.Hubs = append(r.Hubs, r.hubs[i].Box)
 	}
 	for i := range clinics {
 		r.clinics = append(r.clinics, newBox(tb, fmt.Sprintf("Clinic %d", i+1), "clinic"))
+		r.Clinics = append(r.Clinics, r.clinics[i].Box)
 	}
-	r.hubs[0].must("region", "create", "Measured region")
-	r.hubs[0].start()
-	for _, b := range r.boxes()[1:] {
-		r.admit(b)
-	}
-	eventually(tb, time.Minute, "every hub to vote", func() string {
-		if s := r.hubs[0].status(); s.Voters != hubs {
-			return s.Ordering
-		}
-		return ""
-	})
-	r.waitSame(r.boxes()...)
+	r.Dials = r.dials
+	r.Found()
 	return r
+}
+
+// dials puts a link between a clinic and each hub.
+func (r *region) dials(b *rig.Box) (to []string) {
+	for _, c := range r.clinics {
+		if c.Box != b {
+			continue
+		}
+		for _, h := range r.Hubs {
+			l := rig.NewLink(r.T, b, h)
+			c.links = append(c.links, l)
+			to = append(to, l.Address())
+		}
+	}
+	return to
 }
 
 func (r *region) boxes() []*box { return append(append([]*box{}, r.hubs...), r.clinics...) }
 
-func (r *region) admit(b *box) {
-	r.tb.Helper()
-	var inv node.Invited
-	check(r.tb, "reading the invitation", json.Unmarshal([]byte(r.hubs[0].must("region", "invite", "--role", b.role, "--json")), &inv))
-	joined := make(chan string, 1)
-	go func() { joined <- b.try("join", inv.Text) }()
-	if i := slices.Index(r.hubs, b); i > 0 {
-		for _, h := range r.hubs[1:record.Needed(i)] {
-			eventually(r.tb, time.Minute, "the word of "+h.name, func() string { return h.try("region", "hubs", "approve", b.name) })
-		}
+// waitSame waits until these boxes hold the same ledger, all of it final, with
+// nothing pending.
+func (r *region) waitSame(boxes ...*box) {
+	r.T.Helper()
+	var list []*rig.Box
+	for _, b := range boxes {
+		list = append(list, b.Box)
 	}
-	if why := <-joined; why != "" {
-		r.tb.Fatalf("%s: joining: %s", b.name, why)
-	}
-	if b.role == "clinic" {
-		var dial []string
-		for _, h := range r.hubs {
-			id, err := node.PeerIDOf(h.dir)
-			check(r.tb, "reading an identity", err)
-			l := newLink(r.tb, h.peerPort)
-			b.links = append(b.links, l)
-			dial = append(dial, fmt.Sprintf("/ip4/127.0.0.1/tcp/%s/p2p/%s", l.port, id))
-		}
-		b.configure(dial)
-	}
-	b.start()
+	r.WaitSameIn(convergeMax, list...)
 }
 
 func (b *box) linked(up bool) {
 	for _, l := range b.links {
-		l.set(up)
+		l.Set(up)
 	}
 }
 
@@ -92,9 +80,9 @@ type wire struct{ up, down, appUp, appDown int64 }
 func (b *box) wire() wire {
 	w := wire{down: b.received()}
 	for _, l := range b.links {
-		w.up += l.out.Load()
+		w.up += l.Out.Load()
 	}
-	for _, p := range b.status().Peers {
+	for _, p := range b.Status().Peers {
 		w.appUp += int64(p.BytesOut)
 		w.appDown += int64(p.BytesIn)
 	}
@@ -104,32 +92,13 @@ func (b *box) wire() wire {
 // received is what came over the clinic's links.
 func (b *box) received() (n int64) {
 	for _, l := range b.links {
-		n += l.in.Load()
+		n += l.In.Load()
 	}
 	return n
 }
 
 func (w wire) since(before wire) wire {
 	return wire{w.up - before.up, w.down - before.down, w.appUp - before.appUp, w.appDown - before.appDown}
-}
-
-// waitSame waits until these boxes hold the same ledger, all of it final, with
-// nothing pending.
-func (r *region) waitSame(boxes ...*box) {
-	r.tb.Helper()
-	eventually(r.tb, convergeMax, "the same ledger everywhere", func() string {
-		var first node.Status
-		for i, b := range boxes {
-			s := b.status()
-			if i == 0 {
-				first = s
-			}
-			if s.Size != first.Size || s.Root != first.Root || s.Confirmed != s.Size || s.Pending+s.Shared+s.Carried+s.Refused != 0 {
-				return fmt.Sprintf("%s has %d, %s has %d, %d final, %d pending, %d copied, %d carried, %d refused", first.Name, first.Size, s.Name, s.Size, s.Confirmed, s.Pending, s.Shared, s.Carried, s.Refused)
-			}
-		}
-		return ""
-	})
 }
 
 // bundles is the folder that is taken in and how long a box is watched at rest.
@@ -223,14 +192,14 @@ func canonical(tb testing.TB, raw []byte) string {
 
 // sameResources holds a box's export to what was taken in.
 func sameResources(b *box, text string, want map[string]bool) {
-	b.tb.Helper()
+	b.T.Helper()
 	got := map[string]int{}
 	s := bufio.NewScanner(strings.NewReader(text))
 	s.Buffer(nil, 16<<20)
 	for s.Scan() {
-		got[canonical(b.tb, s.Bytes())]++
+		got[canonical(b.T, s.Bytes())]++
 	}
-	check(b.tb, "reading the export", s.Err())
+	check(b.T, "reading the export", s.Err())
 	missing, foreign, twice := 0, 0, 0
 	for v := range want {
 		if got[v] == 0 {
@@ -246,7 +215,7 @@ func sameResources(b *box, text string, want map[string]bool) {
 		}
 	}
 	if missing+foreign+twice > 0 {
-		b.tb.Errorf("%s: of %d resources %d are missing, %d are foreign, %d come twice", b.name, len(want), missing, foreign, twice)
+		b.T.Errorf("%s: of %d resources %d are missing, %d are foreign, %d come twice", b.Name, len(want), missing, foreign, twice)
 	}
 }
 
@@ -267,7 +236,7 @@ func watch(p *page, path string) *watched {
 		for {
 			begun := time.Now()
 			if _, err := p.get(path); err != nil {
-				p.tb.Errorf("the page while the box works: %v", err)
+				p.T.Errorf("the page while the box works: %v", err)
 				return
 			}
 			w.mu.Lock()

@@ -17,6 +17,7 @@ import (
 	"github.com/healthpost/healthpost/fhir/sample"
 	"github.com/healthpost/healthpost/node"
 	"github.com/healthpost/healthpost/store/journal"
+	"github.com/healthpost/healthpost/test/rig"
 	"github.com/healthpost/healthpost/web"
 )
 
@@ -78,9 +79,9 @@ func BenchmarkSaveVisit(b *testing.B) {
 func joinedClinic(b *testing.B) string {
 	r := newRegion(b, 1, 1)
 	for _, x := range r.boxes() {
-		x.stop()
+		x.Stop()
 	}
-	return r.clinics[0].dir
+	return r.clinics[0].Dir
 }
 
 func bareDisk(b *testing.B, delay time.Duration) {
@@ -138,11 +139,11 @@ func openSaving(b *testing.B, dir string, delay time.Duration) *savingBox {
 	staff, err := x.node.Staff(ctx)
 	check(b, "listing staff", err)
 	if len(staff) == 0 {
-		check(b, "adding staff", x.node.AddStaff(ctx, nil, web.NewStaff{Name: staffName, PIN: staffPIN}))
+		check(b, "adding staff", x.node.AddStaff(ctx, nil, web.NewStaff{Name: rig.StaffName, PIN: rig.StaffPIN}))
 		staff, err = x.node.Staff(ctx)
 		check(b, "listing staff", err)
 	}
-	token, err := x.node.SignIn(ctx, staff[0].ID, staffPIN)
+	token, err := x.node.SignIn(ctx, staff[0].ID, rig.StaffPIN)
 	check(b, "signing in", err)
 	x.session, err = x.node.Session(ctx, token)
 	check(b, "signing in", err)

@@ -32,8 +32,8 @@ const stormMax = 20 * time.Minute
 func brew(tb testing.TB, clinics, visits, bodyBytes int) storm {
 	tb.Helper()
 	hub := newBox(tb, "Hub", "hub")
-	hub.must("region", "create", "Storm")
-	hub.start()
+	hub.Must("region", "create", "Storm")
+	hub.Start()
 	device, addresses := hub.reached(tb)
 	all := newCommon()
 	var list []*returning
@@ -48,7 +48,7 @@ func brew(tb testing.TB, clinics, visits, bodyBytes int) storm {
 		list = append(list, c)
 		links = append(links, peersync.NewLinks(h, c, clinicLinks(tb, hub, c, device, addresses)))
 	}
-	before := hub.status().Size
+	before := hub.Status().Size
 	ctx, stop := context.WithTimeout(context.Background(), stormMax)
 	var work sync.WaitGroup
 	defer work.Wait()
@@ -64,7 +64,7 @@ func brew(tb testing.TB, clinics, visits, bodyBytes int) storm {
 	}
 	done.Wait()
 	s.hubPeakKB = hub.proc("status", "VmHWM")
-	s.entries = hub.status().Size - before
+	s.entries = hub.Status().Size - before
 	if want := uint64(clinics * (visits + 1)); s.entries < want {
 		tb.Errorf("the hub ordered %d entries meanwhile, want %d at least", s.entries, want)
 	}
@@ -93,29 +93,29 @@ func (c *returning) times(ctx context.Context, began time.Time) (handed, confirm
 // reached is who a hub is and where it listens.
 func (b *box) reached(tb testing.TB) (record.DeviceID, []string) {
 	tb.Helper()
-	text, err := node.PeerIDOf(b.dir)
+	text, err := node.PeerIDOf(b.Dir)
 	check(tb, "reading an identity", err)
 	id, err := peer.Decode(text)
 	check(tb, "reading an identity", err)
 	device, err := peersync.DeviceOf(id)
 	check(tb, "reading an identity", err)
-	return device, []string{"/ip4/127.0.0.1/tcp/" + b.peerPort}
+	return device, []string{"/ip4/127.0.0.1/tcp/" + b.PeerPort}
 }
 
 // admitted makes a clinic's box, has it join, and gives its keys.
 func (b *box) admitted(name string) *seal.Keyring {
-	b.tb.Helper()
+	b.T.Helper()
 	var inv node.Invited
-	check(b.tb, "reading the invitation", json.Unmarshal([]byte(b.must("region", "invite", "--role", "clinic", "--json")), &inv))
-	o := node.NewOptions(filepath.Join(b.tb.TempDir(), "box"))
+	check(b.T, "reading the invitation", json.Unmarshal([]byte(b.Must("region", "invite", "--role", "clinic", "--json")), &inv))
+	o := node.NewOptions(filepath.Join(b.T.TempDir(), "box"))
 	o.Listen, o.LAN = []string{"/ip4/127.0.0.1/tcp/0"}, false
 	o.Store.BallastBytes = 0
 	_, err := node.Init(o.Data, record.RoleClinic, name)
-	check(b.tb, "making a box", err)
-	_, err = node.Join(b.tb.Context(), o, inv.Text, nil)
-	check(b.tb, "joining", err)
+	check(b.T, "making a box", err)
+	_, err = node.Join(b.T.Context(), o, inv.Text, nil)
+	check(b.T, "joining", err)
 	keys, _, err := seal.LoadKeyring(filepath.Join(o.Data, "keys"))
-	check(b.tb, "reading the keys", err)
+	check(b.T, "reading the keys", err)
 	return keys
 }
 
@@ -137,7 +137,7 @@ func clinicLinks(tb testing.TB, hub *box, c *returning, device record.DeviceID, 
 
 func boxRegion(tb testing.TB, b *box) (record.RegionID, bool) {
 	tb.Helper()
-	x, err := node.LoadBox(b.dir)
+	x, err := node.LoadBox(b.Dir)
 	check(tb, "reading the box", err)
 	return x.RegionID()
 }
