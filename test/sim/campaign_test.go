@@ -19,7 +19,7 @@ import (
 var (
 	seeds     = flag.Int("sim.seeds", 0, "how many new seeds of each scenario to run; 0 is as many as fit -sim.time")
 	span      = flag.Duration("sim.time", 5*time.Second, "how long to start new seeds")
-	shrink    = flag.Int("sim.shrink", 300, "how many runs to look for a smaller one that fails as well")
+	shrink    = flag.Int("sim.shrink", 80, "how many runs to look for a smaller one that fails as well")
 	scenarios = flag.String("sim.scenarios", "all", "which scenarios, with commas between them")
 )
 

@@ -111,6 +111,9 @@ func (w *world) checkLeft(b *box) error {
 		if a == nil || w.ofTwice(a.r.Position().Epoch) {
 			continue
 		}
+		if seq, ordered := w.model.rids[rid]; ordered && w.parts != nil && seq < b.st.Head().Size {
+			continue // a partial replica drops what it carried once it has a place
+		}
 		_, ok, err := b.st.ByRID(rid)
 		if err != nil {
 			return err

@@ -36,6 +36,7 @@
 //	         entries left out, reordered, repeated, forged, dated back, roots, histories, other ledgers, false evidence
 //	Twice    a clinic that signs two records for one place, and runs behind them
 //	Bulk     imports of hundreds of records in one transaction
+//	Big      hundreds of clinics for a month, run by hand and at night
 //	Parcels  clinics that are reached by sticks alone, which get lost, damaged, cut short, reordered, and read twice
 //	Partial  replicas that hold a part of the ledger, others that take its newest entries first, profiles that change
 //

@@ -11,19 +11,23 @@ type plan struct {
 	SavesMax        int // 0 for any number
 	SafetyMillis    int64
 
-	SaveMillis   int64 // between two saves of a box, on average
-	VisitMillis  int64 // between two sessions that a clinic starts
-	HubTalk      int64 // between two looks at the links among hubs
-	ApplyMillis  int64 // a hub lags by up to this
-	BatchMax     int
-	BatchBytes   int   // of one feed in a batch
-	Latency      int64 // one way, milliseconds
-	BytesPerSec  int64
-	Window       int
-	Turns        bool
-	NeighboursIn int
-	CutIn        int // of sessions that end, cut instead of ended
-	LieIn        int // of sessions, with a liar at one end
+	SaveMillis    int64 // between two saves of a box, on average
+	VisitMillis   int64 // between two sessions that a clinic starts
+	HubTalk       int64 // between two looks at the links among hubs
+	OrderMillis   int64 // between two items
+	ProposeMillis int64 // between two checkpoints
+	CheckMillis   int64 // between two boxes that are held to the invariants
+	MeetMillis    int64 // between two exchanges that run to their end at once
+	ApplyMillis   int64 // a hub lags by up to this
+	BatchMax      int
+	BatchBytes    int   // of one feed in a batch
+	Latency       int64 // one way, milliseconds
+	BytesPerSec   int64
+	Window        int
+	Turns         bool
+	NeighboursIn  int
+	CutIn         int // of sessions that end, cut instead of ended
+	LieIn         int // of sessions, with a liar at one end
 
 	CrashMillis   int64 // between two crashes in the region, 0 for none
 	HubCrashIn    int   // of crashes, of a hub
@@ -80,7 +84,7 @@ func drawPlan(r *rand.Rand) plan {
 	pick := func(list ...int64) int64 { return list[r.IntN(len(list))] }
 	p := plan{
 		Hubs: 3, Clinics: 2 + r.IntN(4), Patients: 2 + r.IntN(6), SafetyMillis: pick(30_000, 60_000, 120_000),
-		SaveMillis: pick(2_000, 5_000, 12_000), VisitMillis: pick(2_000, 8_000, 20_000), HubTalk: 2_000, ApplyMillis: pick(50, 500, 5_000), BatchMax: int(pick(1, 8, 64)), BatchBytes: 32 << 10,
+		SaveMillis: pick(2_000, 5_000, 12_000), VisitMillis: pick(2_000, 8_000, 20_000), HubTalk: 2_000, OrderMillis: 250, ProposeMillis: 1_000, CheckMillis: 5_000, MeetMillis: 20_000, ApplyMillis: pick(50, 500, 5_000), BatchMax: int(pick(1, 8, 64)), BatchBytes: 32 << 10,
 		Latency: pick(1, 40, 300, 700), BytesPerSec: pick(2_500, 15_000, 1_000_000), Window: int(pick(1<<10, 8<<10, 64<<10)), Turns: r.IntN(2) == 0,
 		NeighboursIn: int(pick(0, 2, 4)), CutIn: int(pick(1, 2, 4)), LieIn: int(pick(0, 3, 6)),
 		CrashMillis: pick(0, 6_000, 20_000), HubCrashIn: int(pick(2, 4)), WriteCrashIn: int(pick(1, 2)), ForgetIndexIn: int(pick(1, 2)),
@@ -136,11 +140,11 @@ func (w *world) schedule() {
 	}
 	w.every(p.SplitMillis, w.split)
 	w.every(p.ClockMillis, w.jump)
-	w.every(5_000, w.checkSome)
-	w.every(20_000, w.meetSome)
+	w.every(p.CheckMillis, w.checkSome)
+	w.every(p.MeetMillis, w.meetSome)
 	w.forever(p.HubTalk, w.hubTalk)
-	w.forever(250, w.order)
-	w.forever(1_000, w.propose)
+	w.forever(p.OrderMillis, w.order)
+	w.forever(p.ProposeMillis, w.propose)
 }
 
 // forever is every in both phases.

@@ -23,8 +23,15 @@ func (s *Shrunk) Line() string {
 
 func (s *Shrunk) String() string {
 	v := s.Violation
-	return fmt.Sprintf("%s: %s\nafter %d runs, to be kept in testdata/seeds.txt:\n%s\n\n%s", v.Invariant, v.What, s.Runs, s.Line(), strings.Join(s.Script, "\n"))
+	script := s.Script
+	if n := len(script); n > linesShown {
+		script = append([]string{fmt.Sprintf("... %d lines before", n-linesShown)}, script[n-linesShown:]...)
+	}
+	return fmt.Sprintf("%s: %s\nafter %d runs, to be kept in testdata/seeds.txt:\n%s\n\n%s", v.Invariant, v.What, s.Runs, s.Line(), strings.Join(script, "\n"))
 }
+
+// linesShown is how much of a script is printed: a violation is at its end.
+const linesShown = 120
 
 // shrinker looks for smaller runs that break the same invariant.
 type shrinker struct {

@@ -64,9 +64,10 @@ const (
 	Partial Scenario = "partial" // replicas that hold a part of the ledger
 	Bulk    Scenario = "bulk"    // hundreds of records in one transaction
 	Parcels Scenario = "parcels" // clinics without a link
+	Big     Scenario = "big"     // hundreds of boxes, a month
 )
 
-// Scenarios are all of them.
+// Scenarios are all of them but Big.
 var Scenarios = []Scenario{Region, Cards, Twice, Hubs, Partial, Bulk, Members, Parcels}
 
 func (x Scenario) String() string {
@@ -288,6 +289,8 @@ func newWorld(seed uint64, o Options) *world {
 		w.members = newMemberships()
 	case Parcels:
 		w.parcelsPlan()
+	case Big:
+		w.bigPlan()
 	case Partial:
 		w.partialPlan()
 		w.parts = newParts()
