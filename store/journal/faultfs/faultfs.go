@@ -23,14 +23,19 @@ const (
 	Fail Mode = iota
 	// FailPersisted does all of it, durably, and returns an error.
 	FailPersisted
-	// Torn does part of it, durably, and returns an error.
+	// Torn does a first part of it, durably, and returns an error.
 	Torn
+	// Reordered does some sectors of it, durably, wherever they are, and returns
+	// an error.
+	Reordered
 )
 
-func (m Mode) String() string { return [...]string{"fail", "fail but persisted", "torn"}[m] }
+func (m Mode) String() string {
+	return [...]string{"fail", "fail but persisted", "torn", "reordered"}[m]
+}
 
 // Modes are all of them.
-var Modes = []Mode{Fail, FailPersisted, Torn}
+var Modes = []Mode{Fail, FailPersisted, Torn, Reordered}
 
 // ErrIO is what a failed operation returns.
 var ErrIO = fmt.Errorf("injected: %w", syscall.EIO)
@@ -325,14 +330,27 @@ func (x *file) WriteAt(p []byte, at int64) (int, error) {
 	if !wrong {
 		return len(p), nil
 	}
-	x.persist(1)
+	if mode == Reordered {
+		x.persistSome()
+	} else {
+		x.persist(1)
+	}
 	return 0, ErrIO
 }
 
-// persist makes each dirty sector durable with a probability.
+// persist makes the first of the dirty sectors durable, a share of them.
 func (x *file) persist(share float64) {
+	dirty := sortedSectors(x.n.dirty)
+	for _, s := range dirty[:int(share*float64(len(dirty)))] {
+		x.n.safe = copySector(x.n.safe, x.n.data, s)
+	}
+	x.n.dirty = map[int]bool{}
+}
+
+// persistSome makes each dirty sector durable or not.
+func (x *file) persistSome() {
 	for _, s := range sortedSectors(x.n.dirty) {
-		if share >= 1 || x.fs.rng.Float64() < share {
+		if x.fs.rng.IntN(2) == 0 {
 			x.n.safe = copySector(x.n.safe, x.n.data, s)
 		}
 	}
@@ -353,7 +371,9 @@ func (x *file) Sync() error {
 	case wrong && mode == Fail:
 		x.persist(0)
 	case wrong && mode == Torn:
-		x.persist(0.5)
+		x.persist(x.fs.rng.Float64())
+	case wrong && mode == Reordered:
+		x.persistSome()
 	case !x.fs.lies:
 		x.persist(1)
 	}
