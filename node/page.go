@@ -33,6 +33,9 @@ func (n *Node) openPage(ctx context.Context) (*pageDoor, error) {
 		l.Close() // nothing came through it
 		return nil, err
 	}
+	if ip := at.Addr().Unmap(); ip.IsValid() && !ip.IsUnspecified() && !d.authority.mayName(ip) {
+		n.log.Warn().Str("address", ip.String()).Msg("the page's address is not a private one: every phone will warn of it")
+	}
 	if !n.o.LANPlain {
 		d.url = "https://" + l.Addr().String()
 	}

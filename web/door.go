@@ -29,7 +29,7 @@ const tlsFirstByte = 0x16
 type Door struct {
 	listener net.Listener
 	secure   *tls.Config // nil: plain HTTP alone
-	near     func(net.Addr) bool
+	near     func(net.Conn) bool
 	greeted  chan net.Conn
 	done     chan struct{}
 	wg       sync.WaitGroup
@@ -53,10 +53,10 @@ type visitor struct {
 
 // NewDoor takes l over. The door must be closed; a server that serves it does so.
 func NewDoor(l net.Listener, secure *tls.Config) *Door {
-	return newDoor(l, secure, func(a net.Addr) bool { return isLoopback(a.String()) })
+	return newDoor(l, secure, func(c net.Conn) bool { return isOwn(c.RemoteAddr().String(), c.LocalAddr()) })
 }
 
-func newDoor(l net.Listener, secure *tls.Config, near func(net.Addr) bool) *Door {
+func newDoor(l net.Listener, secure *tls.Config, near func(net.Conn) bool) *Door {
 	d := &Door{listener: l, secure: secure, near: near, greeted: make(chan net.Conn), done: make(chan struct{}), each: make(map[string]int)}
 	d.wg.Go(d.run)
 	return d
@@ -86,7 +86,7 @@ func (d *Door) run() {
 			return
 		}
 		v := &visitor{Conn: c, door: d, idle: true}
-		if !d.near(c.RemoteAddr()) {
+		if !d.near(c) {
 			v.address = addressOf(&http.Request{RemoteAddr: c.RemoteAddr().String()})
 		}
 		if !d.admit(v) {

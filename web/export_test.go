@@ -65,7 +65,7 @@ const (
 
 // NewDoorForAll is a door that counts this machine's own connections too.
 func NewDoorForAll(l net.Listener, secure *tls.Config) *Door {
-	return newDoor(l, secure, func(net.Addr) bool { return false })
+	return newDoor(l, secure, func(net.Conn) bool { return false })
 }
 
 // Open is how many connections are through.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 )
 
@@ -49,10 +50,23 @@ func giveAuthority(q *request) error {
 	return writeBody(q.w, q.r, http.StatusOK, q.opts.Authority)
 }
 
-// isNear tells whether a request comes from this machine.
+// isNear tells whether a request comes from this machine, so that nobody on the way could read it.
 func isNear(r *http.Request) bool {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	return isLoopback(r.RemoteAddr) && (!ok || isLoopback(local.String()))
+	return isOwn(r.RemoteAddr, local) && (ok || isLoopback(r.RemoteAddr))
+}
+
+// isOwn tells whether the other end of a connection is this machine: both ends have one address then.
+func isOwn(remote string, local net.Addr) bool {
+	if local == nil {
+		return isLoopback(remote)
+	}
+	r, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return false
+	}
+	l, err := netip.ParseAddrPort(local.String())
+	return err == nil && (r.Addr().Unmap() == l.Addr().Unmap() || r.Addr().Unmap().IsLoopback() && l.Addr().Unmap().IsLoopback())
 }
 
 // isBare tells whether a request came over the clinic's network for everybody to read, where it
