@@ -91,6 +91,7 @@ nightly: setup check ## the long tier
 	$(MAKE) arm
 	$(MAKE) sim SEEDS=600
 	HEALTHPOST_KILLS=200 $(MAKE) unit rigs
+	HEALTHPOST_PAYLOADS=500 $(GO) test -count=1 -timeout 60m -run 'Hostile|SlowAndIdle' ./web
 
 clean:
 	rm -rf bin
