@@ -262,6 +262,20 @@ func (f *folder) medicine(m Medicine, v *Visit) {
 	}
 }
 
+// Identity is the chart of what says who this is, for who may see no more.
+func (c *Chart) Identity() Chart {
+	out := Chart{Patient: c.Patient, Demographics: c.Demographics, index: map[string]int{}}
+	if c.Patient == nil {
+		return out
+	}
+	out.Lines = []Line{*c.Patient}
+	if c.Patient.Conflict {
+		out.Conflicts = out.Lines[:1:1]
+	}
+	out.indexNames()
+	return out
+}
+
 // sort orders the lists for display. Lines that have the same date stay in the order of the fold.
 func (c *Chart) sort() {
 	slices.Reverse(c.Visits) // of one moment, what was written later stands above

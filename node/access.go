@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal/policy"
 	"github.com/healthpost/healthpost/store"
 )
 
@@ -26,7 +27,17 @@ const (
 	accessView   accessAction = 1
 	accessExport accessAction = 2
 	accessPrint  accessAction = 3 // a proof on paper
+
+	// accessRefused with the code of an action: it was asked for and not allowed.
+	accessRefused accessAction = 0x80
 )
+
+// actionCodes number what can be refused. The numbers stand in the ledger.
+var actionCodes = map[policy.Action]accessAction{policy.View: accessView, policy.Prove: accessPrint,
+	policy.Identify: 4, policy.Write: 5, policy.Amend: 6, policy.Retract: 7, policy.Give: 8, policy.Find: 9,
+	policy.Register: 10, policy.Links: 11, policy.Carry: 12, policy.Staff: 13, policy.Review: 14}
+
+func actionCode(a policy.Action) accessAction { return actionCodes[a] }
 
 // accessRepeat: opening the same chart again within this time is the same look,
 // as a page that reloads after a save is.
@@ -65,24 +76,34 @@ var accessHeadKey = []byte("at/access")
 
 func accessKey(n uint64) []byte { return binary.BigEndian.AppendUint64([]byte("acc/"), n) }
 
-// noteAccess makes the line durable. The same person opening the same chart again
-// within accessRepeat is the same look.
+// seenLook is what makes two lines of a session the same look.
+type seenLook struct {
+	action accessAction
+	about  record.CompartmentID // zeros for what is about no chart
+}
+
+// noteAccess makes the line durable. The same person doing the same with the same chart
+// again within accessRepeat is the same look.
 func (n *Node) noteAccess(ctx context.Context, in *signedIn, c record.CompartmentID, a accessAction) error {
+	if err := n.noteLook(ctx, in, seenLook{a, c}, c[:]); err != nil {
+		return fmt.Errorf("noting the access: %w", err)
+	}
+	return nil
+}
+
+func (n *Node) noteLook(ctx context.Context, in *signedIn, l seenLook, about []byte) error {
 	n.staff.mu.Lock()
-	last, again := in.seen[c]
+	last, again := in.seen[l]
 	n.staff.mu.Unlock()
 	now := n.staff.now()
 	if again && now.Sub(last) < accessRepeat && !now.Before(last) {
 		return nil
 	}
-	if err := n.accessLine(ctx, in.session.StaffID, c[:], a); err != nil {
-		if errors.Is(err, store.ErrFull) {
-			return fmt.Errorf("noting the access: %w", err)
-		}
+	if err := n.accessLine(ctx, in.session.StaffID, about, l.action); err != nil {
 		return err
 	}
 	n.staff.mu.Lock()
-	in.seen[c] = now
+	in.seen[l] = now
 	n.staff.mu.Unlock()
 	return nil
 }

@@ -41,7 +41,7 @@ func TestBoxesAttestOnceADay(t *testing.T) {
 		hub.start()
 		c.start()
 		for i := range 2 {
-			if err := hub.n.AddStaff(t.Context(), &web.Session{Role: "administrator"}, web.NewStaff{Name: "Okello " + string(rune('A'+2*day+i)), PIN: pin}); err != nil {
+			if err := hub.n.AddStaff(t.Context(), &web.Session{Operator: true}, web.NewStaff{Name: "Okello " + string(rune('A'+2*day+i)), PIN: pin}); err != nil {
 				t.Fatal(err)
 			}
 			everywhere(hub, c)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
+	"github.com/healthpost/healthpost/seal/policy"
 	"github.com/healthpost/healthpost/store"
 	"github.com/healthpost/healthpost/web"
 )
@@ -110,7 +111,7 @@ func (n *Node) fieldDevices(c record.CompartmentID) ([]web.FieldDevice, error) {
 
 // GiveTo gives a patient to a field device, or takes it back.
 func (n *Node) GiveTo(ctx context.Context, s web.Session, patientID, deviceID string, give bool) error {
-	in, err := n.staff.get(s.Token, true)
+	in, err := n.allow(ctx, s, policy.Give, patientID)
 	if err != nil {
 		return err
 	}

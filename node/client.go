@@ -308,6 +308,11 @@ func (c *Client) AddStaff(ctx context.Context, s NewStaff) error {
 	return c.call(ctx, http.MethodPost, "/staff", s, &struct{}{})
 }
 
+// EndStaff ends an account; see Node.EndStaff.
+func (c *Client) EndStaff(ctx context.Context, id string) error {
+	return c.call(ctx, http.MethodPost, "/staff/end?id="+url.QueryEscape(id), nil, &struct{}{})
+}
+
 // Dictionaries and PublishDictionary are those of the ledger.
 func (c *Client) Dictionaries(ctx context.Context) (d []DictionaryInfo, err error) {
 	return d, c.call(ctx, http.MethodGet, "/dictionaries", nil, &d)

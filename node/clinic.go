@@ -11,6 +11,7 @@ import (
 	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
+	"github.com/healthpost/healthpost/seal/policy"
 	"github.com/healthpost/healthpost/store"
 	"github.com/healthpost/healthpost/web"
 )
@@ -73,7 +74,7 @@ func (n *Node) once(formID string, content any, save func(row func(record.RID, r
 // Register makes a patient: a compartment, its key handed to the region, and the
 // registration, in one transaction.
 func (n *Node) Register(ctx context.Context, s web.Session, formID string, reg fhir.Registration) (string, error) {
-	in, err := n.staff.get(s.Token, true)
+	in, err := n.allow(ctx, s, policy.Register, "")
 	if err != nil {
 		return "", err
 	}
@@ -185,6 +186,12 @@ func (n *Node) fold(c record.CompartmentID) (chart.Chart, error) {
 // Open shows a chart. The line that says so is durable before it returns.
 func (n *Node) Open(ctx context.Context, s web.Session, id string) (web.PatientView, error) {
 	in, err := n.staff.get(s.Token, true)
+	if err == nil && n.may(in, policy.Identify, id) && !n.may(in, policy.View, id) {
+		return n.identify(ctx, in, id)
+	}
+	if err == nil {
+		in, err = n.allow(ctx, s, policy.View, id)
+	}
 	if err != nil {
 		return web.PatientView{}, err
 	}
@@ -204,13 +211,29 @@ func (n *Node) Open(ctx context.Context, s web.Session, id string) (web.PatientV
 	if err != nil {
 		return web.PatientView{}, explain(err)
 	}
-	devices, err := n.fieldDevices(c)
+	var devices []web.FieldDevice
+	if n.may(in, policy.Give, id) {
+		devices, err = n.fieldDevices(c)
+	}
 	return web.PatientView{ID: id, Row: ch.Row(), Chart: ch, Files: files, Devices: devices}, explain(err)
+}
+
+// identify shows who somebody is to who may see no more of the chart.
+func (n *Node) identify(ctx context.Context, in *signedIn, id string) (web.PatientView, error) {
+	c, ch, err := n.patient(id)
+	if err != nil {
+		return web.PatientView{}, err
+	}
+	if err := n.noteAccess(ctx, in, c, actionCode(policy.Identify)); err != nil {
+		return web.PatientView{}, explain(err)
+	}
+	ch = ch.Identity()
+	return web.PatientView{ID: id, Row: ch.Row(), Chart: ch, Limited: true}, nil
 }
 
 // SaveVisit stores one visit as one record, in the urgent lane when it is urgent.
 func (n *Node) SaveVisit(ctx context.Context, s web.Session, patientID, formID string, v fhir.Visit) (web.Saved, error) {
-	in, err := n.staff.get(s.Token, true)
+	in, err := n.allow(ctx, s, policy.Write, patientID)
 	if err != nil {
 		return web.Saved{}, err
 	}
@@ -277,7 +300,7 @@ func (n *Node) saveInto(ctx context.Context, session uint64, lane record.Lane, k
 
 // AmendPatient replaces the versions in base by new details.
 func (n *Node) AmendPatient(ctx context.Context, s web.Session, patientID, formID string, reg fhir.Registration, base []chart.Ref) error {
-	in, err := n.staff.get(s.Token, true)
+	in, err := n.allow(ctx, s, policy.Amend, patientID)
 	if err != nil {
 		return err
 	}
@@ -321,7 +344,7 @@ func versionOf(ch *chart.Chart, base []chart.Ref) (fhir.Resource, error) {
 
 // Retract withdraws an item, or a whole visit when ref names its encounter.
 func (n *Node) Retract(ctx context.Context, s web.Session, patientID, formID string, ref chart.Ref, reason string) error {
-	in, err := n.staff.get(s.Token, true)
+	in, err := n.allow(ctx, s, policy.Retract, patientID)
 	if err != nil {
 		return err
 	}
@@ -367,8 +390,8 @@ func (n *Node) States(_ context.Context, s web.Session, rids []string) (map[stri
 func (n *Node) Watch(ctx context.Context) <-chan struct{} { return n.dirty.subscribe(ctx) }
 
 // SyncNow wakes the exchange with every peer.
-func (n *Node) SyncNow(_ context.Context, s web.Session) error {
-	if _, err := n.staff.get(s.Token, true); err != nil {
+func (n *Node) SyncNow(ctx context.Context, s web.Session) error {
+	if _, err := n.allow(ctx, s, policy.Links, ""); err != nil {
 		return err
 	}
 	if r := n.up.Load(); r != nil {

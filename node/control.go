@@ -62,7 +62,10 @@ func (n *Node) controlRoutes() *routes {
 		if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
 			return nil, fmt.Errorf("reading the request: %w", err)
 		}
-		return struct{}{}, n.AddStaff(r.Context(), &web.Session{Role: adminRoleText}, q)
+		return struct{}{}, n.AddStaff(r.Context(), &web.Session{Operator: true}, q)
+	})
+	reply("POST /staff/end", func(r *http.Request) (any, error) {
+		return struct{}{}, n.EndStaff(r.Context(), web.Session{Operator: true}, r.URL.Query().Get("id"))
 	})
 	reply("GET /record", func(r *http.Request) (any, error) { return n.RecordState(r.URL.Query().Get("rid")) })
 	n.profileRoutes(reply)

@@ -50,3 +50,6 @@ func (n *Node) Streamed(ctx context.Context, result any, failure error, into any
 	}}
 	return errors.Join(c.stream(ctx, "/", nil, 0, func(Progress) {}, into), c.Close())
 }
+
+// FlushAccess puts the open access lines into a record now.
+func (n *Node) FlushAccess(ctx context.Context) error { return n.flushAccess(ctx) }

@@ -12,13 +12,14 @@ import (
 	"github.com/healthpost/healthpost/node/photo"
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
+	"github.com/healthpost/healthpost/seal/policy"
 	"github.com/healthpost/healthpost/store"
 	"github.com/healthpost/healthpost/web"
 )
 
 // File opens an attachment of a chart, or asks other boxes for it.
 func (n *Node) File(ctx context.Context, s web.Session, patientID, id string) (web.File, error) {
-	in, err := n.staff.get(s.Token, true)
+	in, err := n.allow(ctx, s, policy.View, patientID)
 	if err != nil {
 		return web.File{}, err
 	}

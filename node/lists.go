@@ -10,6 +10,7 @@ import (
 	"github.com/healthpost/healthpost/chart"
 	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal/policy"
 	"github.com/healthpost/healthpost/web"
 )
 
@@ -21,8 +22,8 @@ const (
 )
 
 // Find ranks the people who share a token with the query.
-func (n *Node) Find(_ context.Context, s web.Session, query string) ([]web.PatientRow, error) {
-	if _, err := n.staff.get(s.Token, true); err != nil {
+func (n *Node) Find(ctx context.Context, s web.Session, query string) ([]web.PatientRow, error) {
+	if _, err := n.allow(ctx, s, policy.Find, ""); err != nil {
 		return nil, err
 	}
 	type hit struct {
@@ -109,17 +110,23 @@ func hlcOfKey(k []byte, prefix string) uint64 {
 	return math.MaxUint64 - binary.BigEndian.Uint64(k[len(prefix):])
 }
 
-// Today lists who waits and what was done last.
+// Today lists who waits and what was done last, as far as who asks may know.
 func (n *Node) Today(_ context.Context, s web.Session) (web.Today, error) {
-	if _, err := n.staff.get(s.Token, true); err != nil {
+	in, err := n.staff.get(s.Token, true)
+	if err != nil {
 		return web.Today{}, err
 	}
 	t := web.Today{Counts: n.Counts(context.Background())}
-	var err error
+	if !n.may(in, policy.Find, "") {
+		return t, nil
+	}
 	if t.Recent, err = n.recentVisits(); err != nil {
 		return t, explain(err)
 	}
 	t.Waiting, err = n.waiting(t.Recent)
+	if !n.may(in, policy.View, "") {
+		t.Recent = nil // it tells what people came with
+	}
 	return t, explain(err)
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/record/printed"
+	"github.com/healthpost/healthpost/seal/policy"
 	"github.com/healthpost/healthpost/web"
 )
 
@@ -110,8 +111,8 @@ func (n *Node) CheckRoot(text string) (RootCheck, error) {
 }
 
 // RootSheet is the root as the page prints it.
-func (n *Node) RootSheet(_ context.Context, s web.Session) (web.RootPage, error) {
-	if _, err := n.staff.get(s.Token, true); err != nil {
+func (n *Node) RootSheet(ctx context.Context, s web.Session) (web.RootPage, error) {
+	if _, err := n.allow(ctx, s, policy.Prove, ""); err != nil {
 		return web.RootPage{}, err
 	}
 	r, err := n.Root()
@@ -127,7 +128,7 @@ func (n *Node) RootSheet(_ context.Context, s web.Session) (web.RootPage, error)
 // Proof is the proof of a record as the page prints it. That it was printed is noted
 // first, as a look at the chart is.
 func (n *Node) Proof(ctx context.Context, s web.Session, rid string) (web.ProofPage, error) {
-	in, err := n.staff.get(s.Token, true)
+	in, err := n.allow(ctx, s, policy.Prove, "")
 	if err != nil {
 		return web.ProofPage{}, err
 	}

@@ -102,12 +102,17 @@ func (n *Node) projectOnce(ctx context.Context) (done bool, err error) {
 	if err := p.flush(); err != nil { // keys first: what follows needs them
 		return false, err
 	}
+	for _, r := range p.access {
+		if err := p.look(r); err != nil {
+			return false, err
+		}
+	}
 	for _, c := range p.order {
 		if err := p.compartment(c); err != nil {
 			return false, err
 		}
 	}
-	if err := p.restored(); err != nil {
+	if err := errors.Join(p.restored(), p.looksBefore()); err != nil {
 		return false, err
 	}
 	last := arrivals[len(arrivals)-1].N
@@ -128,6 +133,9 @@ type projection struct {
 	rows  []store.Row
 	size  int
 	err   error
+
+	access    []*record.Record // of this batch, to be laid out once its keys are there
+	lookAgain bool             // a key came that may open access records
 
 	waiting bool // what waits for a dictionary changed
 }
@@ -181,6 +189,11 @@ func (p *projection) arrived(a store.Arrival) error {
 			return err
 		}
 		p.put(rows...)
+		p.lookAgain = p.lookAgain || p.n.opensDirectory(rows)
+	}
+	if r.Core.Kind == record.KindAccess {
+		p.access = append(p.access, r) // nothing of the directory changes by it
+		return p.dictionaryCame(a, r)
 	}
 	if c := r.Core.Compartment; !c.IsZero() {
 		p.touch(c)

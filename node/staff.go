@@ -19,6 +19,7 @@ import (
 
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
+	"github.com/healthpost/healthpost/seal/policy"
 	"github.com/healthpost/healthpost/store"
 	"github.com/healthpost/healthpost/web"
 )
@@ -28,24 +29,32 @@ import (
 // key, so that every chart can say who wrote what.
 
 const (
-	pinDigits     = 6
-	pinTriesMax   = 5
-	pinLock       = 5 * time.Minute
-	sessionsMax   = 64
-	sessionsEach  = 8 // of one member: the newest ones
-	tokenBytes    = 32
-	staffNameMax  = 80
+	pinDigits    = 6
+	pinTriesMax  = 5
+	pinLock      = 5 * time.Minute
+	sessionsMax  = 64
+	sessionsEach = 8 // of one member: the newest ones
+	tokenBytes   = 32
+	staffNameMax = 80
+
+	// What accounts of version 1 say instead of roles.
 	staffRoleText = "staff"
 	adminRoleText = "administrator"
+)
+
+// Who is added without a role is a nurse; who is first is also the one that adds others.
+var (
+	firstRoles = policy.Roles{policy.Nurse, policy.Administrator}
+	nextRoles  = policy.Roles{policy.Nurse}
 )
 
 // account is one staff member as kept on this box.
 type account struct {
 	_      struct{} `cbor:",toarray"`
-	V      uint8
-	Public []byte // 32
+	V      uint8    // 2; 1 had one of two words for a role
+	Public []byte   // 32
 	Name   string
-	Role   string
+	Role   string // policy.Roles
 	Key    []byte // seal.StaffKey
 	Fails  uint8
 	Locked int64 // Unix seconds of this box's clock until which no PIN is tried
@@ -57,17 +66,18 @@ type staffEntry struct {
 	V      uint8
 	Public []byte
 	Name   string
-	Role   string
+	Role   string // policy.Roles, "" once the account ended
 }
 
 // signedIn is one open session.
 type signedIn struct {
 	session web.Session
+	roles   policy.Roles
 	n       uint64 // handle of the session's record (epochs); 0 when it could not be written
 	key     ed25519.PrivateKey
 	used    time.Time
-	opened  uint64                             // later sessions have larger ones
-	seen    map[record.CompartmentID]time.Time // charts opened, so that a reload is one look
+	opened  uint64                 // later sessions have larger ones
+	seen    map[seenLook]time.Time // lines made, so that a reload is one look
 }
 
 // staffRoom holds the open sessions.
@@ -150,7 +160,11 @@ func (n *Node) Staff(context.Context) ([]web.StaffTile, error) {
 	}
 	tiles := make([]web.StaffTile, 0, len(list))
 	for _, a := range list {
-		tiles = append(tiles, web.StaffTile{ID: hex.EncodeToString(a.Public[:16]), Name: a.Name, Initials: initials(a.Name)})
+		roles, err := a.roles()
+		if err != nil {
+			return nil, err
+		}
+		tiles = append(tiles, web.StaffTile{ID: a.id(), Name: a.Name, Initials: initials(a.Name), Roles: roleNames(roles)})
 	}
 	sort.Slice(tiles, func(i, j int) bool {
 		if tiles[i].Name != tiles[j].Name {
@@ -189,16 +203,50 @@ func (n *Node) AddStaff(ctx context.Context, by *web.Session, s web.NewStaff) er
 	if err != nil {
 		return err
 	}
-	if by == nil && len(list) > 0 || by != nil && by.Role != adminRoleText {
+	if by == nil && len(list) > 0 {
 		return web.ErrRefused
 	}
-	if s.Role == "" {
-		s.Role = staffRoleText
-		if len(list) == 0 {
-			s.Role = adminRoleText
+	if by != nil && !by.Operator {
+		if _, err := n.allow(ctx, *by, policy.Staff, ""); err != nil {
+			return err
 		}
 	}
-	return explain(n.addAccount(ctx, n.sessionOf(by), s))
+	roles := nextRoles
+	if len(list) == 0 {
+		roles = firstRoles
+	}
+	if s.Role != "" {
+		if roles, err = policy.ParseRoles(s.Role); err != nil {
+			return fmt.Errorf("adding staff: %w", err)
+		}
+	}
+	return explain(n.addAccount(ctx, n.sessionOf(by), s, roles))
+}
+
+// roles is what an account's owner is at this box.
+func (a *account) roles() (policy.Roles, error) {
+	if a.V == 1 {
+		if a.Role == adminRoleText {
+			return firstRoles, nil
+		}
+		return nextRoles, nil
+	}
+	roles, err := policy.ParseRoles(a.Role)
+	if err != nil {
+		return nil, fmt.Errorf("reading a staff account: %w", err)
+	}
+	return roles, nil
+}
+
+// RoleNames are the roles that somebody can be added with.
+func RoleNames() []string { return roleNames(policy.RoleNames) }
+
+func roleNames(roles policy.Roles) []string {
+	names := make([]string, len(roles))
+	for i, r := range roles {
+		names[i] = string(r)
+	}
+	return names
 }
 
 // pinShape reports whether the page's keypad can give this PIN.
@@ -206,25 +254,17 @@ func pinShape(pin string) bool {
 	return len(pin) == pinDigits && strings.Trim(pin, "0123456789") == ""
 }
 
-func (n *Node) addAccount(ctx context.Context, session uint64, s web.NewStaff) error {
+func (n *Node) addAccount(ctx context.Context, session uint64, s web.NewStaff, roles policy.Roles) error {
 	key, err := seal.NewStaffKey(rand.Reader, s.PIN, n.o.PIN)
 	if err != nil {
 		return fmt.Errorf("adding staff: %w", err)
 	}
-	a := account{V: 1, Public: key.Public[:], Name: s.Name, Role: s.Role, Key: key.Encode()}
+	a := account{V: 2, Public: key.Public[:], Name: s.Name, Role: roles.String(), Key: key.Encode()}
 	row, err := n.accountRow(a)
 	if err != nil {
 		return err
 	}
-	region, ok := n.box.RegionID()
-	if !ok {
-		return ErrNoRegion
-	}
-	plain, err := record.Marshal(staffEntry{V: 1, Public: a.Public, Name: a.Name, Role: a.Role})
-	if err != nil {
-		return err
-	}
-	draft, err := n.sealedDraft(record.LaneClinical, record.KindStaff, directory(region), session, plain)
+	draft, err := n.staffDraft(session, staffEntry{V: 1, Public: a.Public, Name: a.Name, Role: a.Role})
 	if err != nil {
 		return err
 	}
@@ -248,6 +288,73 @@ func (n *Node) sealedDraft(lane record.Lane, kind record.Kind, c record.Compartm
 		return store.Draft{}, err
 	}
 	return n.vault.draft(lane, kind, c, k, session, packed), nil
+}
+
+// EndStaff ends an account on this box with every session of it, and tells the region. What
+// its owner wrote stays, under the same name.
+func (n *Node) EndStaff(ctx context.Context, by web.Session, staffID string) error {
+	if !by.Operator {
+		if _, err := n.allow(ctx, by, policy.Staff, ""); err != nil {
+			return err
+		}
+	}
+	unlock := n.forms.lock("staff")
+	defer unlock()
+	a, ok, err := n.accountByID(staffID)
+	if err != nil {
+		return explain(err)
+	}
+	if !ok {
+		return web.ErrNotFound
+	}
+	if last, err := n.lastThatAdds(&a); err != nil || last {
+		return errors.Join(explain(err), web.ErrLastStaff)
+	}
+	draft, err := n.staffDraft(n.sessionOf(&by), staffEntry{V: 1, Public: a.Public, Name: a.Name})
+	if err != nil {
+		return explain(err)
+	}
+	n.staff.pinMu.Lock() // nobody signs in between the row's end and that of the sessions
+	defer n.staff.pinMu.Unlock()
+	_, err = n.append(ctx, []store.Draft{draft}, func([]record.Record) ([]store.Row, error) {
+		return []store.Row{{Key: accountKey(a.Public)}}, nil
+	})
+	if err != nil {
+		return explain(err)
+	}
+	delete(n.staff.unsaved, a.id())
+	n.staff.endSessions(a.id())
+	return nil
+}
+
+// lastThatAdds reports whether nobody else on this box may add staff.
+func (n *Node) lastThatAdds(a *account) (bool, error) {
+	list, err := n.accounts()
+	if err != nil {
+		return false, err
+	}
+	for i := range list {
+		roles, err := list[i].roles()
+		if err != nil {
+			return false, err
+		}
+		if list[i].id() != a.id() && n.may(&signedIn{roles: roles}, policy.Staff, "") {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func (n *Node) staffDraft(session uint64, e staffEntry) (store.Draft, error) {
+	region, ok := n.box.RegionID()
+	if !ok {
+		return store.Draft{}, ErrNoRegion
+	}
+	plain, err := record.Marshal(e)
+	if err != nil {
+		return store.Draft{}, err
+	}
+	return n.sealedDraft(record.LaneClinical, record.KindStaff, directory(region), session, plain)
 }
 
 // SignIn tries a PIN. Wrong tries are counted on disk, so a restart does not
@@ -336,6 +443,10 @@ func (n *Node) wrongPIN(ctx context.Context, a account, now time.Time) error {
 }
 
 func (n *Node) openSession(ctx context.Context, a account, priv ed25519.PrivateKey) (string, error) {
+	roles, err := a.roles()
+	if err != nil {
+		return "", err
+	}
 	raw := make([]byte, tokenBytes)
 	rand.Read(raw) // never fails: it ends the process instead
 	token := base64.RawURLEncoding.EncodeToString(raw)
@@ -343,8 +454,8 @@ func (n *Node) openSession(ctx context.Context, a account, priv ed25519.PrivateK
 	if err != nil && !errors.Is(err, store.ErrFull) { // a full box still shows its charts
 		return "", explain(err)
 	}
-	s := &signedIn{n: at, key: priv, used: n.staff.now(), seen: map[record.CompartmentID]time.Time{},
-		session: web.Session{Token: token, StaffID: a.id(), StaffName: a.Name, Role: a.Role}}
+	s := &signedIn{n: at, roles: roles, key: priv, used: n.staff.now(), seen: map[seenLook]time.Time{},
+		session: web.Session{Token: token, StaffID: a.id(), StaffName: a.Name, May: n.rights(a.id(), roles)}}
 	n.staff.mu.Lock()
 	defer n.staff.mu.Unlock()
 	n.staff.sweepLocked()
@@ -364,6 +475,17 @@ func (n *Node) sessionRecord(ctx context.Context, priv ed25519.PrivateKey) (uint
 		return 0, err
 	}
 	return n.epochs.session(placed[0].Core.N), nil
+}
+
+// endSessions ends all of one person.
+func (r *staffRoom) endSessions(staffID string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for token, s := range r.open {
+		if s.session.StaffID == staffID {
+			delete(r.open, token)
+		}
+	}
 }
 
 // sessions lists who is signed in.

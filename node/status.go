@@ -9,6 +9,7 @@ import (
 
 	"github.com/healthpost/healthpost/chart"
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal/policy"
 	"github.com/healthpost/healthpost/web"
 )
 
@@ -255,14 +256,14 @@ func (n *Node) RecordState(text string) (RecordState, error) {
 // SyncPage is the page about links and the box. Asking for it is no use of the
 // session: an open page asks again by itself.
 func (n *Node) SyncPage(ctx context.Context, s web.Session) (web.SyncPage, error) {
-	if _, err := n.staff.get(s.Token, false); err != nil {
+	in, err := n.staff.get(s.Token, false)
+	if err != nil {
 		return web.SyncPage{}, err
 	}
 	p := web.SyncPage{Counts: n.Counts(ctx), Clock: n.webClock()}
 	if i, ok := n.Initial(); ok {
 		p.Missing = web.Missing{Left: i.Left, Size: i.Size, Remaining: i.Remaining, Stays: i.Profile}
 	}
-	var err error
 	if p.Carried, err = n.carried(); err != nil {
 		return p, explain(err)
 	}
@@ -289,7 +290,7 @@ func (n *Node) SyncPage(ctx context.Context, s web.Session) (web.SyncPage, error
 		}
 		n.webLink(r, &p)
 	}
-	p.Refused, err = n.refusedRecords()
+	p.Refused, err = n.refusedRecords(n.may(in, policy.Identify, ""))
 	return p, explain(err)
 }
 
@@ -313,7 +314,8 @@ func (n *Node) webPeers(r *running) ([]web.Peer, error) {
 	return out, nil
 }
 
-func (n *Node) refusedRecords() ([]web.RefusedRecord, error) {
+// refusedRecords lists what the region did not take, with whom it is about for who may know.
+func (n *Node) refusedRecords(named bool) ([]web.RefusedRecord, error) {
 	list, err := n.store.Refused()
 	if err != nil {
 		return nil, err
@@ -327,7 +329,7 @@ func (n *Node) refusedRecords() ([]web.RefusedRecord, error) {
 		}
 		core := &x.Record.Core
 		w := web.RefusedRecord{RID: x.RID.String(), Reason: refusalCode(x.Verdict), At: timeOfHLC(core.HLC)}
-		if row, known, err := n.row(core.Compartment); err == nil && known {
+		if row, known, err := n.row(core.Compartment); err == nil && known && named {
 			w.PatientID, w.Name = core.Compartment.String(), row.Given+" "+row.Family
 		}
 		out = append(out, w)

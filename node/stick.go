@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/healthpost/healthpost/seal/policy"
 	"github.com/healthpost/healthpost/web"
 )
 
@@ -81,8 +82,8 @@ func (n *Node) stickFolders() []string {
 }
 
 // Sticks is the page of sticks.
-func (n *Node) Sticks(_ context.Context, s web.Session) (web.SticksPage, error) {
-	if _, err := n.staff.get(s.Token, true); err != nil {
+func (n *Node) Sticks(ctx context.Context, s web.Session) (web.SticksPage, error) {
+	if _, err := n.allow(ctx, s, policy.Carry, ""); err != nil {
 		return web.SticksPage{}, err
 	}
 	n.sticks.mu.Lock()
@@ -136,8 +137,8 @@ func (n *Node) stick(name string) web.Stick {
 }
 
 // beginStick gives the loop something to do with a stick.
-func (n *Node) beginStick(s web.Session, job web.StickJob, work func(ctx context.Context, dir string, done func(bytes, total int64)) web.StickJob) error {
-	if _, err := n.staff.get(s.Token, true); err != nil {
+func (n *Node) beginStick(ctx context.Context, s web.Session, job web.StickJob, work func(ctx context.Context, dir string, done func(bytes, total int64)) web.StickJob) error {
+	if _, err := n.allow(ctx, s, policy.Carry, ""); err != nil {
 		return err
 	}
 	if n.isReadOnly() {
@@ -174,12 +175,12 @@ func (n *Node) beginStick(s web.Session, job web.StickJob, work func(ctx context
 func (n *Node) isReadOnly() bool { return n.store.Full() || n.store.Err() != nil }
 
 // ReadStick takes in one file of a stick.
-func (n *Node) ReadStick(_ context.Context, s web.Session, stick, file string) error {
+func (n *Node) ReadStick(ctx context.Context, s web.Session, stick, file string) error {
 	files, err := ParcelFiles(filepath.Join(n.o.Sticks, filepath.Base(stick)))
 	if err != nil || !slices.ContainsFunc(files, func(p string) bool { return filepath.Base(p) == file }) {
 		return web.ErrNotFound
 	}
-	return n.beginStick(s, web.StickJob{Stick: stick, File: file}, func(ctx context.Context, dir string, done func(bytes, total int64)) web.StickJob {
+	return n.beginStick(ctx, s, web.StickJob{Stick: stick, File: file}, func(ctx context.Context, dir string, done func(bytes, total int64)) web.StickJob {
 		path := filepath.Join(dir, file)
 		rep, err := n.readParcelFile(ctx, path, done)
 		j := web.StickJob{From: rep.From, New: rep.New, Known: rep.Known, Refused: rep.Refused, Waiting: rep.Waiting, Entries: rep.Entries, Missing: int(rep.Missing), Result: web.StickRead}
@@ -229,14 +230,14 @@ func (n *Node) readParcelFile(ctx context.Context, path string, done func(bytes,
 
 // WriteStick writes a parcel onto a stick: for a device, for all boxes ("*"), or for
 // the hubs ("").
-func (n *Node) WriteStick(_ context.Context, s web.Session, stick, to string) error {
+func (n *Node) WriteStick(ctx context.Context, s web.Session, stick, to string) error {
 	q := ParcelRequest{For: to}
 	if to == "*" {
 		q = ParcelRequest{All: true}
 	} else if _, err := n.parcelReceivers(q); err != nil {
 		return web.ErrNotFound
 	}
-	return n.beginStick(s, web.StickJob{Stick: stick, Write: true}, func(ctx context.Context, dir string, _ func(bytes, total int64)) web.StickJob {
+	return n.beginStick(ctx, s, web.StickJob{Stick: stick, Write: true}, func(ctx context.Context, dir string, _ func(bytes, total int64)) web.StickJob {
 		path := ParcelPath(dir, n.box.Name)
 		rep, err := n.WriteParcelFile(ctx, path, q)
 		j := web.StickJob{File: filepath.Base(path), For: rep.For, Records: rep.Records, Entries: rep.Entries, Total: rep.Bytes, Done: rep.Bytes, Result: web.StickWrote}

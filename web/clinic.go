@@ -29,6 +29,9 @@ type Clinic interface {
 	// AddStaff adds a member. by is nil only for the first one; with by nil and a member
 	// already present the answer is ErrRefused.
 	AddStaff(ctx context.Context, by *Session, staff NewStaff) error
+	// EndStaff ends a member's account on this box and every session of it; what they wrote stays.
+	// Nobody ends the last account that may add others: ErrLastStaff. Errors: ErrNotFound, ErrRefused.
+	EndStaff(ctx context.Context, by Session, staffID string) error
 	// SignIn starts a session and returns its opaque token (at least 128 random bits, URL-safe text).
 	// It needs no network. Errors: ErrWrongPIN, *LockedError. Counting wrong tries is the box's task.
 	SignIn(ctx context.Context, staffID, pin string) (token string, err error)
@@ -70,6 +73,10 @@ type Clinic interface {
 	// Retract withdraws one item of one record, with a reason that is kept. formID as in Register.
 	// ref may name any item of a visit; the whole visit's items are withdrawn when it names its Encounter.
 	Retract(ctx context.Context, s Session, patientID, formID string, ref chart.Ref, reason string) error
+
+	// Looks lists who looked at a patient's chart, newest first, refused tries included, from every
+	// box whose access records came. The access record of reading it is durable before it returns.
+	Looks(ctx context.Context, s Session, patientID string) (LooksPage, error)
 
 	// GiveTo gives a patient to a field device of PatientView.Devices, which may then open the chart, or takes
 	// it back. It holds once the region has taken it; what is so already is not stored again. ErrRefused on a
@@ -134,6 +141,8 @@ var (
 	ErrFilesMax = errors.New("too many files")
 	// ErrStickBusy: something is read from a stick or written to one already.
 	ErrStickBusy = errors.New("a stick is in use")
+	// ErrLastStaff: without this account nobody could add staff here.
+	ErrLastStaff = errors.New("the last account that may add staff")
 	// ErrFormUsed: this form id was already saved with other content. Nothing was saved now.
 	ErrFormUsed = errors.New("form id already used with other content")
 )
@@ -184,13 +193,14 @@ type StaffTile struct {
 	ID       string
 	Name     string
 	Initials string // at most 3 letters
+	Roles    []string
 }
 
 // NewStaff is a member to add. PIN is 6 ASCII digits; it is never logged or put in an error.
 type NewStaff struct {
 	Name string
 	PIN  string
-	Role string // "" means the box chooses: the first member may administer the box
+	Role string // roles separated by commas; "" means a nurse, and the first member administers the box too
 }
 
 // Session is one staff member signed in at this box.
@@ -198,9 +208,29 @@ type Session struct {
 	Token     string
 	StaffID   string
 	StaffName string
-	Role      string
+	May       Rights // what the rules let this person do here; the box asks them again at every step
 	Language  string // "" means the box's first language
+	Operator  bool   // who runs the box, by its commands: no member of staff, and no page is opened with it
 }
+
+// Rights are the actions that somebody may take at this box, by their names in the rules.
+type Rights map[string]bool
+
+// The rights that the page asks for before it shows a form or a link.
+const (
+	MayIdentify = "identify"
+	MayView     = "view"
+	MayWrite    = "write"
+	MayAmend    = "amend"
+	MayRetract  = "retract"
+	MayGive     = "give"
+	MayReview   = "review"
+	MayFind     = "find"
+	MayRegister = "register"
+	MayProve    = "prove"
+	MayCarry    = "carry"
+	MayStaff    = "staff"
+)
 
 // Today is the first page after sign in.
 type Today struct {
@@ -241,6 +271,8 @@ type PatientView struct {
 	Row   chart.Row
 	Chart chart.Chart
 	Files map[string]FileState // of the chart's attachments, by id
+	// Limited: who looks may see who this is and nothing else of the chart.
+	Limited bool
 	// Devices are the field devices of the region, on a box that may give them patients.
 	Devices []FieldDevice
 }
@@ -250,6 +282,22 @@ type FieldDevice struct {
 	ID, Name string
 	Has      bool // it may, or will
 	Waits    bool // Has was changed here and the region has not taken it yet
+}
+
+// LooksPage is who looked at one chart.
+type LooksPage struct {
+	Row   chart.Row
+	Looks []Look
+	More  bool // older ones are left out
+}
+
+// Look is one line of it.
+type Look struct {
+	At      time.Time
+	Who     string // a staff member's name; "" for a command of who runs the box
+	Box     string
+	What    string // an action's name in the rules, "export" or "other"
+	Refused bool
 }
 
 // Attachment is a photo or document of a form that is not saved yet.

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -136,9 +137,37 @@ func (f *fakeClinic) AddStaff(_ context.Context, by *web.Session, s web.NewStaff
 		return web.ErrRefused
 	}
 	id := fmt.Sprintf("staff-%d", len(f.staff)+1)
-	f.staff = append(f.staff, web.StaffTile{ID: id, Name: s.Name, Initials: strings.ToUpper(s.Name[:1])})
+	f.staff = append(f.staff, web.StaffTile{ID: id, Name: s.Name, Initials: strings.ToUpper(s.Name[:1]), Roles: strings.Split(cmp.Or(s.Role, "nurse,administrator"), ",")})
 	f.pins[id] = s.PIN
 	f.box.NeedsFirstStaff = false
+	return nil
+}
+
+// everyRight is that of somebody in all roles.
+func everyRight() web.Rights {
+	return web.Rights{web.MayIdentify: true, web.MayView: true, web.MayWrite: true, web.MayAmend: true, web.MayRetract: true, web.MayGive: true, web.MayReview: true,
+		web.MayFind: true, web.MayRegister: true, web.MayProve: true, web.MayCarry: true, web.MayStaff: true}
+}
+
+func (f *fakeClinic) Looks(_ context.Context, s web.Session, id string) (web.LooksPage, error) {
+	v, err := f.Open(context.Background(), s, id)
+	if err != nil {
+		return web.LooksPage{}, err
+	}
+	return web.LooksPage{Row: v.Row, Looks: []web.Look{
+		{At: now.Add(-time.Minute), Who: "Amina Uwase", Box: "Kibuye clinic", What: "view"},
+		{At: now.Add(-time.Hour), Who: "Jean Habimana", Box: "Rubavu clinic", What: "write", Refused: true},
+		{At: now.Add(-48 * time.Hour), Box: "Nyanza hub", What: "export"},
+	}}, nil
+}
+
+func (f *fakeClinic) EndStaff(_ context.Context, _ web.Session, id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.staff) == 1 {
+		return web.ErrLastStaff
+	}
+	f.staff = slices.DeleteFunc(f.staff, func(s web.StaffTile) bool { return s.ID == id })
 	return nil
 }
 
@@ -154,7 +183,7 @@ func (f *fakeClinic) SignIn(_ context.Context, id, pin string) (string, error) {
 	token := randomHex(16)
 	for _, s := range f.staff {
 		if s.ID == id {
-			f.sessions[token] = web.Session{Token: token, StaffID: id, StaffName: s.Name, Role: "nurse"}
+			f.sessions[token] = web.Session{Token: token, StaffID: id, StaffName: s.Name, May: everyRight()}
 		}
 	}
 	return token, nil

@@ -133,6 +133,10 @@ func (s *server) serve(rt route) http.HandlerFunc {
 		if unknown && !q.mayKeep() {
 			return
 		}
+		if rt.may != "" && !unknown && r.Method != http.MethodPost && !q.session.May[rt.may] {
+			q.refuse(rt, http.StatusForbidden, "error.refused")
+			return
+		}
 		if !rt.stream { // which has its place in the room of streams
 			leave, ok := s.turns.take(r.Context(), q.caller())
 			if !ok {

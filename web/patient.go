@@ -15,6 +15,8 @@ import (
 type patientBody struct {
 	ID         string
 	Who        personLine
+	May        Rights
+	Limited    bool // only who this is
 	Allergy    allergyLine
 	Incomplete bool     // there is more than what is shown
 	Conflict   int      // versions of the details that stand side by side; 0 when there is one
@@ -112,7 +114,7 @@ func ridText(rid record.RID) string { return hex.EncodeToString(rid[:]) }
 
 func (q *request) patientBody(view PatientView) patientBody {
 	c := &view.Chart
-	b := patientBody{ID: view.ID, Who: q.person(view.Row), Allergy: allergyOf(q.words, view.Chart), Incomplete: c.Incomplete, VisitCount: len(c.Visits), Devices: view.Devices}
+	b := patientBody{ID: view.ID, Who: q.person(view.Row), May: q.session.May, Limited: view.Limited, Allergy: allergyOf(q.words, view.Chart), Incomplete: c.Incomplete, VisitCount: len(c.Visits), Devices: view.Devices}
 	for _, p := range c.Problems {
 		b.Problems = appendOnce(b.Problems, problemWords(q.words, p.View.Code))
 	}
@@ -124,7 +126,7 @@ func (q *request) patientBody(view PatientView) patientBody {
 	}
 	for _, i := range c.Immunizations[:min(len(c.Immunizations), vaccinesMax)] {
 		e := q.entry(view.ID, i.Line, strings.TrimSpace(i.View.Vaccine.Text+" "+formatDate(q.words, dayOf(i.View.Date))))
-		e.Proof = proofPath(i.Shown)
+		e.Proof = q.proofPath(i.Shown)
 		b.Vaccines = append(b.Vaccines, e)
 	}
 	for _, a := range c.Allergies {
@@ -178,19 +180,19 @@ func (q *request) byLine(v chart.Version) string {
 }
 
 func (q *request) entry(patientID string, l chart.Line, words string) entryLine {
-	return entryLine{Words: words, By: q.byLine(l.Shown), Withdraw: withdrawPath(patientID, l), Badge: badgeOf(q.words, l.Shown.State, ridText(l.Shown.RID))}
+	return entryLine{Words: words, By: q.byLine(l.Shown), Withdraw: q.withdrawPath(patientID, l), Badge: badgeOf(q.words, l.Shown.State, ridText(l.Shown.RID))}
 }
 
-func withdrawPath(patientID string, l chart.Line) string {
-	if l.Retracted || len(l.Heads) == 0 {
+func (q *request) withdrawPath(patientID string, l chart.Line) string {
+	if l.Retracted || len(l.Heads) == 0 || !q.session.May[MayRetract] {
 		return ""
 	}
 	return "/patient/" + url.PathEscape(patientID) + "/withdraw/" + l.Shown.Ref.String()
 }
 
 // proofPath is where the proof of a version's record is printed, or "" while it has no place to prove.
-func proofPath(v chart.Version) string {
-	if v.State.Kind != chart.Confirmed {
+func (q *request) proofPath(v chart.Version) string {
+	if v.State.Kind != chart.Confirmed || !q.session.May[MayProve] {
 		return ""
 	}
 	return "/records/" + ridText(v.RID) + "/proof"
@@ -249,7 +251,7 @@ func firstVersion(v *chart.Visit) chart.Version {
 func (q *request) visitCard(patientID string, v *chart.Visit, files map[string]FileState) visitCard {
 	card := visitCard{
 		When: formatTime(q.words, v.At.In(q.opts.Location)), Author: firstOf(v.Shown.Author, v.View.Author), Urgent: v.View.Urgent,
-		Badge: badgeOf(q.words, v.Shown.State, ridText(v.Shown.RID)), Withdraw: withdrawPath(patientID, v.Line), Proof: proofPath(v.Shown),
+		Badge: badgeOf(q.words, v.Shown.State, ridText(v.Shown.RID)), Withdraw: q.withdrawPath(patientID, v.Line), Proof: q.proofPath(v.Shown),
 	}
 	if firstVersion(v).Clock == 0 {
 		card.When = q.words.Text("time.uncertain", card.When)

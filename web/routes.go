@@ -52,6 +52,7 @@ type route struct {
 	files     bool   // its form may bring files
 	stream    bool   // its answer lasts
 	bare      bool   // answered over plain HTTP on the clinic's network too
+	may       string // the right without which its form is not shown; the box asks again when it comes back
 }
 
 // Limits on what a posted form may have.
@@ -71,16 +72,17 @@ func routeTable() []route {
 		{path: "/trust", get: showTrust, who: forAnybody, bare: true},
 		{path: "/trust/authority", get: giveAuthority, who: forAnybody, bare: true},
 		{path: "/language", post: chooseLanguage, who: forAnybody, bare: true, bodyMax: shortBytesMax, changes: toBrowser},
-		{path: "/find", get: showFind, post: find, bodyMax: shortBytesMax, changes: toMemory},
+		{path: "/find", get: showFind, post: find, may: MayFind, bodyMax: shortBytesMax, changes: toMemory},
 		{path: "/find/{search}", get: showFound},
-		{path: "/register", get: showRegister, post: register, bodyMax: formBytesMax, changes: toRecords},
+		{path: "/register", get: showRegister, may: MayRegister, post: register, bodyMax: formBytesMax, changes: toRecords},
 		{path: "/patient/{patient}", get: showPatient},
-		{path: "/patient/{patient}/visit", get: showVisit, post: saveVisit, files: true, bodyMax: formBytesMax, changes: toRecords},
+		{path: "/patient/{patient}/visit", get: showVisit, may: MayWrite, post: saveVisit, files: true, bodyMax: formBytesMax, changes: toRecords},
 		{path: "/patient/{patient}/file/{file}", get: showFile},
-		{path: "/patient/{patient}/details", get: showDetails, post: saveDetails, bodyMax: formBytesMax, changes: toRecords},
-		{path: "/patient/{patient}/conflict", get: showConflict, post: resolveConflict, bodyMax: formBytesMax, changes: toRecords},
+		{path: "/patient/{patient}/details", get: showDetails, may: MayAmend, post: saveDetails, bodyMax: formBytesMax, changes: toRecords},
+		{path: "/patient/{patient}/conflict", get: showConflict, may: MayAmend, post: resolveConflict, bodyMax: formBytesMax, changes: toRecords},
+		{path: "/patient/{patient}/looks", get: showLooks},
 		{path: "/patient/{patient}/give", post: give, bodyMax: shortBytesMax, changes: toRecords},
-		{path: "/patient/{patient}/withdraw/{ref}", get: showWithdraw, post: withdraw, bodyMax: formBytesMax, changes: toRecords},
+		{path: "/patient/{patient}/withdraw/{ref}", get: showWithdraw, may: MayRetract, post: withdraw, bodyMax: formBytesMax, changes: toRecords},
 		{path: "/links", get: showLinks},
 		{path: "/links/send", post: sendNow, bodyMax: shortBytesMax, changes: toLinks},
 		{path: "/links/seen", post: seeFault, bodyMax: shortBytesMax, changes: toLinks},
@@ -90,6 +92,7 @@ func routeTable() []route {
 		{path: "/records/{rid}/proof", get: showProof},
 		{path: "/root", get: showRoot},
 		{path: "/staff", get: showStaff, post: addStaff, bodyMax: shortBytesMax, changes: toAccounts},
+		{path: "/staff/end", post: endStaff, bodyMax: shortBytesMax, changes: toAccounts},
 		{path: "/draft", post: keepDraft, machine: true, bodyMax: formBytesMax, changes: toMemory},
 		{path: "/events", get: streamEvents, machine: true, stream: true},
 		{path: "/states", get: answerStates, machine: true},

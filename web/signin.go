@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -219,17 +220,47 @@ func (q *request) staffPage(f form) error {
 	if err != nil {
 		return err
 	}
-	p := q.newPage("links", "staff.title", staff)
+	p := q.newPage("links", "staff.title", staffBody{Staff: staff, Roles: roleNames})
 	p.Form = f
-	if q.r.URL.Query().Get("done") == "added" {
-		p.Notice = notice{Text: q.words.Text("staff.added")}
+	if done := q.r.URL.Query().Get("done"); done == "added" || done == "ended" {
+		p.Notice = notice{Text: q.words.Text("staff." + done)}
 	}
 	return q.show("staff", p)
+}
+
+// staffBody is who may sign in here, with the roles that a new member can have.
+type staffBody struct {
+	Staff []StaffTile
+	Roles []string
+}
+
+// roleNames are the roles that the rules know, in the order of the page.
+var roleNames = []string{"nurse", "clinician", "pharmacist", "health_worker", "registrar", "auditor", "administrator"}
+
+// readRoles reads the ticked roles of a new member.
+func (q *request) readRoles(f *form) string {
+	chosen := q.r.PostForm["role"]
+	f.Values["role"] = chosen
+	if len(chosen) == 0 || slices.ContainsFunc(chosen, func(r string) bool { return !slices.Contains(roleNames, r) }) {
+		f.Errors = append(f.Errors, fieldProblem{"role-nurse", q.words.Text("staff.role_needed")})
+	}
+	return strings.Join(chosen, ",")
+}
+
+// endStaff ends a member's account.
+func endStaff(q *request) error {
+	if err := q.clinic.EndStaff(q.r.Context(), q.session, q.value("staff")); errors.Is(err, ErrLastStaff) {
+		return q.staffPage(form{Values: url.Values{}, Errors: []fieldProblem{{"main", q.words.Text("staff.last")}}})
+	} else if err != nil {
+		return err
+	}
+	return q.redirect("/staff?done=ended")
 }
 
 // addStaff adds a member on behalf of the one signed in; who may is the box's rule.
 func addStaff(q *request) error {
 	staff, f := q.readStaff()
+	staff.Role = q.readRoles(&f)
 	if len(f.Errors) > 0 {
 		return q.staffPage(f)
 	}

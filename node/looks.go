@@ -1,0 +1,225 @@
+package node
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"math"
+	"slices"
+
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal"
+	"github.com/healthpost/healthpost/seal/policy"
+	"github.com/healthpost/healthpost/store"
+	"github.com/healthpost/healthpost/web"
+)
+
+// Who looked at a chart: the lines of access records, of every box, laid out by the
+// chart that they are about, and this box's own lines that are in no record yet.
+//
+//	look/ compartment (16) ^hlc (8) device (8) n (8)   sealed line; a compartment of zeros for what was about all
+//	at/looks                                           1 once the records that were here before these rows have theirs
+
+const (
+	looksMax      = 500
+	lookLinesMax  = 4096 // lines read from one record
+	lookStaffMax  = 64
+	lookDeviceKey = 8
+)
+
+var looksDoneKey = []byte("at/looks")
+
+func lookPrefix(c []byte) []byte {
+	return append([]byte("look/"), padded(c)...)
+}
+
+func padded(c []byte) []byte {
+	if len(c) != len(record.CompartmentID{}) {
+		return make([]byte, len(record.CompartmentID{}))
+	}
+	return c
+}
+
+func lookKey(l *accessLine, d record.DeviceID) []byte {
+	key := binary.BigEndian.AppendUint64(lookPrefix(l.Compartment), math.MaxUint64-l.HLC)
+	return binary.BigEndian.AppendUint64(append(key, d[:lookDeviceKey]...), l.N)
+}
+
+// lookRow is a line with the box that it was made on.
+type lookRow struct {
+	_      struct{} `cbor:",toarray"`
+	Device []byte   // 32
+	Action uint8
+	Staff  string // id of the account, "" for a command
+	HLC    uint64
+}
+
+// look lays out the lines of one access record. One that cannot be read yet has no lines.
+func (p *projection) look(r *record.Record) error {
+	plain, err := p.n.vault.open(r)
+	if errors.Is(err, seal.ErrNoKey) || errors.Is(err, seal.ErrNewer) || errors.Is(err, seal.ErrDamaged) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	d, ok, err := p.n.store.EpochAuthor(r.Core.Epoch)
+	if err != nil || !ok {
+		return err
+	}
+	var batch accessBatch
+	if record.Unmarshal(plain, &batch) != nil || len(batch.Lines) > lookLinesMax {
+		return nil // a member's nonsense is nobody's look
+	}
+	for _, b := range batch.Lines {
+		var l accessLine
+		if record.Unmarshal(b, &l) != nil || len(l.Staff) > lookStaffMax {
+			continue
+		}
+		plain, err := record.Marshal(lookRow{Device: d[:], Action: l.Action, Staff: l.Staff, HLC: l.HLC})
+		if err != nil {
+			return err
+		}
+		row, err := p.n.sealedRow(lookKey(&l, d), plain)
+		if err != nil {
+			return err
+		}
+		p.put(row)
+	}
+	return nil
+}
+
+// looksBefore lays out the records that came before these rows existed, or before the key
+// that opens them.
+func (p *projection) looksBefore() error {
+	region, ok := p.n.box.RegionID()
+	if !ok {
+		return nil
+	}
+	if _, err := p.n.store.GetRow(looksDoneKey); err == nil && !p.lookAgain {
+		return nil
+	} else if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	recs, err := p.n.store.Compartment(directory(region))
+	if err != nil {
+		return err
+	}
+	for i := range recs {
+		if r := &recs[i].Record; r.Core.Kind == record.KindAccess && r.Body != nil {
+			if err := p.look(r); err != nil {
+				return err
+			}
+		}
+	}
+	p.put(store.Row{Key: looksDoneKey, Value: []byte{1}})
+	return p.err
+}
+
+// opensDirectory reports whether a wrap of the directory is among rows of keys.
+func (n *Node) opensDirectory(rows []store.Row) bool {
+	region, ok := n.box.RegionID()
+	if !ok {
+		return false
+	}
+	key := wrapRowKey(directory(region), firstGen)
+	return slices.ContainsFunc(rows, func(r store.Row) bool { return bytes.Equal(r.Key, key) })
+}
+
+// Looks lists who looked at a chart, newest first, refused tries included. That the list
+// was read is a look itself.
+func (n *Node) Looks(ctx context.Context, s web.Session, patientID string) (web.LooksPage, error) {
+	in, err := n.allow(ctx, s, policy.Review, patientID)
+	if err != nil {
+		return web.LooksPage{}, err
+	}
+	c, ch, err := n.patient(patientID)
+	if err != nil {
+		return web.LooksPage{}, err
+	}
+	if err := n.noteAccess(ctx, in, c, actionCode(policy.Review)); err != nil {
+		return web.LooksPage{}, explain(err)
+	}
+	if err := n.projectNow(); err != nil {
+		return web.LooksPage{}, explain(err)
+	}
+	rows, err := n.lookRows(c)
+	if err != nil {
+		return web.LooksPage{}, explain(err)
+	}
+	page := web.LooksPage{Row: ch.Row(), More: len(rows) > looksMax}
+	for _, l := range rows[:min(len(rows), looksMax)] {
+		page.Looks = append(page.Looks, n.lookWords(&l))
+	}
+	return page, nil
+}
+
+// lookRows reads what is laid out for a chart and for all charts, and the open lines.
+func (n *Node) lookRows(c record.CompartmentID) ([]lookRow, error) {
+	var rows []lookRow
+	var bad error
+	for _, prefix := range [][]byte{lookPrefix(c[:]), lookPrefix(nil)} {
+		var keys [][]byte
+		if err := n.store.ScanRows(prefix, looksMax+1, func(k, _ []byte) bool { keys = append(keys, slices.Clone(k)); return true }); err != nil {
+			return nil, err
+		}
+		for _, k := range keys {
+			var l lookRow
+			if _, err := n.readRow(k, &l); err != nil {
+				return nil, err
+			}
+			rows = append(rows, l)
+		}
+	}
+	var open [][]byte
+	if err := n.store.ScanRows([]byte("acc/"), accessBatchLines, func(k, _ []byte) bool { open = append(open, slices.Clone(k)); return true }); err != nil {
+		return nil, err
+	}
+	for _, k := range open {
+		var l accessLine
+		if ok, err := n.readRow(k, &l); err != nil || !ok {
+			bad = errors.Join(bad, err)
+			continue
+		}
+		if len(l.Compartment) == 0 || record.CompartmentID(padded(l.Compartment)) == c {
+			rows = append(rows, lookRow{Device: n.author.Device[:], Action: l.Action, Staff: l.Staff, HLC: l.HLC})
+		}
+	}
+	slices.SortStableFunc(rows, func(a, b lookRow) int { return cmp.Compare(b.HLC, a.HLC) })
+	return rows, bad
+}
+
+// lookWords puts a line in the words of the page.
+func (n *Node) lookWords(l *lookRow) web.Look {
+	out := web.Look{At: timeOfHLC(l.HLC), Refused: accessAction(l.Action)&accessRefused != 0, What: "other"}
+	if len(l.Device) == len(record.DeviceID{}) {
+		out.Box = n.deviceName(record.DeviceID(l.Device))
+	}
+	for a, code := range actionCodes {
+		if code == accessAction(l.Action)&^accessRefused {
+			out.What = string(a)
+		}
+	}
+	if accessAction(l.Action) == accessExport {
+		out.What = "export"
+	}
+	if l.Staff == "" {
+		return out // a command of who runs the box
+	}
+	if raw, err := hex.DecodeString(l.Staff); err == nil && len(raw) == 16 {
+		_ = n.store.ScanRows(append([]byte("who/"), l.Staff...), 1, func(k, _ []byte) bool {
+			var e staffEntry
+			if ok, err := n.readRow(slices.Clone(k), &e); err == nil && ok {
+				out.Who = e.Name
+			}
+			return false
+		})
+	}
+	if out.Who == "" {
+		out.Who = "?"
+	}
+	return out
+}

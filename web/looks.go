@@ -1,0 +1,34 @@
+package web
+
+// looksBody is who looked at a chart, for the screen and for the patient's own paper.
+type looksBody struct {
+	ID   string
+	Who  personLine
+	List []lookLine
+	More bool
+}
+
+// lookLine is one look in words.
+type lookLine struct {
+	When, What, Who, Box string
+	Refused              bool
+}
+
+func showLooks(q *request) error {
+	id := q.r.PathValue("patient")
+	looks, err := q.clinic.Looks(q.r.Context(), q.session, id)
+	if err != nil {
+		return err
+	}
+	body := looksBody{ID: id, Who: q.person(looks.Row), More: looks.More}
+	for _, l := range looks.Looks {
+		line := lookLine{When: formatTime(q.words, l.At.In(q.opts.Location)), What: label(q.words, "look", l.What), Who: l.Who, Box: l.Box, Refused: l.Refused}
+		if line.Who == "" {
+			line.Who = q.words.Text("looks.operator")
+		}
+		body.List = append(body.List, line)
+	}
+	p := q.newPage("", "looks.title", body)
+	p.Sheet = true
+	return q.show("looks", p)
+}
