@@ -70,15 +70,7 @@ func (p *projection) look(r *record.Record) error {
 	if err != nil || !ok {
 		return err
 	}
-	var batch accessBatch
-	if record.Unmarshal(plain, &batch) != nil || len(batch.Lines) > lookLinesMax {
-		return nil // a member's nonsense is nobody's look
-	}
-	for _, b := range batch.Lines {
-		var l accessLine
-		if record.Unmarshal(b, &l) != nil || len(l.Staff) > lookStaffMax {
-			continue
-		}
+	for _, l := range decodeAccess(plain) {
 		plain, err := record.Marshal(lookRow{Device: d[:], Action: l.Action, Staff: l.Staff, HLC: l.HLC})
 		if err != nil {
 			return err
@@ -90,6 +82,23 @@ func (p *projection) look(r *record.Record) error {
 		p.put(row)
 	}
 	return nil
+}
+
+// decodeAccess reads the lines of an access record's plain text. A member's nonsense is
+// nobody's look: what cannot be read is left out.
+func decodeAccess(plain []byte) []accessLine {
+	var batch accessBatch
+	if record.Unmarshal(plain, &batch) != nil || batch.V != 1 || len(batch.Lines) > lookLinesMax {
+		return nil
+	}
+	lines := make([]accessLine, 0, len(batch.Lines))
+	for _, b := range batch.Lines {
+		var l accessLine
+		if record.Unmarshal(b, &l) == nil && len(l.Staff) <= lookStaffMax && (len(l.Compartment) == 0 || len(l.Compartment) == len(record.CompartmentID{})) {
+			lines = append(lines, l)
+		}
+	}
+	return lines
 }
 
 // looksBefore lays out the records that came before these rows existed, or before the key

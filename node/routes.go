@@ -36,7 +36,7 @@ var commandWays = map[string]way{
 	"POST /link":           {noBody, "whether the box calls"},
 	"GET /staff":           {noBody, "nothing"},
 	"POST /staff":          {4 << 10, "accounts"},
-	"POST /staff/end":      {0, "accounts"},
+	"POST /staff/end":      {noBody, "accounts"},
 	"GET /record":          {noBody, "nothing"},
 	"POST /assign":         {shortBody, "what a box holds"},
 	"POST /release":        {noBody, "what this box holds"},

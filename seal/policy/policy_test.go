@@ -166,6 +166,20 @@ func TestParseRoles(t *testing.T) {
 	}
 }
 
+func FuzzParseRoles(f *testing.F) {
+	f.Add("nurse, administrator")
+	f.Add(",")
+	f.Fuzz(func(t *testing.T, text string) {
+		roles, err := policy.ParseRoles(text)
+		if err != nil {
+			return
+		}
+		if again, err := policy.ParseRoles(roles.String()); err != nil || !slices.Equal(again, roles) {
+			t.Errorf("%v came back as %v, %v", roles, again, err)
+		}
+	})
+}
+
 func FuzzCompile(f *testing.F) {
 	f.Add([]byte(`@id("a") permit (principal, action, resource);`))
 	f.Add([]byte(`@id("a") forbid (principal in Role::"nurse", action in [Action::"view"], resource is Patient) when { context.box like "*" && !(resource.x has y) };`))
