@@ -86,7 +86,7 @@ func showFile(q *request) error {
 // be kept as a file.
 func (q *request) sendFile(f File) error {
 	h := q.w.Header()
-	how, policy := "inline", "default-src 'none'; sandbox"
+	how, policy := "inline", "default-src 'none'; frame-ancestors 'none'; sandbox"
 	switch f.Type {
 	case "image/jpeg", "image/png":
 	case "application/pdf":

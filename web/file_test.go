@@ -181,7 +181,7 @@ func TestVisitWithFiles(t *testing.T) {
 	if f.status != http.StatusOK || f.body != string(jpegFile.content) {
 		t.Fatalf("opened: status %d, %d bytes", f.status, len(f.body))
 	}
-	for name, want := range map[string]string{"Content-Type": "image/jpeg", "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox",
+	for name, want := range map[string]string{"Content-Type": "image/jpeg", "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
 		"Content-Disposition": `inline; filename=wound.jpg`, "Cache-Control": "no-store"} {
 		if got := f.header.Get(name); got != want {
 			t.Errorf("%s: got %q, want %q", name, got, want)

@@ -56,6 +56,19 @@ func TestSessionCookie(t *testing.T) {
 	}
 }
 
+func TestSigningInEndsTheSessionOfBefore(t *testing.T) {
+	x := newFixture(t)
+	x.signIn()
+	first := x.token()
+	x.signIn()
+	if second := x.token(); second == first || len(x.fake.sessions) != 1 {
+		t.Errorf("after signing in again the token is the same %t, %d sessions are open", second == first, len(x.fake.sessions))
+	}
+	if _, err := x.fake.Peek(t.Context(), first); err == nil {
+		t.Error("the session of before goes on")
+	}
+}
+
 func TestPINIsNeverShownOrLogged(t *testing.T) {
 	x := newFixture(t)
 	const pin = "998877"

@@ -100,6 +100,9 @@ func signIn(q *request) error {
 	case err != nil:
 		return err
 	}
+	if old := q.token(); old != "" { // this browser's session of before ends with the new one
+		q.clinic.SignOut(q.r.Context(), old)
+	}
 	q.setSession(token)
 	return q.redirect(next)
 }
