@@ -34,6 +34,9 @@ func (w *world) meet(a, b *box) (int, error) {
 		err = w.violated(SyncTerminates, "a second exchange of %s and %s took %d records", a, b, took)
 	}
 	if err == nil {
+		err = w.checkSilent(a, b)
+	}
+	if err == nil {
 		err = w.touch(a)
 	}
 	if err == nil {
@@ -57,6 +60,7 @@ func (w *world) exchange(a, b *box) (took, total int, err error) {
 		s[i] = peersync.NewSession(r, peer.author.Device, o)
 		defer s[i].Close()
 	}
+	w.repeated = 0
 	var queue [2][]peersync.Frame // to s[i]
 	for idle, step := 0, 0; idle < 8; step++ {
 		if step > exchangeSteps {
@@ -86,6 +90,9 @@ func (w *world) exchange(a, b *box) (took, total int, err error) {
 				return 0, total, w.violated(HonestUnblamed, "%s sends what is no frame: %v", a, err)
 			}
 			total, idle = total+len(wire), 0
+			if carriesRecords(f.Type) {
+				w.repeated++
+			}
 			queue[1-i] = append(queue[1-i], got)
 		}
 	}

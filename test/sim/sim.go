@@ -210,6 +210,7 @@ type world struct {
 	verified  *store.Verified // signatures that some box checked
 	captured  [][]byte        // frames that crossed some link, for liars
 	notes     [][]byte        // of them checkpoints, with one cosignature or with all
+	repeated  int             // frames with records of the last exchange
 	clocks    laneClocks
 	members   *members // nil where nobody is revoked
 	clocked   int      // entries that clocks has

@@ -201,7 +201,7 @@ func (w *world) checkPromises(b *box) error {
 		}
 		e, err := record.NewBrokenPromise(w.region.Ledger(1), p.receipt, note, w.hubIDs())
 		if err != nil {
-			return fmt.Errorf("%s proves a broken promise: %w", b, err)
+			return w.violated(PromisesProven, "%s cannot prove a broken promise: %v", b, err)
 		}
 		if err := w.takeEvidence(b, e.Encode(), true); err != nil {
 			return err
