@@ -90,6 +90,7 @@ nightly: setup check ## the long tier
 	$(MAKE) links
 	$(MAKE) arm
 	$(MAKE) sim SEEDS=600
+	$(MAKE) sim SEEDS=1 SCENARIOS=big
 	HEALTHPOST_KILLS=200 $(MAKE) unit rigs
 	HEALTHPOST_PAYLOADS=500 $(GO) test -count=1 -timeout 60m -run 'Hostile|SlowAndIdle' ./web
 
