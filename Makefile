@@ -15,6 +15,8 @@ FUZZSHARE ?= 3
 # what `make test` runs.
 SEEDS     ?= 0
 SCENARIOS ?= all
+# How many kills of clinics, and of hubs, 'make kills' makes.
+KILLS   ?= 1000
 # The release's own tag; between releases the program names itself.
 VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
 
@@ -31,7 +33,7 @@ ifneq ($(SEED),)
 export HEALTHPOST_TEST_SEED = $(SEED)
 endif
 
-.PHONY: build release demo test check setup unit rigs fuzz arm sim bench links nightly race clean
+.PHONY: build release demo test check setup unit rigs kills fuzz arm sim bench links nightly race clean
 
 build: ## bin/healthpost for this machine
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/healthpost ./cmd/healthpost
@@ -66,6 +68,9 @@ rigs: ## rules, scripts, simulation, real processes, browser, arm64
 fuzz: ## fuzz targets for FUZZTIME each, two at a time: a drawn third, or FUZZSHARE=1
 	./test/fuzz.sh $(FUZZTIME) $(FUZZSHARE)
 
+kills: setup ## clinics and hubs that are killed KILLS times each, paused, out of memory, with clocks that jump
+	HEALTHPOST_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 8h ./test/e2e -run 'Killed|Paused|OutOfMemory|ClocksJump|Seen$$'
+
 arm: setup ## the same ledger on amd64 and arm64, and the pure packages' own tests on arm64
 	$(GO) test -count=1 -v ./test/arm/...
 	GOARCH=arm64 $(GO) test -count=1 -exec qemu-aarch64-static ./record ./seal ./fhir ./chart ./store
@@ -91,7 +96,8 @@ nightly: setup check ## the long tier
 	$(MAKE) arm
 	$(MAKE) sim SEEDS=600
 	$(MAKE) sim SEEDS=1 SCENARIOS=big
-	HEALTHPOST_KILLS=200 $(MAKE) unit rigs
+	$(MAKE) kills
+	$(MAKE) unit rigs
 	HEALTHPOST_PAYLOADS=500 $(GO) test -count=1 -timeout 60m -run 'Hostile|SlowAndIdle' ./web
 
 clean:

@@ -8,5 +8,6 @@
 //
 //	HEALTHPOST_TEST_SEED  seed of every random choice; printed, new each time when unset
 //	HEALTHPOST_BUNDLES    a folder of FHIR bundles that TestRegion takes in besides its own
-//	HEALTHPOST_KILLS      how often TestClinicKilled and TestHubsKilled kill; unset, 36 times each
+//	HEALTHPOST_KILLS      how often TestClinicKilled and TestHubsKilled kill; unset, 24 times
+//	                      each; pauses, lack of memory and jumps of clocks come more often with it
 package e2e

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	killsShort = 36 // of clinics, and of hubs, when nothing else is asked for
+	killsShort = 24 // of clinics, and of hubs, when nothing else is asked for
 	killers    = 3  // clinics that are killed at the same time
 	savers     = 3  // forms posted at the same time
 )
@@ -214,14 +214,18 @@ func (k *killed) whileStopping() {
 	end()
 }
 
-// load saves from several pages until the box is dead; end waits for that.
+// load saves from several pages until the box is dead; end waits for that. It returns
+// when the first visit is saved, or the box is dead.
 func (k *killed) load() (end func()) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	p := k.box.Page()
+	first := make(chan struct{})
+	begun := sync.OnceFunc(func() { close(first) })
 	for range savers {
 		mine := rand.New(rand.NewPCG(k.rnd.Uint64(), 1))
 		wg.Go(func() {
+			defer begun()
 			for {
 				v := rig.NewVisit(mine, k.patient)
 				k.saved.Posted(v)
@@ -232,6 +236,7 @@ func (k *killed) load() (end func()) {
 				switch {
 				case err == nil:
 					err = k.saved.Acked(v, rid)
+					begun()
 				case a.Status == 0 || a.Status >= 500:
 					return // the box is dead, or on its way
 				}
@@ -242,6 +247,7 @@ func (k *killed) load() (end func()) {
 			}
 		})
 	}
+	<-first
 	return wg.Wait
 }
 

@@ -67,14 +67,14 @@ func TestFewFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	var conns []net.Conn
-	for range 40 {
-		c, err := net.Dial("tcp", b.PageAddress)
-		if err != nil {
-			t.Fatal(err)
-		}
-		conns = append(conns, c)
-	}
 	b.Eventually(rig.ConvergeMax, "the box to run out of files", func() string {
+		for range 10 { // it lets go of those that say nothing
+			c, err := net.Dial("tcp", b.PageAddress)
+			if err != nil {
+				return err.Error()
+			}
+			conns = append(conns, c)
+		}
 		if !strings.Contains(b.LogTail(), "too many open files") {
 			return "not yet"
 		}
@@ -109,7 +109,7 @@ const (
 func TestOutOfMemory(t *testing.T) {
 	t.Parallel()
 	rnd := rig.NewRand(t)
-	rounds := 2 + int(kills(t))/20
+	rounds := 1 + int(kills(t))/20
 	cage := rig.NewCage(t, cageBytes)
 	b := rig.NewBox(t, "Small clinic", "standalone")
 	b.Wrap = cage.Wrap
@@ -119,14 +119,13 @@ func TestOutOfMemory(t *testing.T) {
 	for round := range rounds {
 		was := cage.Kills()
 		end := k.load()
-		had := len(k.open)
 		b.Eventually(rig.ConvergeMax, "load", func() string {
 			if _, acked := s.All(); len(acked) < 20*(round+1) {
 				return fmt.Sprintf("%d visits", len(acked))
 			}
 			return ""
 		})
-		if cage.Kills() != was || had > 0 {
+		if cage.Kills() != was {
 			t.Fatalf("killed under load alone, in %d MiB", cageBytes>>20)
 		}
 		k.squeeze(cage)

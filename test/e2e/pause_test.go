@@ -16,7 +16,7 @@ func TestPaused(t *testing.T) {
 	rnd := rig.NewRand(t)
 	h := newHubKills(t, rnd, 3, 2)
 	end := h.load(rnd)
-	rounds := 1 + int(kills(t))/20
+	rounds := 1 + int(kills(t))/30
 	for range rounds {
 		lead := h.r.WaitLeader()
 		h.note()
