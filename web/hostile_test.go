@@ -266,7 +266,9 @@ func TestBrowserShowsNothingAfterLocking(t *testing.T) {
 	b.open(x.server.URL + "/patient/" + x.people.child + "/visit")
 	b.press(".lock button")
 	for range 3 {
-		b.do(chromedp.NavigateBack())
+		was := evaluate[string](b, `location.href`)
+		b.do(chromedp.Evaluate[chromedp.Void](`void setTimeout(function(){history.back()},0)`))
+		waitFor(b, `document.readyState==='complete'&&location.href!==`+quote(was))
 		if got := evaluate[string](b, `document.documentElement.outerHTML`); strings.Contains(got, "Ndayisaba") {
 			t.Errorf("after locking, the back button shows a patient at %s", evaluate[string](b, `location.pathname`))
 		}

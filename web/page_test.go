@@ -151,6 +151,7 @@ func pageCases() []pageCase {
 		{"looks", "looks", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.child + "/looks") }},
 		{"root", "root", 200, func(x *fixture) answer { x.signIn(); return x.get("/root") }},
 		{"no-root", "error", 409, func(x *fixture) answer { x.signIn(); x.fake.root = web.RootPage{}; return x.get("/root") }},
+		{"trust", "trust", 200, func(x *fixture) answer { return x.trustPage() }},
 		{"staff", "staff", 200, func(x *fixture) answer { x.signIn(); return x.get("/staff") }},
 		{"not-found", "error", 404, func(x *fixture) answer { x.signIn(); return x.get("/patient/00/visit") }},
 		{"read-only", "error", 507, func(x *fixture) answer {
