@@ -17,6 +17,9 @@ SEEDS     ?= 0
 SCENARIOS ?= all
 # How many kills of clinics, and of hubs, 'make kills' makes.
 KILLS   ?= 1000
+# How many runs make partitions does, and how long make nemesis attacks each region.
+RUNS    ?= 24
+ATTACK  ?= 10m
 # The release's own tag; between releases the program names itself.
 VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
 
@@ -34,6 +37,7 @@ export HEALTHPOST_TEST_SEED = $(SEED)
 endif
 
 .PHONY: build release demo test check setup unit rigs kills fuzz arm sim bench links nightly race clean
+.PHONY: build release demo test check setup unit rigs fuzz arm sim partitions nemesis bench links nightly race clean
 
 build: ## bin/healthpost for this machine
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/healthpost ./cmd/healthpost
@@ -79,6 +83,12 @@ sim: ## whole regions in virtual time, on all cores: make sim SEEDS=200, make si
 	$(GO) test -count=1 -v ./raftlog ./sync
 	$(GO) test -count=1 -v -timeout 8h ./test/sim -args -sim.seeds=$(SEEDS) -sim.scenarios=$(SCENARIOS)
 
+partitions: ## hubs cut apart in every way, ten minutes each in virtual time: make partitions RUNS=100
+	HEALTHPOST_PARTITIONS=$(RUNS) $(GO) test -count=1 -v -timeout 8h -run 'TestPartitions' ./raftlog
+
+nemesis: setup ## hubs and clinics as processes, disturbed while staff work: make nemesis ATTACK=30m
+	HEALTHPOST_NEMESIS=$(ATTACK) $(GO) test -count=1 -v -timeout 8h ./test/nemesis
+
 bench: ## every benchmark but those of links, one line each
 	$(GO) test -run='^$$' -bench=. -benchmem $$($(GO) list $(PKGS) | grep -v /test/link)
 
@@ -98,6 +108,9 @@ nightly: setup check ## the long tier
 	$(MAKE) sim SEEDS=1 SCENARIOS=big
 	$(MAKE) kills
 	$(MAKE) unit rigs
+	$(MAKE) partitions RUNS=100
+	$(MAKE) nemesis
+	HEALTHPOST_KILLS=200 $(MAKE) unit rigs
 	HEALTHPOST_PAYLOADS=500 $(GO) test -count=1 -timeout 60m -run 'Hostile|SlowAndIdle' ./web
 
 clean:

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -389,14 +390,19 @@ func (p *partition) keepHistory(name string) {
 	p.t.Logf("the history is in %s", file)
 }
 
-// shortPartitions is what a run of all tests can afford; HEALTHPOST_PARTITIONS=1 is
-// every schedule in full.
-func partitionTiming() (full bool, t nemesis.Timing) {
-	t = nemesis.Timing{Whole: time.Minute, FaultMin: 10 * time.Second, FaultMax: 40 * time.Second, HealedMin: 20 * time.Second, HealedMax: 30 * time.Second}
-	if full = os.Getenv("HEALTHPOST_PARTITIONS") != ""; full {
-		t.Whole, t.FaultMax = 10*time.Minute, 90*time.Second
+// partitionRuns is how many runs to make, and how long each is: as many as
+// HEALTHPOST_PARTITIONS says, of ten minutes each, or what a run of all tests can afford.
+func partitionRuns(t testing.TB) (runs int, full bool, x nemesis.Timing) {
+	t.Helper()
+	x = nemesis.Timing{Whole: time.Minute, FaultMin: 10 * time.Second, FaultMax: 40 * time.Second, HealedMin: 20 * time.Second, HealedMax: 30 * time.Second}
+	text := os.Getenv("HEALTHPOST_PARTITIONS")
+	if text == "" {
+		return 2, false, x
 	}
-	return full, t
+	runs, err := strconv.Atoi(text)
+	check(t, "HEALTHPOST_PARTITIONS", err)
+	x.Whole, x.FaultMax = 10*time.Minute, 90*time.Second
+	return runs, true, x
 }
 
 // TestPartitions cuts the network among hubs in every way there is while clients
@@ -404,15 +410,15 @@ func partitionTiming() (full bool, t nemesis.Timing) {
 // differ, the history has one order, and every writer is served soon after healing.
 func TestPartitions(t *testing.T) {
 	rng := testSeed(t)
-	full, timing := partitionTiming()
+	runs, full, timing := partitionRuns(t)
 	schedules := slices.Clone(nemesis.Schedules)
 	if !full {
 		rng.Shuffle(len(schedules), func(i, j int) { schedules[i], schedules[j] = schedules[j], schedules[i] })
-		schedules = schedules[:2]
 	}
-	for _, s := range schedules {
-		seed := rng.Uint64()
+	for i := range runs {
+		s, seed := schedules[i%len(schedules)], rng.Uint64()
 		t.Run(s.Name, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) { playPartition(t, s, seed, timing, dir) })
 		})
