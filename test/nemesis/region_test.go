@@ -29,6 +29,9 @@ type region struct {
 // newRegion starts one. program, if any, is what every box runs.
 func newRegion(t testing.TB, program string, hubs, clinics int) *region {
 	t.Helper()
+	if program == "" {
+		program = rig.MustProgram(t) // before the first command's time begins
+	}
 	r := &region{&rig.Region{T: t}, newLAN(t, hubs+clinics)}
 	for i := range hubs + clinics {
 		name, role := fmt.Sprintf("Hub %d", i+1), "hub"
