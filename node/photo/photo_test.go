@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/healthpost/healthpost/node/photo"
+	"github.com/healthpost/healthpost/test/fuzz"
 )
 
 // scene is a picture with a red corner at the top left and noise elsewhere.
@@ -128,6 +129,8 @@ func FuzzPrepare(f *testing.F) {
 	f.Add(raw)
 	f.Add(held(raw, 6))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		// A picture of the most pixels that is taken, whatever a few bytes claim.
+		fuzz.BoundedBy(t, 192<<20, func() { photo.Prepare(b) })
 		picture, thumb, err := photo.Prepare(b)
 		if err == nil && (photo.Sniff(picture) != photo.JPEG || len(thumb) > photo.ThumbSizeMax) {
 			t.Errorf("%d bytes, preview of %d", len(picture), len(thumb))
