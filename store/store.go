@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -286,8 +287,25 @@ func (s *Store) closeDB() (closed bool, err error) {
 		s.o.Log.Warn().Msg("disk is full: index is left to the journal")
 		return false, err
 	}
-	return true, s.db.Close()
+	if s.Err() == nil || s.o.Salvage {
+		return true, s.db.Close()
+	}
+	db, done := s.db, make(chan error, 1)
+	go func() { done <- db.Close() }()
+	timer := time.NewTimer(closeFaultMax)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return true, err
+	case <-timer.C: // where nothing can be written Badger tries for ever
+		s.o.Log.Warn().Msg("disk is faulty: index is left to the journal")
+		return false, nil
+	}
 }
+
+// closeFaultMax is how long the index may take to close after a fault. The process
+// ends then, and the next one brings the index up to the journal.
+const closeFaultMax = 5 * time.Second
 
 // Dir is the directory of the store.
 func (s *Store) Dir() string { return s.dir }
