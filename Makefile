@@ -108,7 +108,8 @@ nightly: setup check ## the long tier
 	$(MAKE) kills
 	$(MAKE) partitions RUNS=100
 	$(MAKE) nemesis
-	$(MAKE) unit rigs
+	HEALTHPOST_TEST_OPS=all $(MAKE) unit rigs
+	HEALTHPOST_CUTS=300 $(GO) test -count=1 -timeout 4h -run PowerCut ./test/disks
 	HEALTHPOST_PAYLOADS=500 $(GO) test -count=1 -timeout 60m -run 'Hostile|SlowAndIdle' ./web
 
 clean:

@@ -31,7 +31,8 @@ type inode struct {
 	safeSize int64
 	dirty    map[int64][]byte
 	lost     map[int64][]byte
-	last     span // of the last write
+	last     span  // of the last write
+	shortest int64 // length since the last sync; less than safeSize where it was cut off
 }
 
 type span struct{ from, to int64 }
@@ -100,7 +101,7 @@ func (i *inode) truncate(size int64) error {
 			return err
 		}
 	}
-	i.size = size
+	i.size, i.shortest = size, min(i.shortest, size)
 	return i.host.Truncate(size)
 }
 
@@ -112,7 +113,7 @@ func (i *inode) persist(keep func(sector int64) bool) {
 		}
 	}
 	i.dirty = map[int64][]byte{}
-	i.safeSize = i.size
+	i.safeSize, i.shortest = i.size, i.size
 }
 
 func always(int64) bool { return true }
@@ -135,9 +136,12 @@ func (i *inode) cut(keep func(sector int64) bool, size int64) error {
 		}
 	}
 	i.dirty, i.lost, i.last = map[int64][]byte{}, map[int64][]byte{}, span{}
-	i.size, i.safeSize = size, size
+	i.size, i.safeSize, i.shortest = size, size, size
 	return i.host.Truncate(size)
 }
+
+// cutOff says that bytes which are durable were cut off since the last sync.
+func (i *inode) cutOff() bool { return i.shortest < i.safeSize }
 
 func (i *inode) putBack(sector int64, old []byte) error {
 	if old == nil {

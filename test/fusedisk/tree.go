@@ -292,6 +292,11 @@ func (t *tree) cutInode(i *inode, m Mode, gone map[*inode]bool) error {
 // kept says what of a file's unsynced bytes a cut leaves, and its length.
 func (t *tree) kept(i *inode, m Mode) (keep func(int64) bool, size int64) {
 	switch {
+	case i.cutOff(): // a file system makes a file shorter in one step or not at all
+		if m == Dropped || t.rng.IntN(2) == 0 {
+			return never, i.safeSize
+		}
+		return func(s int64) bool { return s*sectorBytes >= i.shortest }, i.shortest
 	case m == Torn && i.last.to > i.last.from:
 		first := i.last.from / sectorBytes
 		n := int64(t.rng.IntN(int((i.last.to-1)/sectorBytes-first) + 2))
