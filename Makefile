@@ -20,6 +20,8 @@ KILLS   ?= 1000
 # How many runs make partitions does, and how long make nemesis attacks each region.
 RUNS    ?= 24
 ATTACK  ?= 10m
+# How long a region is watched under load.
+MINUTES ?= 60
 # The release's own tag; between releases the program names itself.
 VERSION ?= $(shell git describe --tags --dirty 2>/dev/null)
 
@@ -36,7 +38,7 @@ ifneq ($(SEED),)
 export HEALTHPOST_TEST_SEED = $(SEED)
 endif
 
-.PHONY: build release demo test check setup unit rigs kills fuzz arm sim partitions nemesis bench links nightly race clean
+.PHONY: soak build release demo test check setup unit rigs kills fuzz arm sim partitions nemesis bench links nightly race clean
 
 build: ## bin/healthpost for this machine
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/healthpost ./cmd/healthpost
@@ -94,6 +96,9 @@ bench: ## every benchmark but those of links, one line each
 links: setup ## what sessions cost on bad links: real boxes at both ends, half an hour
 	$(GO) test -run='^$$' -bench=Link -benchtime=1x -timeout=2h -v ./test/link
 
+soak: setup ## a busy region with faults: make soak MINUTES=60
+	HEALTHPOST_SOAK=$(MINUTES) $(GO) test -count=1 -v -timeout 8h ./test/soak
+
 race: ## every test under the race detector, which needs a C compiler
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 40m $(PKGS)
 
@@ -111,6 +116,7 @@ nightly: setup check ## the long tier
 	HEALTHPOST_TEST_OPS=all $(MAKE) unit rigs
 	HEALTHPOST_CUTS=300 $(GO) test -count=1 -timeout 4h -run PowerCut ./test/disks
 	HEALTHPOST_PAYLOADS=500 $(GO) test -count=1 -timeout 60m -run 'Hostile|SlowAndIdle' ./web
+	$(MAKE) soak
 
 clean:
 	rm -rf bin

@@ -7,6 +7,7 @@
 //
 //	LOCK      held while the store is open
 //	FORMAT    format version and memtable size of the index
+//	RULES     by which ordering rules members and registry were computed, and how far
 //	ballast   space that Open releases first, so that a full disk can be opened
 //	journal/  the commit point: see package journal
 //	index/    Badger, never synced by itself except at checkpoints

@@ -94,6 +94,11 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	go s.commits()
 	go s.scrub()
+	if !s.o.Salvage {
+		if err := s.followRules(); err != nil {
+			return nil, fmt.Errorf("opening store: %w", errors.Join(err, s.Close()))
+		}
+	}
 	return s, nil
 }
 
@@ -254,10 +259,14 @@ func (s *Store) Close() error {
 	if !s.gate.close() {
 		return nil
 	}
+	size := s.shown.Load().state.ledger.Edge.Size
 	closed, err := s.closeIndex()
 	s.db = nil
 	if err == nil && closed && s.Err() == nil {
 		err = s.writeCheckpoint(s.journal.Stats().SyncedLast, true)
+	}
+	if err == nil && closed && s.Err() == nil {
+		s.noteRules(size)
 	}
 	if err := errors.Join(err, s.release()); err != nil {
 		return fmt.Errorf("closing store: %w", err)

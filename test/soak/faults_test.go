@@ -42,6 +42,8 @@ func (f *faults) run(ctx context.Context, every time.Duration) {
 	}
 }
 
+const startMax = 5 * time.Minute
+
 // pause waits, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
@@ -74,8 +76,14 @@ func (f *faults) kill(ctx context.Context, hold time.Duration) {
 	f.count["killed"]++
 	b.Kill()
 	pause(ctx, hold)
-	if err := b.TryStart(); err != nil {
-		f.t.Errorf("%s does not start after it was killed: %v\n%s", b.Name, err, b.LogTail())
+	why := rig.Poll(startMax, func() string { // while it was down a command of its staff may have opened the folder
+		if err := b.TryStart(); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	if why != "" {
+		f.t.Errorf("%s does not start after it was killed: %s\n%s", b.Name, why, b.LogTail())
 	}
 }
 

@@ -33,7 +33,7 @@ func long(minutes int) form {
 		{Name: "live heap", Of: func(s soak.Sample) uint64 { return s.HeapLive }, Share: 0.05, Spare: 2 << 20, ByData: 512},
 		{Name: "anonymous memory", Of: func(s soak.Sample) uint64 { return s.Anonymous }, Share: 0.10, Spare: 4 << 20, ByData: 1024},
 		{Name: "resident memory", Of: func(s soak.Sample) uint64 { return s.Resident }, Share: 0.10, Spare: 16 << 20, ByData: 4096},
-		{Name: "disk", Of: func(s soak.Sample) uint64 { return s.Disk }, Spare: 32 << 20, ByData: 4096},
+		{Name: "disk", Of: func(s soak.Sample) uint64 { return s.Disk }, Spare: 48 << 20, ByData: 8192}, // two segments of the journal, one of the index
 	}}
 }
 
@@ -82,12 +82,6 @@ func TestSoak(t *testing.T) {
 	hurt.run(ctx, f.fault)
 	all.Wait()
 
-	r.WaitSameIn(10*rig.ConvergeMax, r.Boxes()...)
-	for _, w := range staff {
-		w.saved.MarkersOnce(t, w.box)
-		t.Logf("%s: %d visits saved, %d not taken while it was down", w.box.Name, w.visits.Load(), w.refused.Load())
-	}
-	t.Logf("faults: %v", hurt.count)
 	for _, l := range seen.lives {
 		if hurt.mayKill(l.box) {
 			continue
@@ -99,6 +93,12 @@ func TestSoak(t *testing.T) {
 			}
 		}
 	}
+	r.WaitSameIn(10*rig.ConvergeMax, r.Boxes()...)
+	for _, w := range staff {
+		w.saved.MarkersOnce(t, w.box)
+		t.Logf("%s: %d visits saved, %d not taken while it was down", w.box.Name, w.visits.Load(), w.refused.Load())
+	}
+	t.Logf("faults: %v", hurt.count)
 	r.Check(r.Boxes()...)
 }
 

@@ -142,20 +142,26 @@ func (m *maker) work() {
 // dictionary makes the region's records shorter, and writes one that needs it.
 func (m *maker) dictionary() {
 	m.t.Helper()
-	file := filepath.Join(m.t.TempDir(), "region.zdict")
+	publish(m.t, m.hubs[0])
+	m.waitSame()
+	m.clinics[0].Import(household(m.t, 20))
+}
+
+// publish trains a dictionary on households and puts it into the ledger.
+func publish(t *testing.T, hub *rig.Box) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "region.zdict")
 	args := []string{"dictionary", "train", "--out", file}
 	for person := range 20 {
-		args = append(args, m.household(person))
+		args = append(args, household(t, person))
 	}
-	m.hubs[0].Must(args...)
-	m.hubs[0].Must("dictionary", "publish", file)
-	m.waitSame()
-	m.clinics[0].Import(m.household(20))
+	hub.Must(args...)
+	hub.Must("dictionary", "publish", file)
 }
 
 // household writes the bundle of one person whose visits say the same as everybody's.
-func (m *maker) household(person int) string {
-	m.t.Helper()
+func household(t *testing.T, person int) string {
+	t.Helper()
 	id := func(n int) string { return fmt.Sprintf("%08x-0000-4000-8000-%012x", person+1, n) }
 	entry := []string{fmt.Sprintf(`{"resource":{"resourceType":"Patient","id":%q,"name":[{"family":"Mugisha %d","given":["Grace"]}],"gender":"female","birthDate":"1988-03-04"}}`, id(0), person),
 		fmt.Sprintf(`{"resource":{"resourceType":"Encounter","id":%q,"status":"finished","class":{"code":"AMB"},"subject":{"reference":"Patient/%s"}}}`, id(1), id(0))}
@@ -163,9 +169,9 @@ func (m *maker) household(person int) string {
 		entry = append(entry, fmt.Sprintf(`{"resource":{"resourceType":"Observation","id":%q,"status":"final","code":{"text":"mid-upper arm circumference, left side, round %d of the village"},"subject":{"reference":"Patient/%s"},"encounter":{"reference":"Encounter/%s"},"valueQuantity":{"value":%d.50,"unit":"millimetres by colour tape"}}}`,
 			id(10+i), i, id(0), id(1), 110+person))
 	}
-	path := filepath.Join(m.t.TempDir(), "household.json")
+	path := filepath.Join(t.TempDir(), "household.json")
 	if err := os.WriteFile(path, []byte(`{"resourceType":"Bundle","type":"collection","entry":[`+strings.Join(entry, ",")+`]}`), 0o600); err != nil {
-		m.t.Fatal(err)
+		t.Fatal(err)
 	}
 	return path
 }
