@@ -27,6 +27,7 @@ func Words(text ...string) []string {
 			out = appendASCII(out, strings.ToLower(t))
 			continue
 		}
+		t = strings.ToValidUTF8(t, " ") // behind a byte that is no text, accents would stay
 		for _, w := range strings.FieldsFunc(norm.NFKD.String(t), notInWord) {
 			if w = foldWord(w); w != "" && len(out) < wordsMax {
 				out = append(out, w)
