@@ -33,7 +33,7 @@ func (n *Node) allow(ctx context.Context, s web.Session, a policy.Action, patien
 
 // may asks the rules and leaves no line.
 func (n *Node) may(in *signedIn, a policy.Action, patient string) bool {
-	return policy.Default().Decide(policy.Ask{Staff: in.session.StaffID, Roles: in.roles, Action: a, Patient: patient, Box: string(n.box.Role)}).Allowed
+	return policy.Default().Decide(policy.Ask{Staff: in.session.StaffID, Roles: in.roles, Action: a, Patient: patient, Box: string(n.box.forStaff())}).Allowed
 }
 
 // rights is what somebody with these roles may do here at all; the page offers nothing else.

@@ -33,9 +33,19 @@ type Box struct {
 	Role   record.Role `toml:"role"`
 	Name   string      `toml:"name"`
 	Region string      `toml:"region,omitempty"` // region id once it belongs to one; guarded by mu
+	// Began is what the box was before a reset made it a hub: for its staff it still is.
+	Began record.Role `toml:"began,omitempty"`
 
 	dir string
 	mu  sync.Mutex
+}
+
+// forStaff is what the box is for those who work at it.
+func (b *Box) forStaff() record.Role {
+	if b.Began != "" {
+		return b.Began
+	}
+	return b.Role
 }
 
 func (b *Box) path(name string) string { return filepath.Join(b.dir, name) }

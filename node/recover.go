@@ -97,7 +97,7 @@ func Reset(ctx context.Context, o Options, q ResetRequest, say func(string)) (re
 	}
 	was := n.box.Role
 	if !was.Orders() {
-		n.box.Role = record.RoleHub
+		n.box.Role, n.box.Began = record.RoleHub, was
 	}
 	if err := n.reset(ctx, q, generation, say); err != nil {
 		return rep, err
