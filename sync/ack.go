@@ -59,12 +59,14 @@ func (s *Session) nextAck() (Frame, bool, error) {
 			if err != nil {
 				return Frame{}, false, err
 			}
-			h.N = n
+			if h.N = n; n == 0 { // the epoch may have been unknown then: the peer is to wait for the entries since, which are here
+				m.Size = a.gapSize
+			}
 		}
 		h.Epoch = append([]byte(nil), f.Epoch[:]...)
 		m.Heads = append(m.Heads, h)
 	}
-	a.heads, a.order, a.openings, a.size, a.gaps = map[record.Feed]ackHead{}, nil, nil, size, false
+	a.heads, a.order, a.openings, a.size, a.gaps = map[record.Feed]ackHead{}, nil, nil, m.Size, false
 	a.urgent, a.due = false, false
 	s.credit.receivedIn = s.credit.received
 	f, err := encode(TypeAck, m)

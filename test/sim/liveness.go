@@ -270,7 +270,7 @@ func (w *world) last() error {
 			if err != nil {
 				return err
 			}
-			if n > idleBytesMax && w.members == nil { // what is refused for a revoked clinic is told in every session
+			if n > idleBytesMax && w.members == nil { // what a revoked clinic left with a carrier goes out in every session
 				return w.violated(SyncTerminates, "%s and %s exchange %d bytes to say nothing", c, o, n)
 			}
 		}
