@@ -431,11 +431,10 @@ func (p *projection) visits(c record.CompartmentID, ch *chart.Chart, opened []ch
 	}
 	for i := range ch.Visits {
 		v := &ch.Visits[i]
-		r, ok := p.ownFirst(&v.Line, records)
+		r, rid, ok := p.ownFirst(&v.Line, records)
 		if !ok {
 			continue
 		}
-		rid := r.RID()
 		plain, err := record.Marshal(visitRow{Compartment: c[:], RID: rid[:], Problem: visitProblem(v), Urgent: r.Core.Lane == record.LaneControl})
 		if err != nil {
 			return err
@@ -446,22 +445,23 @@ func (p *projection) visits(c record.CompartmentID, ch *chart.Chart, opened []ch
 	}
 	for i := range ch.Retracted { // a withdrawn visit leaves the list: its chart tells of it
 		if l := &ch.Retracted[i]; l.Type == "Encounter" {
-			if r, ok := p.ownFirst(l, records); ok {
-				p.put(store.Row{Key: visitKey(r.Core.HLC, r.RID())})
+			if r, rid, ok := p.ownFirst(l, records); ok {
+				p.put(store.Row{Key: visitKey(r.Core.HLC, rid)})
 			}
 		}
 	}
 	return nil
 }
 
-// ownFirst is the record that a line began with, when this box's staff wrote it.
-func (p *projection) ownFirst(l *chart.Line, records map[record.RID]*record.Record) (r *record.Record, ok bool) {
+// ownFirst is the record that a line began with, when this box's staff wrote it. rid is the one that
+// it is known by, which stays the same when the record is written again.
+func (p *projection) ownFirst(l *chart.Line, records map[record.RID]*record.Record) (r *record.Record, rid record.RID, ok bool) {
 	first := l.Shown
 	if len(l.Past) > 0 {
 		first = l.Past[0]
 	}
 	r, ok = records[first.RID]
-	return r, ok && r.Core.Lane != record.LaneBulk && p.n.wroteHere(r)
+	return r, first.RID, ok && r.Core.Lane != record.LaneBulk && p.n.wroteHere(r)
 }
 
 // directory keeps the names of staff keys.
