@@ -38,7 +38,7 @@ ifneq ($(SEED),)
 export HEALTHPOST_TEST_SEED = $(SEED)
 endif
 
-.PHONY: soak build release demo test check setup unit rigs kills fuzz arm sim partitions nemesis bench links nightly race clean
+.PHONY: soak build release demo test check setup unit rigs kills fuzz arm sim mutations partitions nemesis bench links nightly race clean
 
 build: ## bin/healthpost for this machine
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/healthpost ./cmd/healthpost
@@ -90,6 +90,9 @@ partitions: ## hubs cut apart in every way, ten minutes each in virtual time: ma
 nemesis: setup ## hubs and clinics as processes, disturbed while staff work: make nemesis ATTACK=30m
 	HEALTHPOST_NEMESIS=$(ATTACK) $(GO) test -count=1 -v -timeout 8h ./test/nemesis
 
+mutations: ## deliberately broken builds: what names their invariant must see each
+	$(GO) test -count=1 -v -timeout 8h ./test/sim -run Mutations -args -sim.mutations=-1
+
 bench: ## every benchmark but those of links, one line each
 	$(GO) test -run='^$$' -bench=. -benchmem $$($(GO) list $(PKGS) | grep -v /test/link)
 
@@ -109,6 +112,7 @@ nightly: setup check ## the long tier
 	$(MAKE) links
 	$(MAKE) arm
 	$(MAKE) sim SEEDS=600
+	$(MAKE) mutations
 	$(MAKE) sim SEEDS=1 SCENARIOS=big
 	$(MAKE) kills
 	$(MAKE) partitions RUNS=100

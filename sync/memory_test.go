@@ -38,51 +38,52 @@ func TestHostilePeerIsBounded(t *testing.T) {
 	}
 	stranger := keysOf(77)[0]
 	for _, x := range []struct {
-		name string
-		next func() peersync.Frame
+		name   string
+		frames int
+		next   func() peersync.Frame
 	}{
-		{"evidence named", func() peersync.Frame {
+		{"evidence named", 60_000, func() peersync.Frame {
 			return peersync.Frame{Type: peersync.TypeEvidence, Payload: mustMarshal([]any{ids(8, 8), [][]byte{}, []byte{}})}
 		}},
-		{"evidence asked for", func() peersync.Frame {
+		{"evidence asked for", 60_000, func() peersync.Frame {
 			return peersync.Frame{Type: peersync.TypeEvidence, Payload: mustMarshal([]any{[][]byte{}, ids(8, 8), []byte{}})}
 		}},
-		{"refusals", func() peersync.Frame {
+		{"refusals", 3000, func() peersync.Frame {
 			var list []any
 			for range 32 {
 				list = append(list, []any{id(32), id(16), uint64(1), count, uint64(record.Quarantined)})
 			}
 			return peersync.Frame{Type: peersync.TypeReject, Payload: mustMarshal([]any{list})}
 		}},
-		{"acknowledgements", func() peersync.Frame {
+		{"acknowledgements", 3000, func() peersync.Frame {
 			var list []any
 			for range 16 {
 				list = append(list, []any{id(16), uint64(1), count, uint64(1)})
 			}
 			return peersync.Frame{Type: peersync.TypeAck, Payload: mustMarshal([]any{uint64(0), uint64(0), list})}
 		}},
-		{"records of strange epochs", func() peersync.Frame {
+		{"records of strange epochs", 3000, func() peersync.Frame {
 			core := record.Core{Epoch: record.EpochID(id(16)), Lane: record.LaneBulk, N: 1 + count%9, HLC: count, Kind: record.KindClinical}
 			return peersync.Frame{Type: peersync.TypePending, Payload: record.AppendRun(nil, []record.Record{record.Sign(core, id(64), stranger)})}
 		}},
-		{"attachments wanted", func() peersync.Frame {
+		{"attachments wanted", 3000, func() peersync.Frame {
 			var list []any
 			for range 16 {
 				list = append(list, []any{id(16), []byte{}})
 			}
 			return peersync.Frame{Type: peersync.TypeWant, Payload: mustMarshal([]any{list})}
 		}},
-		{"attachments offered", func() peersync.Frame {
+		{"attachments offered", 3000, func() peersync.Frame {
 			return peersync.Frame{Type: peersync.TypeHeld, Payload: mustMarshal([]any{[][]byte{}, [][]byte{}, ids(32, 16)})}
 		}},
-		{"frames of unknown types", func() peersync.Frame { return peersync.Frame{Type: 0x5f, Payload: id(16)} }},
+		{"frames of unknown types", 10_000, func() peersync.Frame { return peersync.Frame{Type: 0x5f, Payload: id(16)} }},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			w, _, _, _ := blobWorld(t, 88)
 			c := w.clinics[0]
 			s := w.greeted(t, c.memory, w.hub)
 			before, frames := heap(), 0
-			for ; frames < 8000; frames++ {
+			for ; frames < x.frames; frames++ {
 				err := s.Handle(t.Context(), x.next())
 				if errors.Is(err, peersync.ErrMisbehaved) {
 					break
