@@ -132,11 +132,14 @@ func (h *storeHub) shut(t testing.TB) {
 	}
 }
 
+// eventuallyMax is for a machine that is many times slower than a quiet one.
+const eventuallyMax = 90 * time.Second
+
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for range 600 {
+	for began := time.Now(); time.Since(began) < eventuallyMax; {
 		if ok() {
 			return
 		}
