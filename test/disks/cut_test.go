@@ -2,6 +2,7 @@ package disks_test
 
 import (
 	"math/rand/v2"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -48,6 +49,21 @@ func TestPowerCut(t *testing.T) {
 	if total < n {
 		t.Error("less than one save before each cut: the test shows little")
 	}
+}
+
+// TestCutAfterInit cuts the power right after a box was made, on a disk that
+// promises no more than POSIX does: the box is there.
+func TestCutAfterInit(t *testing.T) {
+	t.Parallel()
+	d := fusedisk.Start(t, rig.NewSeed(t))
+	d.Set(fusedisk.State{Strict: true})
+	b := rig.NewBoxIn(t, filepath.Join(d.Dir, "boxes", "box"), "New clinic", "standalone", d.Wrap...)
+	d.Cut(fusedisk.Dropped)
+	b.Configure(nil) // an editor's business
+	b.Start()
+	b.Page()
+	b.Stop()
+	b.Verify()
 }
 
 // cutUnderLoad cuts the power while staff save. It gives what was acknowledged

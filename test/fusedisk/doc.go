@@ -4,9 +4,9 @@
 //
 // # What is durable
 //
-// A file's bytes are durable after a sync of that file, names after a sync of their
-// folder, and neither makes the other durable. Linux file systems promise more;
-// what works here works there. Bytes that a process writes into mapped memory are
+// A file's bytes are durable after a sync of that file, all names after a sync of
+// anything, as on Linux file systems with a journal. A strict disk makes durable
+// the names of a synced folder alone, which is all that POSIX promises. Bytes that a process writes into mapped memory are
 // written when the kernel says so: when it syncs the mapping, or before.
 //
 // # A cut

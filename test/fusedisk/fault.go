@@ -44,6 +44,7 @@ type State struct {
 	ReadOnly bool          // as a file system that found an error
 	SyncWait time.Duration // before each sync; negative is for ever
 	Budget   int64         // bytes of the disk, 0 for as many as the host has
+	Strict   bool          // a sync of a file makes no name durable
 	CutAfter int           // operations other than reads after which it freezes by itself, 0 for never
 }
 

@@ -161,15 +161,26 @@ func (t *tree) sync(i *inode) syscall.Errno {
 	case wrong && t.state.Fault.How == TornHalf:
 		i.persist(t.halfOfPages())
 		i.since = nil
-	case !t.state.Lies && i.isDir():
-		i.safe, i.since = maps.Clone(i.names), nil
-	case !t.state.Lies:
+	case !t.state.Lies && !i.isDir():
 		i.persist(always)
+		fallthrough
+	case !t.state.Lies:
+		t.commitNames(i)
 	}
 	if wrong {
 		return syscall.EIO
 	}
 	return 0
+}
+
+// commitNames makes names durable: of the folder that was synced, and, as file
+// systems with a journal do, of every other one too.
+func (t *tree) commitNames(synced *inode) {
+	t.walk(t.root, func(i *inode) {
+		if i.isDir() && (i == synced || !t.state.Strict) {
+			i.safe, i.since = maps.Clone(i.names), nil
+		}
+	})
 }
 
 func (t *tree) waitSync() syscall.Errno {
