@@ -88,10 +88,27 @@ func (c *clinic) cutUnderLoad(m fusedisk.Mode) (visits []rig.Visit, rid map[stri
 func (c *clinic) cutAtStart(m fusedisk.Mode) {
 	c.T.Helper()
 	c.disk.Set(fusedisk.State{CutAfter: 1 + c.rnd.IntN(60)})
-	_ = c.TryStart() // it may come that far, or not
+	started := make(chan error, 1)
+	go func() { started <- c.TryStart() }()
+	ended := false
+	c.Eventually(startMax, "the box to start or the power to go", func() string {
+		select {
+		case <-started: // it may come that far
+			ended = true
+			return ""
+		default:
+		}
+		if !c.disk.Stats().Frozen {
+			return "it starts"
+		}
+		return ""
+	})
 	c.disk.Freeze()
 	if c.Running() {
 		c.Kill()
+	}
+	if !ended {
+		<-started
 	}
 	c.disk.Cut(m)
 }
