@@ -7,5 +7,6 @@
 // matters what a real file system does. Root is needed.
 //
 //	HEALTHPOST_TEST_SEED  seed of every random choice; printed, new each time when unset
+//	HEALTHPOST_TEST_OPS   all: every fault of TestFault
 //	HEALTHPOST_CUTS       power cuts of TestPowerCut, a few when unset
 package disks
