@@ -142,7 +142,7 @@ var (
 	// ErrStickBusy: something is read from a stick or written to one already.
 	ErrStickBusy = errors.New("a stick is in use")
 	// ErrLastStaff: without this account nobody could add staff here.
-	ErrLastStaff = errors.New("the last account that may add staff")
+	ErrLastStaff = errors.New("the last account that may add staff: add another first")
 	// ErrFormUsed: this form id was already saved with other content. Nothing was saved now.
 	ErrFormUsed = errors.New("form id already used with other content")
 )

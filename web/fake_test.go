@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -71,8 +72,8 @@ type formAnswer struct{ content, answer string }
 func newFake() *fakeClinic {
 	f := &fakeClinic{
 		box: web.Box{Name: "Kibuye clinic", Role: "clinic", Region: "Lake region", Version: "0.1.0", Languages: []string{"en", "fr"}},
-		staff: []web.StaffTile{{ID: staffID, Name: "Amina Uwase", Initials: "AU"}, {ID: "staff-2", Name: "Jean Habimana", Initials: "JH"},
-			{ID: "staff-3", Name: "Grace Mukamana", Initials: "GM"}},
+		staff: []web.StaffTile{{ID: staffID, Name: "Amina Uwase", Initials: "AU", Roles: []string{"nurse", "administrator"}}, {ID: "staff-2", Name: "Jean Habimana", Initials: "JH", Roles: []string{"clinician"}},
+			{ID: "staff-3", Name: "Grace Mukamana", Initials: "GM", Roles: []string{"registrar"}}},
 		pins: map[string]string{staffID: staffPIN, "staff-2": "271828", "staff-3": "161803"}, sessions: map[string]web.Session{},
 		records: map[string][]chart.Opened{}, forms: map[string]formAnswer{}, calls: map[string]int{}, waiters: map[chan struct{}]bool{},
 	}
@@ -147,6 +148,17 @@ func (f *fakeClinic) AddStaff(_ context.Context, by *web.Session, s web.NewStaff
 func everyRight() web.Rights {
 	return web.Rights{web.MayIdentify: true, web.MayView: true, web.MayWrite: true, web.MayAmend: true, web.MayRetract: true, web.MayGive: true, web.MayReview: true,
 		web.MayFind: true, web.MayRegister: true, web.MayProve: true, web.MayCarry: true, web.MayStaff: true}
+}
+
+// allow changes a right of everybody who is signed in.
+func (f *fakeClinic) allow(right string, may bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for token, s := range f.sessions {
+		s.May = maps.Clone(s.May)
+		s.May[right] = may
+		f.sessions[token] = s
+	}
 }
 
 func (f *fakeClinic) Looks(_ context.Context, s web.Session, id string) (web.LooksPage, error) {

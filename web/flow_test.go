@@ -435,3 +435,56 @@ func TestIncompleteChartSaysSo(t *testing.T) {
 		t.Error("the list of people does not say that the box lacks some")
 	}
 }
+
+// TestStaffOfTheBox: roles are asked for, the last account that adds others stays, and an ended one is
+// gone from the list.
+func TestStaffOfTheBox(t *testing.T) {
+	x := newFixture(t)
+	x.signIn()
+	a := x.post("/staff", url.Values{"name": {"New Person"}, "pin": {"271828"}, "pin_again": {"271828"}})
+	if a.status != 422 || !strings.Contains(a.body, "Choose at least one role") {
+		t.Errorf("without a role: %d", a.status)
+	}
+	if a = x.post("/staff", url.Values{"name": {"New Person"}, "pin": {"271828"}, "pin_again": {"271828"}, "role": {"root"}}); a.status != 422 {
+		t.Errorf("with a role that is none: %d", a.status)
+	}
+	a = x.follow(x.post("/staff", url.Values{"name": {"New Person"}, "pin": {"271828"}, "pin_again": {"271828"}, "role": {"pharmacist", "registrar"}}))
+	if a.status != 200 || !strings.Contains(words(a.body), "Pharmacist, Registration desk") {
+		t.Errorf("with two roles: %d", a.status)
+	}
+	for _, id := range []string{"staff-2", "staff-3", "staff-4"} {
+		if a = x.follow(x.post("/staff/end", url.Values{"staff": {id}})); a.status != 200 || !strings.Contains(a.body, "The account is ended") {
+			t.Errorf("ending %s: %d", id, a.status)
+		}
+	}
+	if strings.Contains(a.body, "New Person") {
+		t.Error("an ended account is still listed")
+	}
+	if a = x.post("/staff/end", url.Values{"staff": {staffID}}); a.status != 422 || !strings.Contains(a.body, "Nobody else here can add people") {
+		t.Errorf("ending the last one: %d", a.status)
+	}
+}
+
+// TestPageOffersWhatTheRulesAllow: what somebody may not do is not offered, and its form is refused.
+func TestPageOffersWhatTheRulesAllow(t *testing.T) {
+	x := newFixture(t)
+	x.signIn()
+	path := "/patient/" + x.people.child
+	whole := x.get(path).body
+	for right, offered := range map[string]string{web.MayWrite: path + "/visit", web.MayAmend: path + "/details", web.MayReview: path + "/looks",
+		web.MayRetract: "/withdraw/", web.MayProve: "/proof", web.MayFind: `href="/find"`, web.MayRegister: `href="/register"`} {
+		if !strings.Contains(whole, offered) {
+			t.Errorf("%s is not offered to who may", right)
+		}
+		x.fake.allow(right, false)
+		if strings.Contains(x.get(path).body, offered) {
+			t.Errorf("%s is offered to who may not", right)
+		}
+		if form := map[string]string{web.MayWrite: path + "/visit", web.MayAmend: path + "/details", web.MayFind: "/find", web.MayRegister: "/register"}[right]; form != "" {
+			if a := x.get(form); a.status != 403 {
+				t.Errorf("the form of %s: %d, want 403", right, a.status)
+			}
+		}
+		x.fake.allow(right, true)
+	}
+}

@@ -37,7 +37,7 @@ func ParseRoles(text string) (Roles, error) {
 	for _, name := range strings.Split(text, ",") {
 		r := Role(strings.TrimSpace(name))
 		if !slices.Contains(RoleNames, r) {
-			return nil, fmt.Errorf("reading roles: %w: choose of %s", ErrRole, Roles(RoleNames))
+			return nil, fmt.Errorf("reading roles: %w: choose from %s", ErrRole, Roles(RoleNames))
 		}
 		if !slices.Contains(out, r) {
 			out = append(out, r)
