@@ -124,7 +124,11 @@ func (h *storeHub) start(t testing.TB, net *raftlog.MemNet, profile raftlog.Prof
 
 func (h *storeHub) shut(t testing.TB) {
 	t.Helper()
+	if h.stop == nil {
+		t.Fatal("a hub is shut twice")
+	}
 	h.stop()
+	h.stop = nil
 	check(t, "running", <-h.ended)
 	check(t, "closing store", h.store.Close())
 	if h.log != h.store {
