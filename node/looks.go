@@ -161,7 +161,11 @@ func (n *Node) Looks(ctx context.Context, s web.Session, patientID string) (web.
 	}
 	page := web.LooksPage{Row: ch.Row(), More: len(rows) > looksMax}
 	for _, l := range rows[:min(len(rows), looksMax)] {
-		page.Looks = append(page.Looks, n.lookWords(&l))
+		look, err := n.lookWords(&l)
+		if err != nil {
+			return web.LooksPage{}, explain(err)
+		}
+		page.Looks = append(page.Looks, look)
 	}
 	return page, nil
 }
@@ -202,7 +206,7 @@ func (n *Node) lookRows(c record.CompartmentID) ([]lookRow, error) {
 }
 
 // lookWords puts a line in the words of the page.
-func (n *Node) lookWords(l *lookRow) web.Look {
+func (n *Node) lookWords(l *lookRow) (web.Look, error) {
 	out := web.Look{At: timeOfHLC(l.HLC), Refused: accessAction(l.Action)&accessRefused != 0, What: "other"}
 	if len(l.Device) == len(record.DeviceID{}) {
 		out.Box = n.deviceName(record.DeviceID(l.Device))
@@ -216,19 +220,26 @@ func (n *Node) lookWords(l *lookRow) web.Look {
 		out.What = "export"
 	}
 	if l.Staff == "" {
-		return out // a command of who runs the box
+		return out, nil // a command of who runs the box
 	}
-	if raw, err := hex.DecodeString(l.Staff); err == nil && len(raw) == 16 {
-		_ = n.store.ScanRows(append([]byte("who/"), l.Staff...), 1, func(k, _ []byte) bool {
-			var e staffEntry
-			if ok, err := n.readRow(slices.Clone(k), &e); err == nil && ok {
-				out.Who = e.Name
-			}
-			return false
-		})
+	var err error
+	out.Who, err = n.staffNameByID(l.Staff)
+	return out, err
+}
+
+// staffNameByID is the name that the directory has for the id of an account; "?" when none came yet.
+func (n *Node) staffNameByID(id string) (string, error) {
+	if raw, err := hex.DecodeString(id); err != nil || len(raw) != 16 {
+		return "?", nil // as some box wrote it
 	}
-	if out.Who == "" {
-		out.Who = "?"
+	var key []byte
+	err := n.store.ScanRows(append([]byte("who/"), id...), 1, func(k, _ []byte) bool { key = slices.Clone(k); return false })
+	if err != nil || key == nil {
+		return "?", err
 	}
-	return out
+	var e staffEntry
+	if ok, err := n.readRow(key, &e); err != nil || !ok {
+		return "?", err
+	}
+	return e.Name, nil
 }

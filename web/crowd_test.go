@@ -281,7 +281,7 @@ func TestSlowFormsAreLetGo(t *testing.T) {
 		l.conns <- d
 		begun = time.Now()
 		go fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: localhost\r\nX-A: ")
-		_, _ = io.Copy(io.Discard, c)
+		_, _ = io.Copy(io.Discard, c) // until the other end closes, in whatever way
 		if took := time.Since(begun); took > 20*time.Second {
 			t.Errorf("a header that does not end holds a connection for %s", took)
 		}

@@ -161,7 +161,7 @@ func (d *Door) greet(v *visitor) {
 		v.Close()
 		return
 	}
-	_ = v.SetReadDeadline(time.Time{})
+	_ = v.SetReadDeadline(time.Time{}) // one that is closed already fails at its first read
 	d.busy(v, true)
 	v.first = first
 	var c net.Conn = v

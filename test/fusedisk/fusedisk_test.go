@@ -120,7 +120,10 @@ func newDisk(t *testing.T) *fusedisk.Disk {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("HEALTHPOST_TEST_SEED"); s != "" {
-		seed, _ = strconv.ParseUint(s, 10, 64)
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatalf("HEALTHPOST_TEST_SEED: %v", err)
+		}
 	}
 	t.Logf("HEALTHPOST_TEST_SEED=%d", seed)
 	return fusedisk.Start(t, rand.New(rand.NewPCG(seed, 0)).Uint64())
