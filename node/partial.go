@@ -77,6 +77,10 @@ func (r replica) HolesBefore(size uint64, limit int) ([]record.Hole, error) {
 	return out, err
 }
 
+func (r replica) GapsOf(c record.CompartmentID, from uint64, limit int) ([]record.Hole, error) {
+	return r.Store.GapsOf(c, from, limit)
+}
+
 // Missing lists compartments of the profile with entries known to be absent, and
 // assigned ones of which nobody gave all yet.
 func (r replica) Missing(limit int) ([]record.CompartmentID, error) {

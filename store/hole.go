@@ -289,6 +289,53 @@ func (s *Store) Missing(max int) ([]record.CompartmentID, error) {
 	return out, nil
 }
 
+// GapsOf lists runs [from, to) of entries from one on in which entries of a compartment
+// are, or may be, that are not held, in order, at most max: before each that a later one
+// points back to, as far as the one held before it, and what is behind the last one
+// held. No entry of the compartment that is held is in one.
+func (s *Store) GapsOf(c record.CompartmentID, from uint64, max int) (out []Hole, err error) {
+	err = s.read(func(l lookup) error {
+		if l.st.absent == 0 || max <= 0 {
+			return nil
+		}
+		err := l.snapshot().scan(append([]byte{pMissing}, c[:]...), keyMissing(c, from), false, func(key, _ []byte) (bool, error) {
+			if len(key) != 25 {
+				return false, damagedRow(key, "missing entry")
+			}
+			h := Hole{To: binary.BigEndian.Uint64(key[17:]) + 1}
+			h.From, err = l.behind(c, from, h.To)
+			out = append(out, h)
+			return len(out) < max, err
+		})
+		if err != nil || len(out) == max {
+			return err
+		}
+		tail := Hole{To: l.Size()}
+		if tail.From, err = l.behind(c, from, tail.To); err == nil && tail.From < tail.To {
+			out = append(out, tail)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing what is missing of a compartment: %w", err)
+	}
+	return out, nil
+}
+
+// behind is the first place behind the last entry of a compartment that is held
+// before a place, and not before from.
+func (l lookup) behind(c record.CompartmentID, from, before uint64) (uint64, error) {
+	at := from
+	err := l.snapshot().scan(append([]byte{pScope}, c[:]...), keyScope(c, before-1), true, func(key, _ []byte) (bool, error) {
+		if len(key) != 25 {
+			return false, damagedRow(key, "compartment index")
+		}
+		at = max(at, binary.BigEndian.Uint64(key[17:])+1)
+		return false, nil
+	})
+	return at, err
+}
+
 // CompartmentSeqs gives the seqs of the entries of a compartment from one on, in
 // order, at most max. On a replica with holes those that are held.
 func (s *Store) CompartmentSeqs(c record.CompartmentID, from uint64, max int) ([]uint64, error) {

@@ -31,7 +31,8 @@ type fill struct {
 	before []record.Hash
 
 	refusals int
-	lacks    map[record.CompartmentID]bool // what the peer has of them came
+	lacks    map[record.CompartmentID]bool   // what the peer has of them came
+	past     map[record.CompartmentID]uint64 // the peer was asked for what is missing before it
 	looked   map[record.Feed]uint64        // held up to there when the peer was asked where they stand
 	only     *wanted                       // of a session for one compartment
 }
@@ -153,21 +154,65 @@ func (s *Session) lookFor(f record.Feed, n, to uint64) (ask, bool, error) {
 	return m, ok && s.o.Turn.claim(s, &m), nil
 }
 
-// pickCompartment finds one of the profile that misses entries.
+// pickCompartment finds one of the profile that misses entries. A hub is asked for all
+// of it, for then nothing is missing; others only for what is not here, so that boxes
+// that miss the same do not send each other the rest whenever they meet.
 func (s *Session) pickCompartment(head record.TreeHead) (ask, bool, error) {
 	if s.part.mode != byProfile {
 		return ask{}, false, nil
 	}
+	x := &s.part.fill
 	list, err := s.part.p.Missing(missingMax)
 	if err != nil {
 		return ask{}, false, local("reading what is missing", err)
 	}
 	for _, c := range list {
-		if m := (ask{Kind: askCompartment, To: head.Size, Of: c[:]}); !s.part.fill.lacks[c] && s.o.Turn.claim(s, &m) {
-			return m, true, nil
+		if x.lacks[c] {
+			continue
 		}
+		m := ask{Kind: askCompartment, To: head.Size, Of: c[:]}
+		if !s.hub {
+			gap, ok, err := s.nextGap(c, head)
+			if err != nil {
+				return ask{}, false, err
+			}
+			if !ok {
+				x.give(c)
+				continue
+			}
+			m.From, m.To = gap.From, gap.To
+		}
+		if !s.o.Turn.claim(s, &m) {
+			continue
+		}
+		if x.past == nil {
+			x.past = map[record.CompartmentID]uint64{}
+		}
+		x.past[c] = m.To
+		return m, true, nil
 	}
 	return ask{}, false, nil
+}
+
+// nextGap is where entries of a compartment may be that the peer was not asked for.
+func (s *Session) nextGap(c record.CompartmentID, head record.TreeHead) (record.Hole, bool, error) {
+	gaps, err := s.part.p.GapsOf(c, s.part.fill.past[c], 1)
+	if err != nil {
+		return record.Hole{}, false, local("reading what is missing of a compartment", err)
+	}
+	if len(gaps) == 0 || gaps[0].From >= head.Size {
+		return record.Hole{}, false, nil
+	}
+	gaps[0].To = min(gaps[0].To, head.Size)
+	return gaps[0], true, nil
+}
+
+// give notes that the peer has no more of a compartment.
+func (x *fill) give(c record.CompartmentID) {
+	if x.lacks == nil {
+		x.lacks = map[record.CompartmentID]bool{}
+	}
+	x.lacks[c] = true
 }
 
 // pickRange finds the newest entries that are not here and that no other session
@@ -294,7 +339,8 @@ func (s *Session) handleFilled(ctx context.Context, b []byte) error {
 	x.under = x.under[1:]
 	s.o.Turn.unclaim(s, &q.ask)
 	s.dirty = true
-	if q.Kind == askCompartment && m.Why == filledAll && s.hub {
+	whole := q.From == 0 && q.To == q.Size
+	if q.Kind == askCompartment && whole && m.Why == filledAll && s.hub {
 		if err := s.part.p.HasAll(ctx, q.compartment(), q.Size); err != nil {
 			return local("noting what came", err)
 		}
@@ -304,10 +350,9 @@ func (s *Session) handleFilled(ctx context.Context, b []byte) error {
 		x.only.done, x.only.why = true, m.Why
 	case q.Kind == askFeed:
 	case q.Kind == askCompartment:
-		if x.lacks == nil {
-			x.lacks = map[record.CompartmentID]bool{}
+		if whole || m.Why != filledAll {
+			x.give(q.compartment())
 		}
-		x.lacks[q.compartment()] = true
 	case m.Why != filledAll || q.at < q.To:
 		x.refusals++
 	}

@@ -286,6 +286,27 @@ func (m *memory) Missing(limit int) ([]record.CompartmentID, error) {
 	return out, nil
 }
 
+func (m *memory) GapsOf(c record.CompartmentID, from uint64, limit int) ([]record.Hole, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []record.Hole
+	at := from
+	for i := range m.entries {
+		e := &m.entries[i]
+		if e.Record.Core.Compartment != c || m.inHole(e.Seq) {
+			continue
+		}
+		if e.PrevSeq > at && len(out) < limit && m.inHole(e.PrevSeq-1) {
+			out = append(out, record.Hole{From: at, To: e.PrevSeq})
+		}
+		at = max(at, e.Seq+1)
+	}
+	if size := uint64(len(m.entries)); at < size && len(out) < limit {
+		out = append(out, record.Hole{From: at, To: size})
+	}
+	return out, nil
+}
+
 func (m *memory) HasAll(_ context.Context, c record.CompartmentID, _ uint64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

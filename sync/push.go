@@ -29,6 +29,7 @@ type peerEpoch struct {
 	sent        [record.LaneCount]uint64 // sent up to n in this session
 	assumed     [record.LaneCount]bool   // held is what it acked in an earlier session
 	stuck       [record.LaneCount]bool   // a record of this lane was refused
+	gave        bool                     // records of this epoch came from there
 	from        [record.LaneCount]uint64 // nothing goes until the ledger there is of this size
 	rewinds     int
 	rewoundAt   [record.LaneCount]uint64 // bulk bytes sent when the lane was taken back
@@ -209,10 +210,29 @@ func (s *Session) refresh() error {
 	s.refreshEvidence()
 	s.refreshPromises()
 	s.contradict()
-	if err := errors.Join(s.overtaken(), s.refreshBlobs()); err != nil {
+	if err := errors.Join(s.notePeersCopies(), s.overtaken(), s.refreshBlobs()); err != nil {
 		return err
 	}
 	return s.queueRefused()
+}
+
+// notePeersCopies: who brings records of this very device, which an older card of it
+// or a copy of the card wrote, holds them, and is not sent them before its next hello.
+func (s *Session) notePeersCopies() error {
+	var heads []record.FeedHead
+	for _, f := range s.push.feeds {
+		e, ok := s.push.epochs[f.Epoch]
+		if !ok || !e.gave || f.Author != s.o.Device {
+			continue
+		}
+		if f.Opening && e.opening {
+			heads = append(heads, record.FeedHead{Feed: record.Feed{Epoch: f.Epoch}})
+		}
+		if n := e.held[f.Lane]; n > f.OrderedN {
+			heads = append(heads, record.FeedHead{Feed: f.Feed, N: n})
+		}
+	}
+	return s.putHeads(heads)
 }
 
 // queueRefused tells the peer of records that it holds and that can never be
@@ -398,6 +418,7 @@ func (s *Session) answer(first record.Position, opening bool, count uint64, recs
 	}
 	s.promise(&recs[len(recs)-1])
 	if e := s.epoch(first.Epoch); e != nil {
+		e.gave = true
 		if opening {
 			e.opening = true
 		} else {

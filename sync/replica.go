@@ -102,6 +102,9 @@ type Partial interface {
 	// Missing lists compartments of this box's profile of which entries are absent, or
 	// may be.
 	Missing(max int) ([]record.CompartmentID, error)
+	// GapsOf lists runs of entries from one on of which some are of a compartment and
+	// not here, or may be; no entry of it that is here is in one.
+	GapsOf(c record.CompartmentID, from uint64, max int) ([]record.Hole, error)
 	// HasAll notes that a hub gave all that a ledger of this size has of a compartment.
 	HasAll(ctx context.Context, c record.CompartmentID, size uint64) error
 	// MayHold says whether a device may be given a compartment's entries.
