@@ -4,8 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,7 +19,8 @@ import (
 
 // Every look at a chart leaves a line: first in a chain on this box, durable
 // before anything is shown, then, some dozens at a time, in an access record of
-// the ledger. A batch says where its chain starts and ends, so a gap shows.
+// the ledger. Each line has its number and the hash of the one before, so a gap
+// shows (chain.go).
 //
 //	acc/ n (8)      sealed line, deleted by the transaction that puts it into a record
 //	at/access       sealed: n and hash of the newest line of the chain
@@ -32,12 +36,24 @@ const (
 	accessRefused accessAction = 0x80
 )
 
-// actionCodes number what can be refused. The numbers stand in the ledger.
+// actionCodes number what can be done or refused. The numbers stand in the ledger.
 var actionCodes = map[policy.Action]accessAction{policy.View: accessView, policy.Prove: accessPrint,
 	policy.Identify: 4, policy.Write: 5, policy.Amend: 6, policy.Retract: 7, policy.Give: 8, policy.Find: 9,
 	policy.Register: 10, policy.Links: 11, policy.Carry: 12, policy.Staff: 13, policy.Review: 14}
 
 func actionCode(a policy.Action) accessAction { return actionCodes[a] }
+
+// action is the action of the rules that a code stands for, "" for a command's.
+func (a accessAction) action() policy.Action {
+	for of, code := range actionCodes {
+		if code == a&^accessRefused {
+			return of
+		}
+	}
+	return ""
+}
+
+func (a accessAction) refused() bool { return a&accessRefused != 0 }
 
 // accessRepeat: opening the same chart again within this time is the same look,
 // as a page that reloads after a save is.
@@ -51,7 +67,43 @@ type accessLine struct {
 	Action      uint8
 	Staff       string // staff id on this box; empty for a command
 	Compartment []byte // 16, or empty for all
+	Rules       string // that decided, by their ids with commas between; empty when none did
+	Size        uint64 // of the ledger that this box had when they did
 }
+
+// accessLineBefore is a line as releases before rules were named wrote it.
+type accessLineBefore struct {
+	_           struct{} `cbor:",toarray"`
+	N           uint64
+	Prev        []byte
+	HLC         uint64
+	Action      uint8
+	Staff       string
+	Compartment []byte
+}
+
+// decodeLine reads a line in either form.
+func decodeLine(plain []byte) (accessLine, error) {
+	var l accessLine
+	err := record.Unmarshal(plain, &l)
+	if err != nil {
+		var b accessLineBefore
+		if record.Unmarshal(plain, &b) != nil {
+			return l, fmt.Errorf("reading an access line: %w", err)
+		}
+		l = accessLine{N: b.N, Prev: b.Prev, HLC: b.HLC, Action: b.Action, Staff: b.Staff, Compartment: b.Compartment}
+	}
+	if len(l.Staff) > lookStaffMax || len(l.Rules) > accessRulesMax || len(l.Prev) != sha256.Size || len(l.Compartment) != 0 && len(l.Compartment) != len(record.CompartmentID{}) {
+		return l, fmt.Errorf("reading an access line: %w", record.ErrMalformed)
+	}
+	return l, nil
+}
+
+// ofEverybody reports whether a line without a chart is about every chart: an export of all
+// is, a search or a stick is not.
+func (l *accessLine) ofEverybody() bool { return accessAction(l.Action) == accessExport }
+
+const accessRulesMax = 160 // bytes of the names of rules in a line
 
 type accessBatch struct {
 	_     struct{} `cbor:",toarray"`
@@ -91,6 +143,14 @@ func (n *Node) noteAccess(ctx context.Context, in *signedIn, c record.Compartmen
 	return nil
 }
 
+// noteBox is noteAccess for what is about no chart: a search, a sheet.
+func (n *Node) noteBox(ctx context.Context, in *signedIn, a policy.Action) error {
+	if err := n.noteLook(ctx, in, seenLook{action: actionCode(a)}, nil); err != nil {
+		return fmt.Errorf("noting the access: %w", err)
+	}
+	return nil
+}
+
 func (n *Node) noteLook(ctx context.Context, in *signedIn, l seenLook, about []byte) error {
 	n.staff.mu.Lock()
 	last, again := in.seen[l]
@@ -99,41 +159,46 @@ func (n *Node) noteLook(ctx context.Context, in *signedIn, l seenLook, about []b
 	if again && now.Sub(last) < accessRepeat && !now.Before(last) {
 		return nil
 	}
-	if err := n.accessLine(ctx, in.session.StaffID, about, l.action); err != nil {
+	if err := n.noteLine(ctx, n.lineOf(in, l.action, about)); err != nil {
 		return err
 	}
-	n.staff.mu.Lock()
-	in.seen[l] = now
-	n.staff.mu.Unlock()
+	n.sawNow(in, l, now)
 	return nil
 }
 
-func (n *Node) accessLine(ctx context.Context, staff string, c []byte, a accessAction) error {
+// hasSeen reports whether a line of this kind was made in this session.
+func (n *Node) hasSeen(in *signedIn, l seenLook) bool {
+	n.staff.mu.Lock()
+	defer n.staff.mu.Unlock()
+	_, ok := in.seen[l]
+	return ok
+}
+
+func (n *Node) sawNow(in *signedIn, l seenLook, now time.Time) {
+	n.staff.mu.Lock()
+	defer n.staff.mu.Unlock()
+	in.seen[l] = now
+}
+
+// lineOf is a line about what somebody does now, with the rules that decide it.
+func (n *Node) lineOf(in *signedIn, a accessAction, about []byte) accessLine {
+	patient := ""
+	if len(about) > 0 {
+		patient = hex.EncodeToString(about)
+	}
+	rules := strings.Join(n.decide(in, a.action(), patient).Rules, ",")
+	return accessLine{Action: uint8(a), Staff: in.session.StaffID, Compartment: about, Rules: rules[:min(len(rules), accessRulesMax)], Size: n.store.Head().Size}
+}
+
+// noteLine gives a line its place in the chain and makes it durable.
+func (n *Node) noteLine(ctx context.Context, l accessLine) error {
 	n.access.mu.Lock()
 	defer n.access.mu.Unlock()
-	if err := n.loadAccessLocked(); err != nil {
-		return err
-	}
-	line := accessLine{N: n.access.head.N + 1, Prev: n.access.head.Hash, HLC: hlcFrom(n.o.Now()), Action: uint8(a), Staff: staff, Compartment: c}
-	plain, err := record.Marshal(line)
+	rows, head, err := n.nextLineLocked(l)
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(plain)
-	head := accessHead{N: line.N, Hash: sum[:]}
-	headPlain, err := record.Marshal(head)
-	if err != nil {
-		return err
-	}
-	row, err := n.sealedRow(accessKey(line.N), plain)
-	if err != nil {
-		return err
-	}
-	headRow, err := n.sealedRow(accessHeadKey, headPlain)
-	if err != nil {
-		return err
-	}
-	if err := n.store.PutRowsReserved(ctx, []store.Row{row, headRow}); err != nil {
+	if err := n.store.PutRowsReserved(ctx, rows); err != nil {
 		return err
 	}
 	n.access.head = head
@@ -145,6 +210,31 @@ func (n *Node) accessLine(ctx context.Context, staff string, c []byte, a accessA
 		return nil
 	}
 	return err
+}
+
+// nextLineLocked makes the rows that put a line behind the newest one.
+func (n *Node) nextLineLocked(l accessLine) ([]store.Row, accessHead, error) {
+	var head accessHead
+	if err := n.loadAccessLocked(); err != nil {
+		return nil, head, err
+	}
+	l.N, l.Prev, l.HLC = n.access.head.N+1, n.access.head.Hash, hlcFrom(n.o.Now())
+	plain, err := record.Marshal(l)
+	if err != nil {
+		return nil, head, err
+	}
+	sum := sha256.Sum256(plain)
+	head = accessHead{N: l.N, Hash: sum[:]}
+	headPlain, err := record.Marshal(head)
+	if err != nil {
+		return nil, head, err
+	}
+	row, err := n.sealedRow(accessKey(l.N), plain)
+	if err != nil {
+		return nil, head, err
+	}
+	headRow, err := n.sealedRow(accessHeadKey, headPlain)
+	return []store.Row{row, headRow}, head, err
 }
 
 func (n *Node) loadAccessLocked() error {
@@ -179,23 +269,14 @@ func (n *Node) flushAccessLocked(ctx context.Context) error {
 		return nil
 	}
 	for n.access.open > 0 {
-		batch := accessBatch{V: 1}
-		var gone []store.Row
-		var bad error
-		err := n.store.ScanRows([]byte("acc/"), accessBatchLines, func(k, v []byte) bool {
-			key := append([]byte(nil), k...)
-			var l accessLine
-			if _, bad = n.readRow(key, &l); bad != nil {
-				return false
-			}
-			plain, err := record.Marshal(l)
-			bad = err
-			batch.Lines = append(batch.Lines, plain)
-			gone = append(gone, store.Row{Key: key})
-			return bad == nil
-		})
-		if err := errors.Join(err, bad); err != nil {
+		keys, lines, err := n.openLines(accessBatchLines)
+		if err != nil {
 			return fmt.Errorf("reading the access log: %w", err)
+		}
+		batch := accessBatch{V: 1, Lines: lines}
+		var gone []store.Row
+		for _, k := range keys {
+			gone = append(gone, store.Row{Key: k})
 		}
 		if len(gone) == 0 {
 			n.access.open = 0
@@ -207,6 +288,24 @@ func (n *Node) flushAccessLocked(ctx context.Context) error {
 		n.access.open -= len(gone)
 	}
 	return nil
+}
+
+// openLines are the oldest lines that are in no record yet, as they were encoded.
+func (n *Node) openLines(most int) (keys, lines [][]byte, err error) {
+	err = n.store.ScanRows([]byte("acc/"), most, func(k, _ []byte) bool { keys = append(keys, slices.Clone(k)); return true })
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, k := range keys {
+		plain, ok, err := n.rowPlain(k)
+		if err != nil {
+			return nil, nil, err
+		}
+		if ok { // not when it went into a record meanwhile
+			lines = append(lines, plain)
+		}
+	}
+	return keys[:len(lines)], lines, nil
 }
 
 func (n *Node) appendAccess(ctx context.Context, region record.RegionID, b accessBatch, gone []store.Row) error {

@@ -31,9 +31,24 @@ func (n *Node) allow(ctx context.Context, s web.Session, a policy.Action, patien
 	return nil, fmt.Errorf("%s as %s: %w", a, in.roles, web.ErrRefused)
 }
 
+// Ask is allow for the page, before it shows a form.
+func (n *Node) Ask(ctx context.Context, s web.Session, right, patientID string) error {
+	a := policy.Action(right)
+	if !a.OnPatient() {
+		patientID = ""
+	}
+	_, err := n.allow(ctx, s, a, patientID)
+	return err
+}
+
 // may asks the rules and leaves no line.
 func (n *Node) may(in *signedIn, a policy.Action, patient string) bool {
-	return policy.Default().Decide(policy.Ask{Staff: in.session.StaffID, Roles: in.roles, Action: a, Patient: patient, Box: string(n.box.forStaff())}).Allowed
+	return n.decide(in, a, patient).Allowed
+}
+
+// decide asks the rules.
+func (n *Node) decide(in *signedIn, a policy.Action, patient string) policy.Verdict {
+	return policy.Default().Decide(policy.Ask{Staff: in.session.StaffID, Roles: in.roles, Action: a, Patient: patient, Box: string(n.box.forStaff())})
 }
 
 // rights is what somebody with these roles may do here at all; the page offers nothing else.

@@ -22,7 +22,7 @@ const exportErrorTrailer = "X-Export-Error"
 // of a resource with several versions those that stand. The export is on record
 // before the first byte is written.
 func (n *Node) Export(ctx context.Context, w io.Writer) error {
-	if err := n.accessLine(ctx, "", nil, accessExport); err != nil {
+	if err := n.noteLine(ctx, accessLine{Action: uint8(accessExport)}); err != nil {
 		return err
 	}
 	out := bufio.NewWriterSize(w, 64<<10)

@@ -53,3 +53,30 @@ func (n *Node) Streamed(ctx context.Context, result any, failure error, into any
 
 // FlushAccess puts the open access lines into a record now.
 func (n *Node) FlushAccess(ctx context.Context) error { return n.flushAccess(ctx) }
+
+// OpenLines are the actions of the access lines that are in no record yet, oldest first.
+func (n *Node) OpenLines() ([]string, error) {
+	_, lines, err := n.openLines(accessBatchLines)
+	var out []string
+	for _, plain := range lines {
+		l, err := decodeLine(plain)
+		if err != nil {
+			return nil, err
+		}
+		look, err := n.lookWords(&lookRow{Action: l.Action})
+		if err != nil {
+			return nil, err
+		}
+		if look.Refused {
+			look.What += " refused"
+		}
+		if len(l.Compartment) > 0 {
+			look.What += " of a chart"
+		}
+		if l.Rules != "" {
+			look.What += " by " + l.Rules
+		}
+		out = append(out, look.What)
+	}
+	return out, err
+}

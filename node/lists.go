@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"math"
 	"sort"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal/policy"
+	"github.com/healthpost/healthpost/store"
 	"github.com/healthpost/healthpost/web"
 )
 
@@ -23,8 +25,12 @@ const (
 
 // Find ranks the people who share a token with the query.
 func (n *Node) Find(ctx context.Context, s web.Session, query string) ([]web.PatientRow, error) {
-	if _, err := n.allow(ctx, s, policy.Find, ""); err != nil {
+	in, err := n.allow(ctx, s, policy.Find, "")
+	if err != nil {
 		return nil, err
+	}
+	if err := n.noteBox(ctx, in, policy.Find); err != nil { // who searched, never for what
+		return nil, explain(err)
 	}
 	type hit struct {
 		c    record.CompartmentID
@@ -111,14 +117,23 @@ func hlcOfKey(k []byte, prefix string) uint64 {
 }
 
 // Today lists who waits and what was done last, as far as who asks may know.
-func (n *Node) Today(_ context.Context, s web.Session) (web.Today, error) {
+func (n *Node) Today(ctx context.Context, s web.Session) (web.Today, error) {
 	in, err := n.staff.get(s.Token, true)
 	if err != nil {
 		return web.Today{}, err
 	}
-	t := web.Today{Counts: n.Counts(context.Background())}
+	t := web.Today{Counts: n.Counts(ctx)}
 	if !n.may(in, policy.Find, "") {
 		return t, nil
+	}
+	if !n.hasSeen(in, seenLook{action: actionCode(policy.Find)}) { // names without a search: a line for each session
+		err := n.noteBox(ctx, in, policy.Find)
+		if errors.Is(err, store.ErrFull) || errors.Is(err, store.ErrFault) {
+			return t, nil // no line, no names; the page says why
+		}
+		if err != nil {
+			return web.Today{}, err
+		}
 	}
 	if t.Recent, err = n.recentVisits(); err != nil {
 		return t, explain(err)

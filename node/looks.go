@@ -55,6 +55,8 @@ type lookRow struct {
 	Action uint8
 	Staff  string // id of the account, "" for a command
 	HLC    uint64
+
+	everybody bool // it is about no chart
 }
 
 // look lays out the lines of one access record. One that cannot be read yet has no lines.
@@ -71,6 +73,9 @@ func (p *projection) look(r *record.Record) error {
 		return err
 	}
 	for _, l := range decodeAccess(plain) {
+		if len(l.Compartment) == 0 && !l.ofEverybody() {
+			continue // about the box: nobody's list tells it
+		}
 		plain, err := record.Marshal(lookRow{Device: d[:], Action: l.Action, Staff: l.Staff, HLC: l.HLC})
 		if err != nil {
 			return err
@@ -93,8 +98,7 @@ func decodeAccess(plain []byte) []accessLine {
 	}
 	lines := make([]accessLine, 0, len(batch.Lines))
 	for _, b := range batch.Lines {
-		var l accessLine
-		if record.Unmarshal(b, &l) == nil && len(l.Staff) <= lookStaffMax && (len(l.Compartment) == 0 || len(l.Compartment) == len(record.CompartmentID{})) {
+		if l, err := decodeLine(b); err == nil {
 			lines = append(lines, l)
 		}
 	}
@@ -173,8 +177,7 @@ func (n *Node) Looks(ctx context.Context, s web.Session, patientID string) (web.
 // lookRows reads what is laid out for a chart and for all charts, and the open lines.
 func (n *Node) lookRows(c record.CompartmentID) ([]lookRow, error) {
 	var rows []lookRow
-	var bad error
-	for _, prefix := range [][]byte{lookPrefix(c[:]), lookPrefix(nil)} {
+	for i, prefix := range [][]byte{lookPrefix(c[:]), lookPrefix(nil)} {
 		var keys [][]byte
 		if err := n.store.ScanRows(prefix, looksMax+1, func(k, _ []byte) bool { keys = append(keys, slices.Clone(k)); return true }); err != nil {
 			return nil, err
@@ -184,37 +187,36 @@ func (n *Node) lookRows(c record.CompartmentID) ([]lookRow, error) {
 			if _, err := n.readRow(k, &l); err != nil {
 				return nil, err
 			}
+			l.everybody = i == 1
 			rows = append(rows, l)
 		}
 	}
-	var open [][]byte
-	if err := n.store.ScanRows([]byte("acc/"), accessBatchLines, func(k, _ []byte) bool { open = append(open, slices.Clone(k)); return true }); err != nil {
+	_, open, err := n.openLines(accessBatchLines)
+	if err != nil {
 		return nil, err
 	}
-	for _, k := range open {
-		var l accessLine
-		if ok, err := n.readRow(k, &l); err != nil || !ok {
-			bad = errors.Join(bad, err)
-			continue
+	for _, plain := range open {
+		l, err := decodeLine(plain)
+		if err != nil {
+			return nil, err
 		}
-		if len(l.Compartment) == 0 || record.CompartmentID(padded(l.Compartment)) == c {
-			rows = append(rows, lookRow{Device: n.author.Device[:], Action: l.Action, Staff: l.Staff, HLC: l.HLC})
+		if len(l.Compartment) == 0 || record.CompartmentID(l.Compartment) == c {
+			rows = append(rows, lookRow{Device: n.author.Device[:], Action: l.Action, Staff: l.Staff, HLC: l.HLC, everybody: len(l.Compartment) == 0})
 		}
 	}
+	rows = slices.DeleteFunc(rows, func(l lookRow) bool { return l.everybody && accessAction(l.Action) != accessExport })
 	slices.SortStableFunc(rows, func(a, b lookRow) int { return cmp.Compare(b.HLC, a.HLC) })
-	return rows, bad
+	return rows, nil
 }
 
 // lookWords puts a line in the words of the page.
 func (n *Node) lookWords(l *lookRow) (web.Look, error) {
-	out := web.Look{At: timeOfHLC(l.HLC), Refused: accessAction(l.Action)&accessRefused != 0, What: "other"}
+	out := web.Look{At: timeOfHLC(l.HLC), Refused: accessAction(l.Action).refused(), What: "other"}
 	if len(l.Device) == len(record.DeviceID{}) {
 		out.Box = n.deviceName(record.DeviceID(l.Device))
 	}
-	for a, code := range actionCodes {
-		if code == accessAction(l.Action)&^accessRefused {
-			out.What = string(a)
-		}
+	if a := accessAction(l.Action).action(); a != "" {
+		out.What = string(a)
 	}
 	if accessAction(l.Action) == accessExport {
 		out.What = "export"

@@ -112,7 +112,8 @@ func (n *Node) CheckRoot(text string) (RootCheck, error) {
 
 // RootSheet is the root as the page prints it.
 func (n *Node) RootSheet(ctx context.Context, s web.Session) (web.RootPage, error) {
-	if _, err := n.allow(ctx, s, policy.Prove, ""); err != nil {
+	in, err := n.allow(ctx, s, policy.Prove, "")
+	if err != nil {
 		return web.RootPage{}, err
 	}
 	r, err := n.Root()
@@ -120,6 +121,9 @@ func (n *Node) RootSheet(ctx context.Context, s web.Session) (web.RootPage, erro
 		if n.store.Err() == nil {
 			err = errors.Join(web.ErrNotConfirmed, err)
 		}
+		return web.RootPage{}, explain(err)
+	}
+	if err := n.noteBox(ctx, in, policy.Prove); err != nil {
 		return web.RootPage{}, explain(err)
 	}
 	return web.RootPage{Region: r.RegionName, RegionID: r.Region, Gen: r.Generation, Size: r.Size, Day: r.Day, Signed: r.Signed, Words: r.Words, Line: r.Line}, nil
@@ -168,7 +172,7 @@ func (n *Node) Proof(ctx context.Context, s web.Session, rid string) (web.ProofP
 		return page, explain(err)
 	}
 	page.PatientID, page.Name = r.Core.Compartment.String(), strings.TrimSpace(row.Given+" "+row.Family)
-	if err := n.accessLine(ctx, in.session.StaffID, r.Core.Compartment[:], accessPrint); err != nil {
+	if err := n.noteLine(ctx, n.lineOf(in, accessPrint, r.Core.Compartment[:])); err != nil {
 		return web.ProofPage{}, explain(err)
 	}
 	return page, nil

@@ -390,21 +390,30 @@ func (n *Node) personRow(c record.CompartmentID) (personRow, bool, error) {
 
 // readRow opens and decodes a sealed row; ok false when there is none.
 func (n *Node) readRow(key []byte, v any) (bool, error) {
-	raw, err := n.store.GetRow(key)
-	if errors.Is(err, store.ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
+	plain, ok, err := n.rowPlain(key)
+	if err != nil || !ok {
 		return false, err
 	}
-	plain, err := seal.OpenRow(n.rowKey(), key, raw)
-	if err == nil {
-		err = record.Unmarshal(plain, v)
-	}
-	if err != nil {
+	if err := record.Unmarshal(plain, v); err != nil {
 		return false, fmt.Errorf("reading a list row: %w", err)
 	}
 	return true, nil
+}
+
+// rowPlain opens a sealed row; ok false when there is none.
+func (n *Node) rowPlain(key []byte) (plain []byte, ok bool, err error) {
+	raw, err := n.store.GetRow(key)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	plain, err = seal.OpenRow(n.rowKey(), key, raw)
+	if err != nil {
+		return nil, false, fmt.Errorf("reading a list row: %w", err)
+	}
+	return plain, true, nil
 }
 
 // visitRow is one line of the list of visits.

@@ -80,7 +80,7 @@ func (n *Node) ProveAs(ctx context.Context, q ProveRequest) (Proved, error) {
 		return Proved{}, err
 	}
 	if c := e.Record.Core.Compartment; !c.IsZero() {
-		if err := n.accessLine(ctx, "", c[:], accessExport); err != nil {
+		if err := n.noteLine(ctx, accessLine{Action: uint8(accessExport), Compartment: c[:]}); err != nil {
 			return Proved{}, err
 		}
 	}

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -138,7 +139,8 @@ func (n *Node) stick(name string) web.Stick {
 
 // beginStick gives the loop something to do with a stick.
 func (n *Node) beginStick(ctx context.Context, s web.Session, job web.StickJob, work func(ctx context.Context, dir string, done func(bytes, total int64)) web.StickJob) error {
-	if _, err := n.allow(ctx, s, policy.Carry, ""); err != nil {
+	in, err := n.allow(ctx, s, policy.Carry, "")
+	if err != nil {
 		return err
 	}
 	if n.isReadOnly() {
@@ -151,6 +153,9 @@ func (n *Node) beginStick(ctx context.Context, s web.Session, job web.StickJob, 
 	}
 	if !slices.Contains(n.stickFolders(), job.Stick) {
 		return web.ErrNotFound
+	}
+	if err := n.noteLine(ctx, n.lineOf(in, actionCode(policy.Carry), nil)); err != nil {
+		return explain(fmt.Errorf("noting the carrying: %w", err))
 	}
 	job.Active = true
 	n.sticks.job = job
@@ -176,6 +181,9 @@ func (n *Node) isReadOnly() bool { return n.store.Full() || n.store.Err() != nil
 
 // ReadStick takes in one file of a stick.
 func (n *Node) ReadStick(ctx context.Context, s web.Session, stick, file string) error {
+	if _, err := n.allow(ctx, s, policy.Carry, ""); err != nil {
+		return err
+	}
 	files, err := ParcelFiles(filepath.Join(n.o.Sticks, filepath.Base(stick)))
 	if err != nil || !slices.ContainsFunc(files, func(p string) bool { return filepath.Base(p) == file }) {
 		return web.ErrNotFound
@@ -231,6 +239,9 @@ func (n *Node) readParcelFile(ctx context.Context, path string, done func(bytes,
 // WriteStick writes a parcel onto a stick: for a device, for all boxes ("*"), or for
 // the hubs ("").
 func (n *Node) WriteStick(ctx context.Context, s web.Session, stick, to string) error {
+	if _, err := n.allow(ctx, s, policy.Carry, ""); err != nil {
+		return err
+	}
 	q := ParcelRequest{For: to}
 	if to == "*" {
 		q = ParcelRequest{All: true}

@@ -43,9 +43,14 @@ type Clinic interface {
 	// SignOut ends a session; an unknown token is not an error.
 	SignOut(ctx context.Context, token string)
 
-	// Today returns the lists of the first page.
+	// Ask asks the rules whether somebody may do something, by its name in Rights, to a patient when it is
+	// about one: nil, or ErrRefused, which leaves an access record.
+	Ask(ctx context.Context, s Session, right, patientID string) error
+
+	// Today returns the lists of the first page. With names in it an access record is durable before it returns.
 	Today(ctx context.Context, s Session) (Today, error)
-	// Find returns at most 20 patients, best match first. An empty query returns none.
+	// Find returns at most 20 patients, best match first. An empty query returns none. The access record, of
+	// who searched and never of what, is durable before it returns.
 	Find(ctx context.Context, s Session, query string) ([]PatientRow, error)
 	// Register stores a new patient. The same formID and content again returns the first
 	// answer and stores nothing; the same formID with other content returns ErrFormUsed.

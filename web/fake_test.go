@@ -161,6 +161,13 @@ func (f *fakeClinic) allow(right string, may bool) {
 	}
 }
 
+func (f *fakeClinic) Ask(_ context.Context, s web.Session, right, _ string) error {
+	if !s.May[right] {
+		return web.ErrRefused
+	}
+	return nil
+}
+
 func (f *fakeClinic) Looks(_ context.Context, s web.Session, id string) (web.LooksPage, error) {
 	v, err := f.Open(context.Background(), s, id)
 	if err != nil {

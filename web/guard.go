@@ -133,10 +133,6 @@ func (s *server) serve(rt route) http.HandlerFunc {
 		if unknown && !q.mayKeep() {
 			return
 		}
-		if rt.may != "" && !unknown && r.Method != http.MethodPost && !q.session.May[rt.may] {
-			q.refuse(rt, http.StatusForbidden, "error.refused")
-			return
-		}
 		if !rt.stream { // which has its place in the room of streams
 			leave, ok := s.turns.take(r.Context(), q.caller())
 			if !ok {
@@ -153,10 +149,22 @@ func (s *server) serve(rt route) http.HandlerFunc {
 			q.turnAway(rt, signInPath(r.URL.Path))
 			return
 		}
-		if err := run(q); err != nil {
+		err := q.mayShow(rt)
+		if err == nil {
+			err = run(q)
+		}
+		if err != nil {
 			q.explain(rt, err)
 		}
 	}
+}
+
+// mayShow asks the box whether the form of a route may be shown.
+func (q *request) mayShow(rt route) error {
+	if rt.may == "" || q.r.Method == http.MethodPost {
+		return nil
+	}
+	return q.clinic.Ask(q.r.Context(), q.session, rt.may, q.r.PathValue("patient"))
 }
 
 // pick chooses the function for the method; nil means it answered with a refusal.
