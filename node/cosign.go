@@ -20,6 +20,8 @@ type cosigner struct {
 	n      *Node
 	ledger func() record.LedgerID
 	leads  func() bool
+	// caughtUp: the ledger has all that this hub may have signed before it started.
+	caughtUp func() bool
 
 	hurry chan struct{} // one slot: another hub may lead now
 
@@ -35,8 +37,8 @@ type cosigner struct {
 // openNotesMax bounds what a slow or silent majority can pile up.
 const openNotesMax = 16
 
-func newCosigner(n *Node, ledger func() record.LedgerID, leads func() bool) *cosigner {
-	return &cosigner{n: n, ledger: ledger, leads: leads, hurry: make(chan struct{}, 1), open: map[record.TreeHead][]byte{},
+func newCosigner(n *Node, ledger func() record.LedgerID, leads, caughtUp func() bool) *cosigner {
+	return &cosigner{n: n, ledger: ledger, leads: leads, caughtUp: caughtUp, hurry: make(chan struct{}, 1), open: map[record.TreeHead][]byte{},
 		lies: map[record.DeviceID][]record.Checkpoint{}}
 }
 
@@ -77,7 +79,11 @@ func (c *cosigner) run(ctx context.Context) error {
 			}
 			c.n.log.Warn().Err(err).Msg("cosigning waits")
 		}
-		idle := time.NewTimer(c.n.o.CosignEvery / 4)
+		wait := c.n.o.CosignEvery / 4
+		if !c.caughtUp() {
+			wait = checkpointEvery
+		}
+		idle := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 		case <-changed:
@@ -92,7 +98,7 @@ func (c *cosigner) run(ctx context.Context) error {
 func (c *cosigner) step() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.n.frozen() {
+	if c.n.frozen() || !c.caughtUp() {
 		return nil
 	}
 	var errs []error
@@ -183,7 +189,7 @@ func (c *cosigner) takeLocked(note []byte) error {
 		delete(c.open, cp.Head)
 		return c.checkOldLocked(cp)
 	}
-	if cp.Head.Size > c.n.store.Head().Size {
+	if cp.Head.Size > c.n.store.Head().Size || !c.caughtUp() {
 		return c.keepLocked(cp)
 	}
 	root, err := c.n.store.RootAt(cp.Head.Size)

@@ -162,3 +162,28 @@ func TestAHubOnAnOlderDiskSignsNothingSmaller(t *testing.T) {
 		t.Errorf("signed %+v after %+v was heard of", got, later)
 	}
 }
+
+// One that has all of its log, but on a disk that forgot what it signed last, signs
+// nothing before the log is in its ledger: neither as leader nor beside others.
+func TestAHubSignsOnlyWhenItsLogIsApplied(t *testing.T) {
+	n, region, second := twoHubs(t)
+	ready := false
+	c := n.NewCosignerBehind(func() bool { return ready })
+	before, head := n.Store().Signed(), n.Store().Head()
+	if err := c.Step(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Offered(second.DeviceID(), cosign(t, region, head, second)); err != nil {
+		t.Fatal(err)
+	}
+	if got := n.Store().Signed(); got != before {
+		t.Fatalf("signed %+v before its log was applied", got)
+	}
+	ready = true
+	if err := c.Step(); err != nil {
+		t.Fatal(err)
+	}
+	if _, final, _ := n.Store().Final(); n.Store().Signed() != head || final != head {
+		t.Errorf("signed %+v, final %+v, want %+v: what the other hub had signed was kept", n.Store().Signed(), final, head)
+	}
+}

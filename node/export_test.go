@@ -33,7 +33,12 @@ type Cosigner struct{ *cosigner }
 
 // NewCosigner starts with an empty memory, as after a crash.
 func (n *Node) NewCosigner(leads bool) Cosigner {
-	return Cosigner{newCosigner(n, n.ledgerID, func() bool { return leads })}
+	return Cosigner{newCosigner(n, n.ledgerID, func() bool { return leads }, func() bool { return true })}
+}
+
+// NewCosignerBehind is of a hub that has not applied its log yet until caughtUp.
+func (n *Node) NewCosignerBehind(caughtUp func() bool) Cosigner {
+	return Cosigner{newCosigner(n, n.ledgerID, func() bool { return true }, caughtUp)}
 }
 
 func (c Cosigner) Step() error                                     { return c.step() }

@@ -45,7 +45,7 @@ func (n *Node) newOrdering(l *links) (*ordering, error) {
 			return nil, errors.Join(err, o.raft.Close())
 		}
 	}
-	o.cosigner = newCosigner(n, n.ledgerID, o.raft.IsLeader)
+	o.cosigner = newCosigner(n, n.ledgerID, o.raft.IsLeader, o.raft.CaughtUp)
 	l.order = o
 	return o, nil
 }

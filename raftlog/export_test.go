@@ -41,8 +41,11 @@ func (p *pledges) Stirred() bool           { return p.stirred() }
 func (p *pledges) Save() error             { return p.save() }
 
 func OpenLogStore(kv KV) (raft.LogStore, error) { return openLogStore(kv) }
-func OpenStable(kv KV) raft.StableStore         { return stableStore{kv} }
-func NewLogger(l zerolog.Logger) *hcLogger      { return newHCLogger(l) }
+func LastCommand(s raft.LogStore, upTo uint64) (uint64, error) {
+	return s.(*logStore).lastCommand(upTo)
+}
+func OpenStable(kv KV) raft.StableStore    { return stableStore{kv} }
+func NewLogger(l zerolog.Logger) *hcLogger { return newHCLogger(l) }
 
 // SetCareless leaves the log as it is when a snapshot is stored, and tells.
 func (n *Node) SetCareless(told func()) { n.snaps.careless = told }

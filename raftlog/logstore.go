@@ -2,6 +2,7 @@ package raftlog
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -93,6 +94,23 @@ func (s *logStore) FirstIndex() (uint64, error) {
 func (s *logStore) LastIndex() (uint64, error) {
 	_, last := s.bounds()
 	return last, nil
+}
+
+// lastCommand is the index of the newest item for the ledger up to an index, 0 when
+// the log holds none. What a leader replaced meanwhile does not count.
+func (s *logStore) lastCommand(upTo uint64) (uint64, error) {
+	first, last := s.bounds()
+	for i := min(upTo, last); i >= first && i > 0; i-- {
+		var l raft.Log
+		err := s.GetLog(i, &l)
+		if errors.Is(err, raft.ErrLogNotFound) {
+			return 0, nil // dropped by a snapshot meanwhile
+		}
+		if err != nil || l.Type == raft.LogCommand {
+			return i, err
+		}
+	}
+	return 0, nil
 }
 
 // GetLog reads an item, or returns raft.ErrLogNotFound.

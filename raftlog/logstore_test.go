@@ -109,6 +109,10 @@ func TestLogStoreModel(t *testing.T) {
 						t.Fatalf("item %d: got %v %v, want %v %v", i, got.Term, errGot, want.Term, errWant)
 					}
 				}
+				upTo := rapid.Uint64Range(0, next+1).Draw(t, "up to")
+				if got, err := raftlog.LastCommand(store, upTo); err != nil || got != lastCommand(model, min(upTo, lastOf(model, last))) {
+					t.Fatalf("the last item for the ledger up to %d is %d (%v), want %d", upTo, got, err, lastCommand(model, upTo))
+				}
 			},
 		})
 		if kv.largest > raftlog.UpdateBytesMax+64 {
@@ -123,6 +127,17 @@ func lastOf(s raft.LogStore, last uint64) uint64 {
 	for ; last > 0 && s.GetLog(last, &l) != nil; last-- {
 	}
 	return last
+}
+
+// lastCommand is the newest item for the ledger up to an index, before a gap.
+func lastCommand(s raft.LogStore, upTo uint64) uint64 {
+	var l raft.Log
+	for ; upTo > 0 && s.GetLog(upTo, &l) == nil; upTo-- {
+		if l.Type == raft.LogCommand {
+			return upTo
+		}
+	}
+	return 0
 }
 
 func TestStoreLogsKeepsAPrefix(t *testing.T) {

@@ -65,6 +65,8 @@ type running struct {
 	failures chan error // one slot: the first failure
 	dead     chan struct{}
 	orderer  atomic.Pointer[orderer] // while this hub leads
+	had      uint64                  // the last item of the log when raft began
+	caughtUp atomic.Bool             // what the log had then is in the ledger
 }
 
 // Open reads the raft state of this box. Nothing runs before Run.
@@ -384,6 +386,7 @@ func (n *Node) start(ctx context.Context, r *running, stable raft.StableStore) e
 		}
 	}
 	var err error
+	_, r.had = n.logs.bounds()
 	if r.raft, err = raft.NewRaft(n.config(), r.fsm, n.logs, stable, n.snaps, r.link); err != nil {
 		return fmt.Errorf("starting raft: %w", err)
 	}

@@ -99,6 +99,22 @@ func (n *Node) IsLeader() bool {
 	return r != nil && r.raft.State() == raft.Leader
 }
 
+// CaughtUp reports whether the ledger has everything that this disk's log had when
+// raft began. A hub signed no tree larger than that: one whose disk is an older copy
+// of itself, with all of its log but not with what it signed last, signs nothing
+// smaller when it waits for this.
+func (n *Node) CaughtUp() bool {
+	r := n.running.Load()
+	if r == nil {
+		return false
+	}
+	if !r.caughtUp.Load() {
+		item, err := n.logs.lastCommand(r.had)
+		r.caughtUp.Store(err == nil && r.fsm.applied.Load() >= item)
+	}
+	return r.caughtUp.Load()
+}
+
 // LeaderChanged gives a channel that is closed when leadership may have changed
 // since this call.
 func (n *Node) LeaderChanged() <-chan struct{} {

@@ -229,6 +229,7 @@ func TestPartialReplicaReachesTheSameRoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.checkGaps(c, seqs)
 	for _, seq := range seqs {
 		if !p.held(seq) {
 			if err := p.fillFrom(hub, seq, seq+1); err != nil {
@@ -244,6 +245,33 @@ func TestPartialReplicaReachesTheSameRoot(t *testing.T) {
 	want, werr := hub.s.Compartment(c)
 	if err != nil || werr != nil || len(have) != len(want) {
 		t.Fatalf("%d records of the compartment, want %d: %v %v", len(have), len(want), err, werr)
+	}
+}
+
+// checkGaps: the gaps of a compartment have all of its entries that are not held and
+// none that is, and can be asked for one by one.
+func (b *box) checkGaps(c record.CompartmentID, seqs []uint64) {
+	b.t.Helper()
+	all, err := b.s.GapsOf(c, 0, 1000)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, seq := range seqs {
+		in := slices.ContainsFunc(all, func(g store.Hole) bool { return g.From <= seq && seq < g.To })
+		if in == b.held(seq) {
+			b.t.Errorf("entry %d is held: %v, in a gap: %v", seq, b.held(seq), in)
+		}
+	}
+	at := uint64(0)
+	for _, want := range all {
+		got, err := b.s.GapsOf(c, at, 1)
+		if err != nil || len(got) != 1 || got[0] != want {
+			b.t.Fatalf("from %d: %v, %v, want %v", at, got, err, want)
+		}
+		at = want.To
+	}
+	if more, err := b.s.GapsOf(c, at, 1); err != nil || len(more) != 0 {
+		b.t.Errorf("behind the last gap: %v, %v", more, err)
 	}
 }
 

@@ -128,11 +128,14 @@ func (s *Session) ackHead(h ackHead) (head record.FeedHead, durable bool) {
 	if e.rewinds++; e.rewinds > rewindsMax {
 		e.stuck[lane] = true // the next session tries again
 	}
+	own := s.pendingFeed(head.Feed)
+	if h.State == ackGap && (e.assumed[lane] && h.N < e.held[lane] || h.N == 0 && own.Opening && e.opening && !e.openingSent) {
+		s.doubtAssumed()
+	}
 	e.assumed[lane], e.rewoundAt[lane] = false, s.credit.sent
 	if h.N == 0 {
 		e.opening, e.openingSent = false, false
 	}
-	own := s.pendingFeed(head.Feed)
 	switch {
 	case h.State == ackHold: // it does not know the author
 		for l := range e.from {
@@ -146,6 +149,19 @@ func (s *Session) ackHead(h ackHead) (head record.FeedHead, durable bool) {
 	}
 	e.held[lane], e.sent[lane] = h.N, h.N
 	return head, false
+}
+
+// doubtAssumed: the peer lacks what it acknowledged in an earlier session, as one does
+// that runs on an older card of its. Nothing else that it acknowledged then counts,
+// but what its greeting listed.
+func (s *Session) doubtAssumed() {
+	for _, e := range s.push.epochs {
+		for lane := range e.assumed {
+			if e.assumed[lane] {
+				e.assumed[lane], e.held[lane] = false, 0
+			}
+		}
+	}
 }
 
 // sizeToWaitFor is of the peer's ledger, before it is asked again to take what

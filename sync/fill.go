@@ -33,8 +33,8 @@ type fill struct {
 	refusals int
 	lacks    map[record.CompartmentID]bool   // what the peer has of them came
 	past     map[record.CompartmentID]uint64 // the peer was asked for what is missing before it
-	looked   map[record.Feed]uint64        // held up to there when the peer was asked where they stand
-	only     *wanted                       // of a session for one compartment
+	looked   map[record.Feed]uint64          // held up to there when the peer was asked where they stand
+	only     *wanted                         // of a session for one compartment
 }
 
 type question struct {

@@ -280,8 +280,13 @@ func (s *Session) handleReject(p []byte) error {
 		return misbehaved("more than %d rejections", heardMax)
 	}
 	for _, x := range m.List {
-		if e, ok := s.push.epochs[record.EpochID(x.Epoch)]; ok {
-			e.stuck[x.Lane] = true
+		pos := record.Position{Epoch: record.EpochID(x.Epoch), Lane: record.Lane(x.Lane), N: x.N}
+		rid, held, err := s.r.HeldRID(pos)
+		if err != nil {
+			return local("reading held record", err)
+		}
+		if e, ok := s.push.epochs[pos.Epoch]; ok && held && rid == record.RID(x.RID) { // else it is of another branch
+			e.stuck[pos.Lane] = true
 		}
 		if !s.hub {
 			continue // a neighbour's opinion decides nothing

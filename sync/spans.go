@@ -55,7 +55,7 @@ func (s *Session) handleAsk(b []byte) error {
 		}
 		s.spans.asks = append(s.spans.asks, m)
 		if len(s.spans.asks) == 1 {
-			s.spans.at = m.From
+			s.beginAsk()
 		}
 		return nil
 	}
@@ -253,8 +253,15 @@ func (s *Session) endAsk(why uint64) {
 	g := &s.spans
 	g.done, g.asks = append(g.done, why), g.asks[1:]
 	if len(g.asks) > 0 {
-		g.at = g.asks[0].From
+		s.beginAsk()
 	}
+}
+
+// beginAsk turns to the oldest ask. The opening records that it needs go along anew:
+// a frame that had them before may have been passed over.
+func (s *Session) beginAsk() {
+	g := &s.spans
+	g.at, g.told = g.asks[0].From, nil
 }
 
 // nextFill gives the next frame of a range or of a compartment.

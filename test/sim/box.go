@@ -37,6 +37,7 @@ type box struct {
 	busy  bool   // hubs: an apply is due
 	notes notes
 	acked int // items that the disk holds and the others were told of
+	had   int // acked when it started: it signs nothing before it applied them
 	// rolledBack hubs have an old card: they do not vote or sign until they caught up.
 	rolledBack bool
 
@@ -99,6 +100,7 @@ func (b *box) start() error {
 	w.tracef("%s starts %d: size %d, index %d, clock %d", b, b.starts, size, index, b.millis())
 	if b.hub() && len(w.log) > 0 {
 		b.next = uint64(w.rng.IntN(int(w.place(index)) + 1)) // raft applies again what came after its snapshot
+		b.had = min(b.acked, len(w.log))
 		w.applySoon(b)
 	}
 	if err := b.adopt(); err != nil {

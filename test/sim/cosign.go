@@ -44,7 +44,7 @@ func (w *world) propose() error {
 	if h == nil || h.st == nil {
 		return nil
 	}
-	if err := w.rejoin(h); err != nil {
+	if err := w.rejoin(h); err != nil || !h.caughtUp() {
 		return err
 	}
 	if head := h.st.Head(); head.Size > h.st.Signed().Size {
@@ -54,6 +54,10 @@ func (w *world) propose() error {
 	}
 	return w.touch(h)
 }
+
+// caughtUp reports whether a hub's ledger has all that it may have signed before it
+// started.
+func (b *box) caughtUp() bool { return int(b.next) >= b.had }
 
 // cosign looks again at notes of sizes that a hub's ledger has reached.
 func (w *world) cosign(h *box) error {
@@ -113,7 +117,7 @@ func (w *world) take(h *box, note []byte) error {
 	if err != nil {
 		return err
 	}
-	if cp.Head.Size > h.st.Head().Size || h.rolledBack && !w.o.Hooks.SignOld {
+	if cp.Head.Size > h.st.Head().Size || (h.rolledBack || !h.caughtUp()) && !w.o.Hooks.SignOld {
 		return w.keep(h, cp)
 	}
 	root, err := h.st.RootAt(cp.Head.Size)
