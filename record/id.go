@@ -98,6 +98,8 @@ const (
 	KindReset        Kind = 10 // begins a new generation of the ledger
 	KindAssign       Kind = 11 // what a device's replica holds
 	KindDictionary   Kind = 12 // a Dictionary that bodies may be packed with
+	KindErase        Kind = 14 // has the bodies of a compartment, or of one record, erased
+	KindErased       Kind = 15 // a box attests that it has done so
 
 	KindSealed       Kind = 32 // first kind with a sealed body
 	KindClinical     Kind = 32

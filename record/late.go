@@ -6,7 +6,8 @@ package record
 //	1  the first release
 //	2  votes, evidence, recovery, resets
 //	3  assignments and dictionaries
-const Rules = 3
+//	4  erasures
+const Rules = 4
 
 // Late says whether a release that goes on with today's ledgers did not know the kind:
 // it orders such a record, as every kind that it does not know, and computes nothing.

@@ -39,6 +39,10 @@ func (c *change) allowed(r *Record, author DeviceID) (Verdict, error) {
 		err = c.assign(r, author)
 	case KindDictionary:
 		err = c.addDictionary(r, author)
+	case KindErase:
+		err = c.erase(r, author)
+	case KindErased:
+		err = c.erased(r, author)
 	}
 	if errors.Is(err, ErrState) {
 		return 0, err

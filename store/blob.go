@@ -126,6 +126,9 @@ func (l lookup) blob(id record.BlobID) (BlobState, bool, error) {
 // announced makes room for the attachments of a record that this transaction takes
 // in. The first record that announces one is the one it is counted for.
 func (t *tx) announced(r *record.Record) error {
+	if t.next.erased.covers(r) {
+		return t.dropBlobs(r)
+	}
 	for _, b := range r.Core.Blobs() {
 		old, ok, err := t.lookup().blob(b.ID())
 		if err != nil {

@@ -268,6 +268,12 @@ func (s *Store) nextGroup() []*layer {
 				return nil
 			}
 		}
+		if n == 0 && !draining {
+			if err := s.scourWaiting(); err != nil {
+				s.fail(err)
+				return nil
+			}
+		}
 		switch {
 		case durable > 0:
 			s.gather(durable)

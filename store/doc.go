@@ -55,10 +55,11 @@
 //	y epoch lane device        n up to which a peer holds the feed
 //	z rid                      refusal
 //	a number                   arrival
-//	m name                     journal frame, ledger end, clock, region, checkpoints, last own epoch, counts, floor
+//	m name                     journal frame, ledger end, clock, region, checkpoints, last own epoch, counts, floor, scoured
 //	x key                      projection row
 //	o seq                      hole from an entry on: its end, hashes of its subtrees
 //	O epoch lane n             record whose place is in a hole and that is held by itself
+//	v seq                      entry that came without its body
 //	q compartment seq          entry in a hole that a later one of its compartment names
 //	k name 0 key               raft row
 //	c id part                  part of an attachment (blob.go)

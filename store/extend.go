@@ -77,6 +77,7 @@ func (t *tx) placeSpan(span *Span) error {
 		return err
 	}
 	o := record.NewOrderer(lookup{t, t.state}, t.s.verified.has)
+	o.Bare()
 	if t.state.absent > 0 {
 		o.Sparse()
 	}

@@ -308,7 +308,11 @@ func (t *tx) fillEntry(e *record.Entry) error {
 	if _, ok := t.next.members.byDevice[device]; !ok {
 		return fmt.Errorf("%w: entry %d: %s", ErrRefused, e.Seq, record.UnknownDevice)
 	}
-	if v := t.s.checkRecord(r, device); v != record.Ordered {
+	v := t.s.checkRecord(r, device)
+	if v == record.BadBody && r.Body == nil && r.Core.Erasable() && r.VerifySignature(device) == nil {
+		v = record.Ordered
+	}
+	if v != record.Ordered {
 		return fmt.Errorf("%w: entry %d: %s", ErrRefused, e.Seq, v)
 	}
 	if err := t.between(e); err != nil {

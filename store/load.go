@@ -15,7 +15,7 @@ func (s *Store) load() error {
 	defer v.txn.Discard()
 	st := &state{members: newMembers(nil)}
 	l := lookup{v, st}
-	for _, step := range []func(lookup) error{loadLedger, loadMembers, loadMeta, s.checkEnd, s.loadAcks, s.loadKept, s.loadCounts, checkHeld, loadWork} {
+	for _, step := range []func(lookup) error{loadLedger, loadMembers, loadMeta, loadErased, s.checkEnd, s.loadAcks, s.loadKept, s.loadCounts, checkHeld, loadWork} {
 		if err := s.excuse(step(l)); err != nil {
 			return fmt.Errorf("reading state: %w", err)
 		}

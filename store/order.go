@@ -158,6 +158,11 @@ func (t *tx) applyMembers(c *record.Changes) error {
 				return err
 			}
 		}
+		if target, ok := record.ErasedTarget(r.Key); ok {
+			if err := t.erase(target, r.Value); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -167,8 +172,8 @@ func (t *tx) applyMembers(c *record.Changes) error {
 func (t *tx) indexEntry(e *record.Entry) error {
 	r := &e.Record
 	pos, rid := r.Position(), r.RID()
-	if r.Body != nil || r.Core.BodyLen == 0 {
-		t.put(keySeq(pBody, e.Seq), r.Body)
+	if err := t.putBody(e); err != nil {
+		return err
 	}
 	at := ridRow{Seq: e.Seq}
 	t.put(keyIndexRID(rid), at.encode())
@@ -342,6 +347,7 @@ func (s *Store) Extend(ctx context.Context, entries []record.Entry, target recor
 
 func (t *tx) extend(entries []record.Entry, target record.TreeHead, proof []record.Hash) error {
 	o := record.NewOrderer(lookup{t, t.state}, t.s.verified.has)
+	o.Bare()
 	for i := range entries {
 		e := &entries[i]
 		if e.Seq != o.Size() {

@@ -265,6 +265,9 @@ func (b *rebuild) each(ctx context.Context, from, to uint64) error {
 						b.rep.Lost++
 						continue
 					}
+					if err == nil && e.Record.Body == nil && e.Record.Core.BodyLen > 0 {
+						continue // peers give it again, without its body
+					}
 					if err == nil {
 						err = b.takeIn(t, l, &e.Record, &b.rep.Again)
 					}

@@ -79,6 +79,7 @@ func (b *rebuild) adopt(entries []record.Entry) (n int, err error) {
 			return err
 		}
 		o := record.NewOrderer(lookup{t, t.state}, t.s.verified.has)
+		o.Bare()
 		for n = range entries {
 			e := &entries[n]
 			out, err := t.again(o, e)
@@ -104,6 +105,7 @@ func (b *rebuild) adopt(entries []record.Entry) (n int, err error) {
 // applyFirst applies entries that passed before.
 func (t *tx) applyFirst(entries []record.Entry) error {
 	o := record.NewOrderer(lookup{t, t.state}, t.s.verified.has)
+	o.Bare()
 	for i := range entries {
 		if _, err := t.again(o, &entries[i]); err != nil {
 			return err

@@ -148,23 +148,29 @@ func (t *tx) releaseBlobs(r *record.Record, whole bool) (gone bool, err error) {
 		if !ok || st.Compartment != r.Core.Compartment {
 			continue
 		}
-		if err := t.chargeBlob(st.Author, -t.lookup().blobBytes(&st)); err != nil {
-			return false, err
-		}
-		for part := range st.Parts() {
-			t.unset(keyBlobPart(id, part))
-		}
-		t.unset(keyBlob(blobState, id))
-		t.unset(keyBlobMissing(st.Blob))
-		err = t.view.scanRaw(keyBlob(blobHolder, id), nil, false, func(key, _ []byte) (bool, error) {
-			t.unset(key)
-			return true, nil
-		})
-		if err != nil {
+		if err := t.removeBlob(&st); err != nil {
 			return false, err
 		}
 	}
 	return true, nil
+}
+
+// removeBlob removes every row of an attachment.
+func (t *tx) removeBlob(st *BlobState) error {
+	id := st.ID()
+	if err := t.chargeBlob(st.Author, -t.lookup().blobBytes(st)); err != nil {
+		return err
+	}
+	for part := range st.Parts() {
+		t.unset(keyBlobPart(id, part))
+	}
+	t.unset(keyBlob(blobState, id))
+	t.unset(keyBlob(blobOnly, id))
+	t.unset(keyBlobMissing(st.Blob))
+	return t.view.scanRaw(keyBlob(blobHolder, id), nil, false, func(key, _ []byte) (bool, error) {
+		t.unset(key)
+		return true, nil
+	})
 }
 
 // unfinished says whether something of a compartment waits: a pending record, or
@@ -213,7 +219,7 @@ func (t *tx) release(c record.CompartmentID, self record.DeviceID, seq, arrival 
 	leaf := e.EncodeLeaf()
 	row := holeRow{record.GapHashes{From: seq, To: seq + 1, Hashes: []record.Hash{record.LeafHash(leaf)}}}
 	t.put(keyHole(seq), row.encode())
-	for _, key := range [][]byte{keySeq(pEntry, seq), keySeq(pBody, seq), keyPosition(pPosition, r.Position()), keyIndexRID(r.RID()), keyScope(c, seq), keySeq(pArrival, arrival)} {
+	for _, key := range [][]byte{keySeq(pEntry, seq), keySeq(pBody, seq), keyAwaited(seq), keyPosition(pPosition, r.Position()), keyIndexRID(r.RID()), keyScope(c, seq), keySeq(pArrival, arrival)} {
 		t.unset(key)
 	}
 	t.next.absent++

@@ -95,7 +95,7 @@ func TestReleaseKeepsWhatIsNotConfirmed(t *testing.T) {
 func TestOnlyReleaseRemovesRecords(t *testing.T) {
 	allowed := map[string]bool{}
 	for _, name := range []string{
-		"removePending", "release", "releaseBlobs", // records, and attachments with them
+		"removePending", "release", "removeBlob", // records, and attachments with them
 		"setAside", "setRight", // of Verify: what is an entry as well, what nobody signed
 		"indexEntry", "full", // copies of what is an entry now
 		"dropRefusal", "scopeAfterRelease", "lastNumber", "judgeAuthority", // notes, registry
@@ -157,7 +157,7 @@ func computed(key ast.Expr) bool {
 		return false
 	}
 	switch name.Name {
-	case "keyHole", "keyMissing", "keyRegistry", "keyIndexRID", "keyScopePending", "keyScope", "keyScopeLast", "keyAck":
+	case "keyHole", "keyMissing", "keyAwaited", "keyRegistry", "keyIndexRID", "keyScopePending", "keyScope", "keyScopeLast", "keyAck":
 		return true
 	case "keyFeed", "keySeq":
 		id, ok := call.Args[0].(*ast.Ident)

@@ -62,7 +62,9 @@ type repair struct {
 func (r *repair) run(entries []record.Entry) error {
 	for i := range entries {
 		e := &entries[i]
-		if e.Seq >= r.l.Size() || e.Record.Body == nil || e.Record.VerifyBody() != nil {
+		if r.l.st.erased.covers(&e.Record) && e.Seq < r.l.Size() {
+			e.Record = e.Record.WithBody(nil)
+		} else if e.Seq >= r.l.Size() || e.Record.Body == nil || e.Record.VerifyBody() != nil {
 			return fmt.Errorf("%w: entry %d of %d, or its body", ErrRefused, e.Seq, r.l.Size())
 		}
 		r.given[e.Seq] = e.EncodeLeaf()
@@ -99,6 +101,7 @@ func (r *repair) rewrite(e *record.Entry) error {
 	if err := r.put(keySeq(pBody, e.Seq), e.Record.Body); err != nil {
 		return err
 	}
+	r.tx.unset(keyAwaited(e.Seq))
 	for _, ix := range indexes() {
 		if key, ok := ix.expects(e); ok && key != nil {
 			if err := r.put(key, ix.value(e)); err != nil {

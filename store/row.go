@@ -33,6 +33,7 @@ const (
 	pHole      = 'o'
 	pLoose     = 'O'
 	pMissing   = 'q'
+	pAwaited   = 'v'
 )
 
 var (

@@ -20,6 +20,7 @@ type state struct {
 	clock   uint64 // last hybrid logical clock given or seen
 	arrived uint64 // last arrival number
 	counts  rowCounts
+	erased  *erased
 	blobs   uint64     // moves when an attachment is announced or becomes whole
 	work    []workFeed // feeds that hold something pending, in the order of their rows; replaced, never changed
 }

@@ -40,11 +40,12 @@ type Store struct {
 
 	// qmu guards the queue. It is held for moments only, never across I/O.
 	qmu         sync.Mutex
-	queue       []*layer // accepted, in no frame yet
-	draining    bool     // nothing more is accepted
-	rest        bool     // the disk is nearly full: the index shall rest
-	refusing    bool     // the disk is full
-	flushLazy   bool     // Barrier asks for a frame
+	queue       []*layer     // accepted, in no frame yet
+	draining    bool         // nothing more is accepted
+	rest        bool         // the disk is nearly full: the index shall rest
+	refusing    bool         // the disk is full
+	flushLazy   bool         // Barrier asks for a frame
+	scouring    []chan error // Scour waits for the committer
 	subscribers map[chan struct{}]struct{}
 	accepted    atomic.Pointer[shown] // written under qmu: every layer that the index does not hold
 	shown       atomic.Pointer[shown] // written under qmu: the visible ones of them

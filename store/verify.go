@@ -66,6 +66,7 @@ type verifier struct {
 	fix      func(*fixable) // gets what can be put right; may be nil
 	trusting bool           // signatures are taken for checked: the tree holds them
 
+	final uint64 // entries before come with every body that nothing erased
 	mem   *replayState
 	edge  record.Range
 	tiles tiles
@@ -119,7 +120,7 @@ func newVerifier(s *Store, o VerifyOptions, progress func(done, total uint64)) *
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
 	return &verifier{s: s, o: o, progress: progress, rep: Report{Damage: []DamageError{}}, noted: map[DamageError]bool{}, mem: newReplayState(),
-		opened: map[record.EpochID]record.DeviceID{}, blob: blobCheck{announced: map[record.BlobID]announcement{}}, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, behind: map[string]bool{}}
+		final: s.shown.Load().state.final.head.Size, opened: map[record.EpochID]record.DeviceID{}, blob: blobCheck{announced: map[record.BlobID]announcement{}}, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, behind: map[string]bool{}}
 }
 
 func (v *verifier) run(ctx context.Context) error {

@@ -19,6 +19,8 @@ type chunk struct {
 	err  error         // of reading
 	done chan struct{}
 
+	erased *erased // as of the snapshot
+
 	made []checked
 	sums indexSums
 }
@@ -160,7 +162,7 @@ func (v *verifier) readPiece(l lookup, from, to uint64) *chunk {
 // readChunk reads leaves, bodies and hashes of entries [from, to) of one tile, or
 // of the first of them.
 func (v *verifier) readChunk(l lookup, from, to uint64) *chunk {
-	c := &chunk{from: from, rows: make([]entryRows, to-from), done: make(chan struct{})}
+	c := &chunk{from: from, rows: make([]entryRows, to-from), done: make(chan struct{}), erased: l.st.erased}
 	c.err = v.readRows(l, pEntry, from, to, func(i uint64) *rawRow { return &c.rows[i].leaf })
 	if c.err != nil {
 		return c
@@ -274,17 +276,19 @@ func (v *verifier) checkChunk(c *chunk) {
 	opened := map[record.EpochID]record.DeviceID{}
 	for i := range c.rows {
 		m := &c.made[i]
-		v.checkEntry(c.from+uint64(i), &c.rows[i], m, opened)
+		v.checkEntry(c.from+uint64(i), &c.rows[i], m, opened, c.erased)
 		if m.read {
 			c.sums.addEntry(v.seeds, &m.entry)
-			v.announces(m)
+			if !c.erased.covers(&m.entry.Record) {
+				v.announces(m)
+			}
 		}
 	}
 	c.rows = nil
 }
 
 // checkEntry checks bytes, hashes and the signature.
-func (v *verifier) checkEntry(seq uint64, rows *entryRows, c *checked, opened map[record.EpochID]record.DeviceID) {
+func (v *verifier) checkEntry(seq uint64, rows *entryRows, c *checked, opened map[record.EpochID]record.DeviceID, erased *erased) {
 	leaf, err := rows.leaf.open(pEntry, seq)
 	if err == nil && leaf == nil {
 		err = damagedEntry(seq, "entry is missing")
@@ -307,8 +311,18 @@ func (v *verifier) checkEntry(seq uint64, rows *entryRows, c *checked, opened ma
 		c.err = entryDamage(&c.entry, "body is missing")
 		return
 	}
-	r := c.entry.Record.WithBody(body)
-	if c.entry.Record = r; r.VerifyBody() != nil {
+	r := c.entry.Record
+	switch gone := erased.covers(&r); {
+	case gone && len(body) > 0:
+		c.err = entryDamage(&c.entry, "body is here though it is erased")
+		return
+	case len(body) > 0 || r.Core.BodyLen == 0 || !r.Core.Erasable():
+		r = r.WithBody(body)
+	case !gone && seq < v.final:
+		c.err = entryDamage(&c.entry, "body did not come")
+		return
+	}
+	if c.entry.Record = r; r.Body != nil && r.VerifyBody() != nil {
 		c.err = entryDamage(&c.entry, "body does not match its hash")
 		return
 	}

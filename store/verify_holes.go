@@ -10,6 +10,7 @@ import (
 // orderer judges entries by what the replay knows.
 func (v *verifier) orderer(verified func(record.RID, [64]byte) bool) *record.Orderer {
 	o := record.NewOrderer(v.mem, verified)
+	o.Bare()
 	if v.gone > 0 {
 		o.Sparse()
 	}

@@ -28,7 +28,7 @@ func (v *verifier) rest(ctx context.Context, l lookup) error {
 		}
 	}
 	v.rep.Head = v.edge.Head()
-	steps := []func(lookup) error{v.ledgerRow, v.lasts, v.members, v.feeds, v.work, v.pendingRows, v.scopesOfPending, v.refused, v.meta, v.ends, v.missingRows, v.looseRows}
+	steps := []func(lookup) error{v.ledgerRow, v.lasts, v.members, v.feeds, v.work, v.pendingRows, v.scopesOfPending, v.refused, v.meta, v.ends, v.missingRows, v.looseRows, v.awaitedRows}
 	if v.rep.From == 0 {
 		steps = append(steps, v.registry, v.epochs, v.otherRows, v.counted)
 	}
@@ -344,7 +344,7 @@ func (v *verifier) refused(l lookup) error {
 
 // meta checks the rows that stand alone.
 func (v *verifier) meta(l lookup) error {
-	known := [][]byte{keyJournal, keyLedger, keyClock, keyFinal, keySigned, keyFloor, keyCounts}
+	known := [][]byte{keyJournal, keyLedger, keyClock, keyFinal, keySigned, keyFloor, keyCounts, keyScoured}
 	if err := v.note(l.regionRow()); err != nil {
 		return err
 	}
@@ -440,7 +440,7 @@ func (v *verifier) otherRows(l lookup) error {
 		switch byte(prefix) {
 		case pRow, pKV:
 			f = func([]byte, []byte) error { return nil }
-		case pEntry, pBody, pPosition, pRID, pPending, pFeed, pWork, pEpoch, pMember, pRegistry, pScope, pScopeOpen, pScopeLast, pTile, pAck, pRefused, pArrival, pMeta, pHole, pMissing, pLoose, pBlob, pBlobPart:
+		case pEntry, pBody, pPosition, pRID, pPending, pFeed, pWork, pEpoch, pMember, pRegistry, pScope, pScopeOpen, pScopeLast, pTile, pAck, pRefused, pArrival, pMeta, pHole, pMissing, pLoose, pAwaited, pBlob, pBlobPart:
 			continue
 		}
 		if err := v.scan(l, byte(prefix), f); err != nil {

@@ -481,6 +481,45 @@ func (j *Journal) retire(s segment) error {
 	return nil
 }
 
+// Scour goes on in a new file and removes every other one whose frames are all at or
+// before the last checkpoint, spares too: what stood in them is in the folder no
+// more. Like Append it is called by one goroutine at a time.
+func (j *Journal) Scour() error {
+	if err := j.Err(); err != nil {
+		return err
+	}
+	err := j.removeSpares()
+	if err == nil {
+		err = j.startSegment()
+	}
+	if err == nil {
+		seq, _ := j.Last()
+		err = j.free(seq)
+	}
+	if err == nil {
+		err = j.removeSpares()
+	}
+	if err == nil {
+		err = j.o.FS.SyncDir()
+	}
+	if err != nil {
+		return j.fault(fmt.Errorf("scouring the journal: %w", err))
+	}
+	return nil
+}
+
+func (j *Journal) removeSpares() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for len(j.spares) > 0 {
+		if err := j.o.FS.Remove(j.spares[0]); err != nil {
+			return err
+		}
+		j.spares = j.spares[1:]
+	}
+	return nil
+}
+
 // Close closes the files. Every frame that Append returned for is durable
 // already.
 func (j *Journal) Close() error {
