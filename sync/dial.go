@@ -323,8 +323,8 @@ func (l *Links) leave(d record.DeviceID, v *live, err error) {
 		c.live, c.deferred, c.glance, c.status.Connected, c.status.Settled = nil, false, false, false, false
 		c.status.Size, c.status.Target = n.Size, n.Target
 		c.cut = !n.Settled
-		if time.Since(v.began) > goodSession && !errors.Is(err, ErrMisbehaved) {
-			c.failures = 0
+		if (time.Since(v.began) > goodSession || n.Sent+n.Received > 0) && !errors.Is(err, ErrMisbehaved) {
+			c.failures = 0 // a link that never lasts long is used as it comes
 		}
 		if v.relayed && l.host.direct(d) {
 			c.deferred, c.notBefore = v.dialled, time.Time{} // to go on without the relay

@@ -29,7 +29,8 @@ type peerEpoch struct {
 	sent        [record.LaneCount]uint64 // sent up to n in this session
 	assumed     [record.LaneCount]bool   // held is what it acked in an earlier session
 	stuck       [record.LaneCount]bool   // a record of this lane was refused
-	gave        bool                     // records of this epoch came from there
+	gave        [record.LaneCount]uint64 // records up to n came from there in this session
+	gaveOpening bool
 	from        [record.LaneCount]uint64 // nothing goes until the ledger there is of this size
 	rewinds     int
 	rewoundAt   [record.LaneCount]uint64 // bulk bytes sent when the lane was taken back
@@ -222,13 +223,13 @@ func (s *Session) notePeersCopies() error {
 	var heads []record.FeedHead
 	for _, f := range s.push.feeds {
 		e, ok := s.push.epochs[f.Epoch]
-		if !ok || !e.gave || f.Author != s.o.Device {
+		if !ok || f.Author != s.o.Device {
 			continue
 		}
-		if f.Opening && e.opening {
+		if f.Opening && e.gaveOpening {
 			heads = append(heads, record.FeedHead{Feed: record.Feed{Epoch: f.Epoch}})
 		}
-		if n := e.held[f.Lane]; n > f.OrderedN {
+		if n := e.gave[f.Lane]; n > f.OrderedN {
 			heads = append(heads, record.FeedHead{Feed: f.Feed, N: n})
 		}
 	}
@@ -423,11 +424,11 @@ func (s *Session) answer(first record.Position, opening bool, count uint64, recs
 	}
 	s.promise(&recs[len(recs)-1])
 	if e := s.epoch(first.Epoch); e != nil {
-		e.gave = true
 		if opening {
-			e.opening = true
+			e.opening, e.gaveOpening = true, true
 		} else {
 			e.held[first.Lane] = max(e.held[first.Lane], first.N+count-1)
+			e.gave[first.Lane] = max(e.gave[first.Lane], first.N+count-1)
 		}
 	}
 	if opening {

@@ -97,6 +97,9 @@ func (r *replica) PutAck(peer record.DeviceID, heads []record.FeedHead) error {
 		if err != nil {
 			return err
 		}
+		if seq, placed := w.model.rids[own]; placed && seq < r.peer.st.Head().Size {
+			continue // in the peer's ledger, be it in a hole of it: the hubs have it
+		}
 		if (!ok || rid != own) && !w.ofTwice(h.Epoch) {
 			return w.violated(CopiedIsHeld, "%s acknowledged %s lane %d n %d to %s and does not hold it", r.peer, h.Epoch, h.Lane, h.N, r.b)
 		}
