@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -39,7 +40,7 @@ const (
 // actionCodes number what can be done or refused. The numbers stand in the ledger.
 var actionCodes = map[policy.Action]accessAction{policy.View: accessView, policy.Prove: accessPrint,
 	policy.Identify: 4, policy.Write: 5, policy.Amend: 6, policy.Retract: 7, policy.Give: 8, policy.Find: 9,
-	policy.Register: 10, policy.Links: 11, policy.Carry: 12, policy.Staff: 13, policy.Review: 14}
+	policy.Register: 10, policy.Links: 11, policy.Carry: 12, policy.Staff: 13, policy.Review: 14, policy.Consent: 17}
 
 func actionCode(a policy.Action) accessAction { return actionCodes[a] }
 
@@ -186,8 +187,35 @@ func (n *Node) lineOf(in *signedIn, a accessAction, about []byte) accessLine {
 	if len(about) > 0 {
 		patient = hex.EncodeToString(about)
 	}
-	rules := strings.Join(n.decide(in, a.action(), patient).Rules, ",")
-	return accessLine{Action: uint8(a), Staff: in.session.StaffID, Compartment: about, Rules: rules[:min(len(rules), accessRulesMax)], Size: n.store.Head().Size}
+	return accessLine{Action: uint8(a), Staff: in.session.StaffID, Compartment: about, Rules: ruleWords(n.decide(in, a.action(), patient)), Size: n.store.Head().Size}
+}
+
+// ruleWords are the rules of a verdict as a line names them. A grant that it leaned on stands
+// first, as "grant:" with its id and the Unix second of its end: no rule has a colon in its id.
+func ruleWords(v policy.Verdict) string {
+	rules := v.Rules
+	if v.Grant.ID != "" {
+		rules = slices.Insert(slices.Clone(rules), 0, fmt.Sprintf("%s%s:%d", grantWord, v.Grant.ID, v.Grant.Until))
+	}
+	text := strings.Join(rules, ",")
+	return text[:min(len(text), accessRulesMax)]
+}
+
+const grantWord = "grant:"
+
+// readRuleWords takes a grant out of the rules that a line names.
+func readRuleWords(text string) (rules string, grant policy.Grant) {
+	first, rest, _ := strings.Cut(text, ",")
+	word, ok := strings.CutPrefix(first, grantWord)
+	if !ok {
+		return text, grant
+	}
+	id, until, _ := strings.Cut(word, ":")
+	end, err := strconv.ParseInt(until, 10, 64)
+	if err != nil {
+		return text, grant
+	}
+	return rest, policy.Grant{ID: id, Until: end}
 }
 
 // noteLine gives a line its place in the chain and makes it durable.

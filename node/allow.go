@@ -46,9 +46,18 @@ func (n *Node) may(in *signedIn, a policy.Action, patient string) bool {
 	return n.decide(in, a, patient).Allowed
 }
 
-// decide asks the rules.
+// decide asks the rules. What the patient decided and cannot be read here closes the chart.
 func (n *Node) decide(in *signedIn, a policy.Action, patient string) policy.Verdict {
-	return policy.Default().Decide(policy.Ask{Staff: in.session.StaffID, Roles: in.roles, Action: a, Patient: patient, Box: string(n.box.forStaff())})
+	q := policy.Ask{Staff: in.session.StaffID, Roles: in.roles, Action: a, Patient: patient, Box: string(n.box.forStaff()),
+		Purpose: policy.Treatment, Time: n.grantTime().Unix()}
+	if c, err := record.ParseCompartmentID(patient); err == nil && a.OnPatient() {
+		s, err := n.standing(c)
+		if err != nil {
+			s = standing{Limited: true}
+		}
+		q.Limited, q.Home, q.Grant = s.Limited, s.Home, policy.Grant{ID: s.Grant, Until: s.Until}
+	}
+	return policy.Default().Decide(q)
 }
 
 // rights is what somebody with these roles may do here at all; the page offers nothing else.

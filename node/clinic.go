@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/healthpost/healthpost/chart"
@@ -215,20 +216,34 @@ func (n *Node) Open(ctx context.Context, s web.Session, id string) (web.PatientV
 	if n.may(in, policy.Give, id) {
 		devices, err = n.fieldDevices(c)
 	}
-	return web.PatientView{ID: id, Row: ch.Row(), Chart: ch, Files: files, Devices: devices}, explain(err)
+	view := web.PatientView{ID: id, Row: ch.Row(), Chart: ch, Files: files, Devices: devices}
+	if v := n.decide(in, policy.View, id); err == nil && v.Grant.ID != "" {
+		view.Decided, err = n.decidedOf(c, v)
+	}
+	return view, explain(err)
 }
 
-// identify shows who somebody is to who may see no more of the chart.
+// identify shows who somebody is to who may see no more of the chart. Where it is the
+// patient who decided that, the try is on record as refused, and the page says so.
 func (n *Node) identify(ctx context.Context, in *signedIn, id string) (web.PatientView, error) {
 	c, ch, err := n.patient(id)
 	if err != nil {
 		return web.PatientView{}, err
 	}
+	var by *web.Decided
+	if v := n.decide(in, policy.View, id); slices.Contains(v.Rules, ruleLimited) {
+		if err := n.noteRefusal(ctx, in, policy.View, id); err != nil {
+			return web.PatientView{}, explain(err)
+		}
+		if by, err = n.decidedOf(c, v); err != nil {
+			return web.PatientView{}, explain(err)
+		}
+	}
 	if err := n.noteAccess(ctx, in, c, actionCode(policy.Identify)); err != nil {
 		return web.PatientView{}, explain(err)
 	}
 	ch = ch.Identity()
-	return web.PatientView{ID: id, Row: ch.Row(), Chart: ch, Limited: true}, nil
+	return web.PatientView{ID: id, Row: ch.Row(), Chart: ch, Limited: true, Decided: by}, nil
 }
 
 // SaveVisit stores one visit as one record, in the urgent lane when it is urgent.

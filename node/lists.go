@@ -138,6 +138,11 @@ func (n *Node) Today(ctx context.Context, s web.Session) (web.Today, error) {
 	if t.Recent, err = n.recentVisits(); err != nil {
 		return t, explain(err)
 	}
+	for i := range t.Recent { // what somebody came with stays closed with the chart
+		if v := &t.Recent[i]; !n.may(in, policy.View, v.PatientID) {
+			v.Problem = ""
+		}
+	}
 	t.Waiting, err = n.waiting(t.Recent)
 	if !n.may(in, policy.View, "") {
 		t.Recent = nil // it tells what people came with

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
@@ -48,15 +50,40 @@ func lookKey(l *accessLine, d record.DeviceID) []byte {
 	return binary.BigEndian.AppendUint64(append(key, d[:lookDeviceKey]...), l.N)
 }
 
-// lookRow is a line with the box that it was made on.
+// lookRow is a line with the box that it was made on; as laid out by earlier releases it
+// ends with HLC.
 type lookRow struct {
 	_      struct{} `cbor:",toarray"`
 	Device []byte   // 32
 	Action uint8
 	Staff  string // id of the account, "" for a command
 	HLC    uint64
+	Rules  string // as in accessLine
+	Size   uint64
 
 	everybody bool // it is about no chart
+}
+
+type lookRowBefore struct {
+	_      struct{} `cbor:",toarray"`
+	Device []byte
+	Action uint8
+	Staff  string
+	HLC    uint64
+}
+
+func rowOfLook(l *accessLine, d record.DeviceID) lookRow {
+	return lookRow{Device: d[:], Action: l.Action, Staff: l.Staff, HLC: l.HLC, Rules: l.Rules, Size: l.Size}
+}
+
+func (n *Node) readLookRow(key []byte) (lookRow, error) {
+	var l lookRow
+	if _, err := n.readRow(key, &l); err == nil {
+		return l, nil
+	}
+	var b lookRowBefore
+	_, err := n.readRow(key, &b)
+	return lookRow{Device: b.Device, Action: b.Action, Staff: b.Staff, HLC: b.HLC}, err
 }
 
 // look lays out the lines of one access record. One that cannot be read yet has no lines.
@@ -76,7 +103,7 @@ func (p *projection) look(r *record.Record) error {
 		if len(l.Compartment) == 0 && !l.ofEverybody() {
 			continue // about the box: nobody's list tells it
 		}
-		plain, err := record.Marshal(lookRow{Device: d[:], Action: l.Action, Staff: l.Staff, HLC: l.HLC})
+		plain, err := record.Marshal(rowOfLook(&l, d))
 		if err != nil {
 			return err
 		}
@@ -183,8 +210,8 @@ func (n *Node) lookRows(c record.CompartmentID) ([]lookRow, error) {
 			return nil, err
 		}
 		for _, k := range keys {
-			var l lookRow
-			if _, err := n.readRow(k, &l); err != nil {
+			l, err := n.readLookRow(k)
+			if err != nil {
 				return nil, err
 			}
 			l.everybody = i == 1
@@ -201,7 +228,9 @@ func (n *Node) lookRows(c record.CompartmentID) ([]lookRow, error) {
 			return nil, err
 		}
 		if len(l.Compartment) == 0 || record.CompartmentID(l.Compartment) == c {
-			rows = append(rows, lookRow{Device: n.author.Device[:], Action: l.Action, Staff: l.Staff, HLC: l.HLC, everybody: len(l.Compartment) == 0})
+			row := rowOfLook(&l, n.author.Device)
+			row.everybody = len(l.Compartment) == 0
+			rows = append(rows, row)
 		}
 	}
 	rows = slices.DeleteFunc(rows, func(l lookRow) bool { return l.everybody && accessAction(l.Action) != accessExport })
@@ -211,7 +240,12 @@ func (n *Node) lookRows(c record.CompartmentID) ([]lookRow, error) {
 
 // lookWords puts a line in the words of the page.
 func (n *Node) lookWords(l *lookRow) (web.Look, error) {
-	out := web.Look{At: timeOfHLC(l.HLC), Refused: accessAction(l.Action).refused(), What: "other"}
+	out := web.Look{At: timeOfHLC(l.HLC), Refused: accessAction(l.Action).refused(), What: "other", Size: l.Size}
+	rules, grant := readRuleWords(l.Rules)
+	out.Rules, out.Grant = strings.ReplaceAll(rules, ",", ", "), grant.ID
+	if grant.Until > 0 {
+		out.Until = time.Unix(grant.Until, 0)
+	}
 	if len(l.Device) == len(record.DeviceID{}) {
 		out.Box = n.deviceName(record.DeviceID(l.Device))
 	}

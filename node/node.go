@@ -51,6 +51,9 @@ type Node struct {
 	written written
 	dirty   fanout // told when anything a page shows may have changed
 
+	latest   latestTime
+	signedOf atomic.Pointer[signedNote] // what signedTime read last
+
 	notices notices
 	places  places
 	own     ownRecords

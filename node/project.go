@@ -24,6 +24,7 @@ import (
 //	tok/ blind(token) comp          empty: which people a token leads to
 //	res/ blind(name)                sealed: where a resource is and a hash of its JSON (resources.go)
 //	vis/ ^hlc rid                   sealed: one line of the list of this box's visits, newest first
+//	may/ comp                       sealed: whether this box may open the chart (consent.go)
 //	who/ staff key                  sealed: name and role of a staff key
 //	dim/ comp                       records of it wait for a dictionary (dictionaries.go)
 //
@@ -258,6 +259,9 @@ func (p *projection) compartment(c record.CompartmentID) error {
 		return err
 	}
 	p.registered(c, opened)
+	if err := p.standing(c); err != nil {
+		return err
+	}
 	if err := p.visits(c, &ch, opened); err != nil {
 		return err
 	}

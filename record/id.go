@@ -107,6 +107,7 @@ const (
 	KindDirectory    Kind = 34 // places, people and medicines that belong to no patient
 	KindAccess       Kind = 35
 	KindStaff        Kind = 36
+	KindConsent      Kind = 37 // who may read, as a patient decided
 )
 
 // Sealed reports whether records of this kind carry a sealed body.

@@ -230,6 +230,7 @@ const (
 	MayRetract  = "retract"
 	MayGive     = "give"
 	MayReview   = "review"
+	MayConsent  = "consent"
 	MayFind     = "find"
 	MayRegister = "register"
 	MayProve    = "prove"
@@ -278,8 +279,21 @@ type PatientView struct {
 	Files map[string]FileState // of the chart's attachments, by id
 	// Limited: who looks may see who this is and nothing else of the chart.
 	Limited bool
+	// Decided is what the patient decided about this box, where it made the difference: with Limited,
+	// that the chart stays closed here; without, that a grant opens it. nil: nothing decided.
+	Decided *Decided
 	// Devices are the field devices of the region, on a box that may give them patients.
 	Devices []FieldDevice
+}
+
+// Decided is a patient's decision as it bears on this box.
+type Decided struct {
+	Rules string    // ids of the rules that decided
+	By    string    // who wrote the limit down, or the grant that opens the chart: the staff member and the box
+	At    time.Time // when
+	Homes []string  // the boxes that may open the chart in any case
+	Grant string    // id of the grant to this box; "" when there never was one, or it was recalled
+	Until time.Time // of that grant, also when it is over; zero for no end
 }
 
 // FieldDevice is a worker's device with whether it may open a chart.
@@ -303,6 +317,10 @@ type Look struct {
 	Box     string
 	What    string // an action's name in the rules, "export" or "other"
 	Refused bool
+	Rules   string    // what decided it: ids of the rules, separated by commas; "" when that is not known
+	Grant   string    // id of the patient's grant that it leaned on, or ""
+	Until   time.Time // of that grant; zero for no end
+	Size    uint64    // of the regional record as the box had verified it
 }
 
 // Attachment is a photo or document of a form that is not saved yet.

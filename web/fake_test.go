@@ -54,6 +54,8 @@ type fakeClinic struct {
 	sticks    web.SticksPage
 	stickJobs []string
 	devices   []web.FieldDevice
+	decided   *web.Decided // of every patient
+	closed    bool         // by what is decided
 
 	taint func(string) string // of every text that people type; nil: as it is
 }
@@ -146,7 +148,7 @@ func (f *fakeClinic) AddStaff(_ context.Context, by *web.Session, s web.NewStaff
 
 // everyRight is that of somebody in all roles.
 func everyRight() web.Rights {
-	return web.Rights{web.MayIdentify: true, web.MayView: true, web.MayWrite: true, web.MayAmend: true, web.MayRetract: true, web.MayGive: true, web.MayReview: true,
+	return web.Rights{web.MayIdentify: true, web.MayView: true, web.MayWrite: true, web.MayAmend: true, web.MayRetract: true, web.MayGive: true, web.MayReview: true, web.MayConsent: true,
 		web.MayFind: true, web.MayRegister: true, web.MayProve: true, web.MayCarry: true, web.MayStaff: true}
 }
 
@@ -174,8 +176,8 @@ func (f *fakeClinic) Looks(_ context.Context, s web.Session, id string) (web.Loo
 		return web.LooksPage{}, err
 	}
 	return web.LooksPage{Row: v.Row, Looks: []web.Look{
-		{At: now.Add(-time.Minute), Who: "Amina Uwase", Box: "Kibuye clinic", What: "view"},
-		{At: now.Add(-time.Hour), Who: "Jean Habimana", Box: "Rubavu clinic", What: "write", Refused: true},
+		{At: now.Add(-time.Minute), Who: "Amina Uwase", Box: "Kibuye clinic", What: "view", Rules: "care", Size: 1204, Grant: "0123456789abcdef0123456789abcdef", Until: now.Add(7 * 24 * time.Hour)},
+		{At: now.Add(-time.Hour), Who: "Jean Habimana", Box: "Rubavu clinic", What: "write", Refused: true, Rules: "limited", Size: 1180},
 		{At: now.Add(-48 * time.Hour), Box: "Nyanza hub", What: "export"},
 	}}, nil
 }
@@ -231,7 +233,10 @@ func (f *fakeClinic) SignOut(_ context.Context, token string) {
 func (f *fakeClinic) viewLocked(id string) web.PatientView {
 	c := chart.Fold(f.records[id])
 	c.Incomplete = f.counts.Absent > 0
-	return web.PatientView{ID: id, Row: c.Row(), Chart: c, Files: f.files.states, Devices: slices.Clone(f.devices)}
+	if f.closed {
+		c = c.Identity()
+	}
+	return web.PatientView{ID: id, Row: c.Row(), Chart: c, Files: f.files.states, Devices: slices.Clone(f.devices), Limited: f.closed, Decided: f.decided}
 }
 
 func (f *fakeClinic) Today(context.Context, web.Session) (web.Today, error) {

@@ -1,5 +1,7 @@
 package web
 
+import "math"
+
 // looksBody is who looked at a chart, for the screen and for the patient's own paper.
 type looksBody struct {
 	ID   string
@@ -12,6 +14,7 @@ type looksBody struct {
 type lookLine struct {
 	When, What, Who, Box string
 	Refused              bool
+	Grant, Rule          string // by what, in words; "" when nothing is known of it
 }
 
 func showLooks(q *request) error {
@@ -25,6 +28,12 @@ func showLooks(q *request) error {
 		line := lookLine{When: formatTime(q.words, l.At.In(q.opts.Location)), What: label(q.words, "look", l.What), Who: l.Who, Box: l.Box, Refused: l.Refused}
 		if line.Who == "" {
 			line.Who = q.words.Text("looks.operator")
+		}
+		if l.Rules != "" {
+			line.Rule = q.words.Text("looks.rule", l.Rules, formatCount(int(min(l.Size, math.MaxInt))))
+		}
+		if l.Grant != "" {
+			line.Grant = q.grantWords("looks.grant", l.Grant, l.Until)
 		}
 		body.List = append(body.List, line)
 	}

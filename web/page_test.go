@@ -148,6 +148,17 @@ func pageCases() []pageCase {
 			x.signIn()
 			return x.get("/records/" + x.fake.rid(x.people.adult, 1) + "/proof")
 		}},
+		{"patient-closed", "patient", 200, func(x *fixture) answer {
+			x.signIn()
+			x.fake.decided, x.fake.closed = &web.Decided{Rules: "limited", By: "Jean Habimana (Rubavu clinic)", At: now.Add(-72 * time.Hour), Homes: []string{"Rubavu clinic"},
+				Grant: "0123456789abcdef0123456789abcdef", Until: now.Add(-time.Hour)}, true
+			return x.get("/patient/" + x.people.child)
+		}},
+		{"patient-granted", "patient", 200, func(x *fixture) answer {
+			x.signIn()
+			x.fake.decided = &web.Decided{Rules: "care", Grant: "0123456789abcdef0123456789abcdef", Until: now.Add(24 * time.Hour)}
+			return x.get("/patient/" + x.people.child)
+		}},
 		{"looks", "looks", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.child + "/looks") }},
 		{"root", "root", 200, func(x *fixture) answer { x.signIn(); return x.get("/root") }},
 		{"no-root", "error", 409, func(x *fixture) answer { x.signIn(); x.fake.root = web.RootPage{}; return x.get("/root") }},
@@ -414,7 +425,7 @@ func TestCompressedAndPlainAreTheSame(t *testing.T) {
 var changing = regexp.MustCompile(`-[0-9a-f]{8}\.(css|js|svg)|value="[0-9a-f]{32}"`)
 
 func TestGolden(t *testing.T) {
-	for _, name := range []string{"today", "patient", "check", "conflict", "links", "links-faults", "links-metered", "links-field", "today-banners", "proof", "root", "looks", "visit-errors"} {
+	for _, name := range []string{"today", "patient", "check", "conflict", "links", "links-faults", "links-metered", "links-field", "today-banners", "proof", "root", "looks", "patient-closed", "visit-errors"} {
 		for _, language := range []string{"en", "fr"} {
 			t.Run(name+"/"+language, func(t *testing.T) {
 				x := newFixture(t)

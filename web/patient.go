@@ -16,7 +16,9 @@ type patientBody struct {
 	ID         string
 	Who        personLine
 	May        Rights
-	Limited    bool // only who this is
+	Limited    bool     // only who this is
+	Closed     []string // why, where it is the patient who decided that; nil otherwise
+	Granted    string   // the patient's word by which the chart is open here; "" where none was needed
 	Allergy    allergyLine
 	Incomplete bool     // there is more than what is shown
 	Conflict   int      // versions of the details that stand side by side; 0 when there is one
@@ -115,6 +117,13 @@ func ridText(rid record.RID) string { return hex.EncodeToString(rid[:]) }
 func (q *request) patientBody(view PatientView) patientBody {
 	c := &view.Chart
 	b := patientBody{ID: view.ID, Who: q.person(view.Row), May: q.session.May, Limited: view.Limited, Allergy: allergyOf(q.words, view.Chart), Incomplete: c.Incomplete, VisitCount: len(c.Visits), Devices: view.Devices}
+	if view.Limited {
+		if b.Closed = q.closedWords(view.Decided); b.Closed != nil {
+			b.May = Rights{} // nothing that is offered elsewhere may be done with this chart
+		}
+	} else if d := view.Decided; d != nil {
+		b.Granted = q.grantWords("consent.granted", d.Grant, d.Until)
+	}
 	for _, p := range c.Problems {
 		b.Problems = appendOnce(b.Problems, problemWords(q.words, p.View.Code))
 	}

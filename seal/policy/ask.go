@@ -12,12 +12,39 @@ type Ask struct {
 	Action  Action
 	Patient string // compartment, for actions about one
 	Box     string // what the box is for: "clinic", "hub", "field", "standalone"
+	Purpose string // what it is for: Treatment, or another word of the rules
+	Time    int64  // Unix seconds by which grants end
+
+	// What the patient decided, as the chart here says it.
+	Limited bool  // only some boxes may open the chart
+	Home    bool  // this box is one of those in any case
+	Grant   Grant // to this box, for the purpose; the zero value: there is none
 }
+
+// Grant is a patient's word that a box may open the chart.
+type Grant struct {
+	ID    string
+	Until int64 // Unix seconds, 0 for no end
+}
+
+// Treatment is the purpose of whoever works with a patient.
+const Treatment = "treatment"
 
 // Verdict is the answer.
 type Verdict struct {
 	Allowed bool
 	Rules   []string // that decided, by their ids in the order of their text; none when no rule covers it
+	Grant   Grant    // without which it would have been no; the zero value: none was needed
+}
+
+// context is what the rules see besides who, what and whom.
+func (q *Ask) context() cedar.Record {
+	all := cedar.RecordMap{"box": cedar.String(q.Box), "purpose": cedar.String(q.Purpose), "time": cedar.Long(q.Time),
+		"limited": cedar.Boolean(q.Limited), "home": cedar.Boolean(q.Home)}
+	if q.Grant.ID != "" {
+		all["grant"] = cedar.NewRecord(cedar.RecordMap{"id": cedar.String(q.Grant.ID), "until": cedar.Long(q.Grant.Until)})
+	}
+	return cedar.NewRecord(all)
 }
 
 const (
@@ -43,9 +70,15 @@ func (r *Rules) Decide(q Ask) Verdict {
 		{UID: what},
 	}, cedar.Request{
 		Principal: who, Action: act, Resource: what,
-		Context: cedar.NewRecord(cedar.RecordMap{"box": cedar.String(q.Box)}),
+		Context: q.context(),
 	})
 	v := Verdict{Allowed: got == cedar.Allow && len(why.Errors) == 0}
+	if without := q; v.Allowed && q.Grant != (Grant{}) {
+		without.Grant = Grant{}
+		if !r.Decide(without).Allowed {
+			v.Grant = q.Grant
+		}
+	}
 	for _, x := range why.Reasons {
 		v.Rules = append(v.Rules, string(x.PolicyID))
 	}

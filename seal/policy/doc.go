@@ -13,6 +13,12 @@
 //	Patient::"…"       the resource of an action in "patient", and
 //	Box::"…"           of all others: the box itself
 //	context.box        "clinic", "hub", "field" or "standalone": what the box is for
+//	context.purpose    "treatment", or another word that the rules and the grants know
+//	context.time       Unix seconds, by the newest that this box knows of the time
+//	context.limited    the patient lets only some boxes open the chart
+//	context.home       this box is one of them in any case
+//	context.grant      with .id and .until (Unix seconds, 0 for no end), where the patient
+//	                   gave this box one: test it with "context has grant"
 //
 // Nothing is allowed that no permit covers, and a forbid wins over every permit. A rule
 // that cannot be evaluated makes the answer no: an error never opens anything.

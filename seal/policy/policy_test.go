@@ -204,9 +204,17 @@ func FuzzCompile(f *testing.F) {
 }
 
 func BenchmarkDecide(b *testing.B) {
-	for name, rules := range map[string]*policy.Rules{"rules=default": policy.Default(), "rules=200": mustCompile(b, manyRules(policy.RulesMax))} {
+	open, granted := ask(policy.View, "clinic", policy.Nurse), limited(policy.View)
+	granted.Grant = policy.Grant{ID: "1234", Until: granted.Time + day}
+	for name, of := range map[string]struct {
+		rules *policy.Rules
+		q     policy.Ask
+	}{
+		"rules=default": {policy.Default(), open}, "rules=default/granted": {policy.Default(), granted},
+		"rules=200": {mustCompile(b, manyRules(policy.RulesMax)), open},
+	} {
 		b.Run(name, func(b *testing.B) {
-			q := ask(policy.View, "clinic", policy.Nurse)
+			q, rules := of.q, of.rules
 			for b.Loop() {
 				if !rules.Decide(q).Allowed {
 					b.Fatal("refused")

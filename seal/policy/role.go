@@ -70,6 +70,7 @@ const (
 	Retract  Action = "retract"  // withdraw an item
 	Give     Action = "give"     // give the chart to a field device, or take it back
 	Review   Action = "review"   // read who looked at the chart
+	Consent  Action = "consent"  // see and write down who may read the chart, as the patient decides
 )
 
 // About the box.
@@ -84,7 +85,7 @@ const (
 
 // PatientActions and BoxActions list them in the order of tables.
 var (
-	PatientActions = []Action{Identify, View, Write, Amend, Retract, Give, Review}
+	PatientActions = []Action{Identify, View, Write, Amend, Retract, Give, Review, Consent}
 	BoxActions     = []Action{Find, Register, Prove, Links, Carry, Staff}
 )
 
