@@ -129,6 +129,17 @@ func (r *authorityRow) open(now func() time.Time) (*authority, error) {
 
 // loadAuthority gives this box's authority and makes it the first time.
 func (n *Node) loadAuthority(ctx context.Context) (*authority, error) {
+	if n.keys.Locked() {
+		return n.lockedAuthority()
+	}
+	a, err := n.keptAuthority(ctx)
+	if err == nil && n.Lock().Kind != seal.NoLock.String() {
+		err = n.copyAuthority(ctx, true)
+	}
+	return a, err
+}
+
+func (n *Node) keptAuthority(ctx context.Context) (*authority, error) {
 	sealed, err := n.store.GetRow(authorityKey)
 	if errors.Is(err, store.ErrNotFound) {
 		return n.makeAuthority(ctx)
@@ -136,7 +147,61 @@ func (n *Node) loadAuthority(ctx context.Context) (*authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the page's authority: %w", err)
 	}
+	return openAuthority(n.rowKey(), authorityKey, sealed, n.o.Now)
+}
+
+// lockedKey seals the copy of the authority that a locked box needs for the page which opens it. Who has
+// the card of such a box can pose as its page in a private network; it reads nothing by that.
+func (n *Node) lockedKey() seal.Key { return seal.Derive(n.keys.Device, "page") }
+
+// lockedAuthority is that copy. Without one, of a box that never had a page on a network, phones warn.
+func (n *Node) lockedAuthority() (*authority, error) {
+	sealed, err := n.store.GetRow(lockedAuthorityKey)
+	if errors.Is(err, store.ErrNotFound) {
+		made, err := newAuthority(n.box.Name, n.pageNames())
+		if err != nil {
+			return nil, err
+		}
+		return made.open(n.o.Now)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the page's authority: %w", err)
+	}
+	return openAuthority(n.lockedKey(), lockedAuthorityKey, sealed, n.o.Now)
+}
+
+// copyAuthority makes the copy, or takes it away.
+func (n *Node) copyAuthority(ctx context.Context, wanted bool) error {
+	if !wanted {
+		return n.store.PutRows(ctx, []store.Row{{Key: lockedAuthorityKey}})
+	}
+	sealed, err := n.store.GetRow(authorityKey)
+	if errors.Is(err, store.ErrNotFound) || n.keys.Locked() { // none, or copied before
+		return nil
+	}
+	if _, known := n.store.GetRow(lockedAuthorityKey); known == nil {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the page's authority: %w", err)
+	}
 	plain, err := seal.OpenRow(n.rowKey(), authorityKey, sealed)
+	if err != nil {
+		return fmt.Errorf("reading the page's authority: %w", err)
+	}
+	again, err := seal.SealRow(rand.Reader, n.lockedKey(), lockedAuthorityKey, plain)
+	if err != nil {
+		return err
+	}
+	err = n.store.PutRows(ctx, []store.Row{{Key: lockedAuthorityKey, Value: again}})
+	if errors.Is(err, store.ErrFull) {
+		return nil // phones warn until there is room
+	}
+	return err
+}
+
+func openAuthority(key seal.Key, rowKey, sealed []byte, now func() time.Time) (*authority, error) {
+	plain, err := seal.OpenRow(key, rowKey, sealed)
 	if err != nil {
 		return nil, fmt.Errorf("reading the page's authority: %w", err)
 	}
@@ -144,7 +209,7 @@ func (n *Node) loadAuthority(ctx context.Context) (*authority, error) {
 	if err := record.Unmarshal(plain, &row); err != nil {
 		return nil, fmt.Errorf("reading the page's authority: %w", err)
 	}
-	return row.open(n.o.Now)
+	return row.open(now)
 }
 
 func (n *Node) makeAuthority(ctx context.Context) (*authority, error) {

@@ -66,6 +66,7 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 // openStopped opens a box for commands. One that is damaged opens for reading
 // only: verify names what fails, and what can be read can be exported.
 func openStopped(o Options) (*Node, error) {
+	o.whileLocked = true // its commands say what takes keys
 	n, err := Open(o)
 	if !errors.Is(err, store.ErrDamaged) {
 		return n, err

@@ -27,7 +27,13 @@ const controlBodyMax = 512 << 20 // one import file
 var ErrNotRunning = errors.New("the box is not running: start it with 'healthpost run' first")
 
 // controlHandler answers commands. Errors travel as {"error": text}.
-func (n *Node) controlHandler() http.Handler { return n.controlRoutes().mux }
+func (n *Node) controlHandler() http.Handler {
+	mux := n.controlRoutes().mux
+	if n.keys.Locked() {
+		return whileLocked(mux)
+	}
+	return mux
+}
 
 func (n *Node) controlRoutes() *routes {
 	table := newRoutes(commandWays)
@@ -50,6 +56,7 @@ func (n *Node) controlRoutes() *routes {
 		}
 		return n.Invite(r.Context(), q)
 	})
+	n.lockRoutes(reply)
 	n.hubRoutes(reply)
 	n.dictionaryRoutes(reply)
 	reply("POST /sync", func(r *http.Request) (any, error) { return n.SyncPeer(r.Context(), r.URL.Query().Get("peer")) })

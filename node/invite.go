@@ -167,6 +167,9 @@ const joinInfo = "hp:join:1"
 // openInvitations reports whether a stranger may knock at all: somebody has an
 // invitation that is open, or waits for other hubs to approve.
 func (n *Node) openInvitations() bool {
+	if n.keys.Locked() { // it has no key to give
+		return false
+	}
 	open, now := false, n.o.Now()
 	err := n.store.ScanRows([]byte("invite/"), invitationsMax, func(_, v []byte) bool {
 		var i openInvite

@@ -54,7 +54,7 @@ func (l *links) run(ctx context.Context) error {
 	live := peersync.NewLinks(l.host, replica{n.store, n, region}, peersync.LinksOptions{
 		Session: l.sessionOptions(region), Hubs: l.hubs, HubsWanted: l.hubsWanted(), Neighbours: l.neighbours, LAN: n.o.LAN, Schedule: n.o.Link.Schedule, Allow: n.isMember, Name: n.deviceName,
 		Log: n.log.With().Str("part", "sync").Logger()})
-	if n.box.Role.Orders() {
+	if n.box.Role.Orders() && !n.keys.Locked() {
 		l.host.HandleJoin(n.handleJoin)
 	}
 	l.begin(live)

@@ -46,6 +46,7 @@ type Node struct {
 	forms     keyedMutex // one save per form id at a time
 
 	staff   staffRoom
+	lock    lockRoom
 	access  accessLog
 	names   names
 	written written
@@ -90,12 +91,9 @@ func Open(o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys, warning, err := seal.LoadKeyring(box.path("keys"))
+	keys, err := box.openKeys(&o)
 	if err != nil {
-		return nil, fmt.Errorf("reading the keys of this box: %w", err)
-	}
-	if warning != "" {
-		o.Log.Warn().Str("warning", warning).Msg("key file")
+		return nil, err
 	}
 	clock := newBoxClock(o.Now)
 	o.Now = clock.now
@@ -111,6 +109,7 @@ func Open(o Options) (*Node, error) {
 	}
 	n := &Node{o: o, clock: clock, log: o.Log, box: box, keys: keys, author: store.Author{Key: keys.Signer(), Device: keys.DeviceID()}, store: st, vault: newVault(keys, st)}
 	n.staff.init(o.SessionIdle, o.Now)
+	n.lock.opened = make(chan struct{})
 	n.sticks.work = make(chan func(context.Context), 1)
 	if err := n.loadSeed(); err != nil {
 		return nil, errors.Join(err, st.Close())
@@ -130,7 +129,7 @@ func (n *Node) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	var err error
-	if n.store.Err() == nil && !n.o.Store.Salvage {
+	if n.store.Err() == nil && !n.o.Store.Salvage && !n.keys.Locked() {
 		err = n.flushAccess(ctx)
 	}
 	return errors.Join(err, n.store.Close())
@@ -196,12 +195,15 @@ func (n *Node) supervise(ctx context.Context, r *running, at listeners, ready fu
 		})
 	}
 	g.Go(func() error { return r.links.run(ctx) })
-	g.Go(func() error { return n.projectLoop(ctx) })
-	g.Go(func() error { return n.accessLoop(ctx) })
 	g.Go(func() error { return n.scrubLoop(ctx) })
-	g.Go(func() error { return n.watchLoop(ctx) })
-	g.Go(func() error { return n.stickLoop(ctx) })
 	g.Go(func() error { return n.placesLoop(ctx) })
+	loops := []func(context.Context) error{n.projectLoop, n.accessLoop, n.watchLoop, n.stickLoop} // which take keys
+	if n.keys.Locked() {
+		loops = []func(context.Context) error{n.lockLoop}
+	}
+	for _, loop := range loops {
+		g.Go(func() error { return loop(ctx) })
+	}
 	g.Go(func() error {
 		return serve(ctx, at.control, &http.Server{Handler: n.controlHandler(), ReadHeaderTimeout: 10 * time.Second})
 	})
@@ -209,10 +211,7 @@ func (n *Node) supervise(ctx context.Context, r *running, at listeners, ready fu
 		g.Go(func() error { return serve(ctx, at.tree, n.logServer()) })
 	}
 	g.Go(func() error {
-		if err := n.foundStandalone(ctx); err != nil {
-			return err
-		}
-		if err := n.finishFounding(ctx); err != nil {
+		if err := n.found(ctx); err != nil {
 			return err
 		}
 		if at.page.listener == nil {
@@ -224,10 +223,21 @@ func (n *Node) supervise(ctx context.Context, r *running, at listeners, ready fu
 		return at.page.serve(ctx, n)
 	})
 	err := g.Wait()
-	if errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, errLockOpened) {
 		return nil
 	}
 	return err
+}
+
+// found begins or finishes the region that a box makes by itself, which takes keys.
+func (n *Node) found(ctx context.Context) error {
+	if n.keys.Locked() {
+		return nil
+	}
+	if err := n.foundStandalone(ctx); err != nil {
+		return err
+	}
+	return n.finishFounding(ctx)
 }
 
 // watchFault ends the box at the first fault of the disk: what memory holds and

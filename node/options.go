@@ -60,9 +60,15 @@ type Options struct {
 	// that nothing that waits for it would ever end. nil leaves it to Run's error.
 	Stalled func(error)
 
+	// KeyFile is where the key file of this box's lock appears when somebody brings it; empty: nowhere.
+	KeyFile string
+
 	Store store.Options
 	Log   zerolog.Logger
 	Now   func() time.Time
+
+	keys        *seal.Keyring // of this box, whose lock was opened
+	whileLocked bool          // open the box although its keys are locked
 }
 
 // Link is what the way to the hubs costs, and when it is used. The zero value is a

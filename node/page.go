@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 
+	"github.com/healthpost/healthpost/seal"
 	"github.com/healthpost/healthpost/web"
 )
 
@@ -68,5 +69,20 @@ func (n *Node) pageHandler(a *authority) http.Handler {
 	if a != nil {
 		o.Authority = a.certificate.Raw
 	}
+	if n.keys.Locked() {
+		return web.NewLocked(lockedPage{n}, o)
+	}
 	return web.New(n, o)
+}
+
+// lockedPage is the page while the keys are locked: the box's name, and the way to open them.
+type lockedPage struct{ n *Node }
+
+func (l lockedPage) Box(context.Context) web.LockedBox {
+	return web.LockedBox{Name: l.n.box.Name, Languages: l.n.o.Language, Passphrase: l.n.keys.LockKind() == seal.PassphraseLock}
+}
+
+// OpenLock tries a passphrase.
+func (l lockedPage) OpenLock(ctx context.Context, passphrase string) error {
+	return l.n.OpenLock(ctx, Opener{Passphrase: passphrase})
 }

@@ -59,8 +59,11 @@ func (n *Node) projectLoop(ctx context.Context) error {
 }
 
 // projectNow brings the rows up to the last arrival. A full disk leaves them
-// behind; the next call goes on from there.
+// behind, and so do locked keys; the next call goes on from there.
 func (n *Node) projectNow() error {
+	if n.keys.Locked() {
+		return nil
+	}
 	n.projectMu.Lock()
 	defer n.projectMu.Unlock()
 	for {

@@ -138,6 +138,8 @@ func (n *Node) newReadingKey() error {
 }
 
 func (n *Node) keepReadingKey(k seal.Key) error {
+	n.lock.ring.Lock()
+	defer n.lock.ring.Unlock()
 	id, err := n.keys.AddReading(k)
 	if err != nil {
 		return err

@@ -121,7 +121,7 @@ func addRequests(f *testing.F) {
 	}
 	for target, body := range map[string]string{
 		"/invite": `{"Role":2}`, "/sync?peer=ZQ": "", "/staff": `{"Name":"B","PIN":"271828"}`, "/prove": `{"record":"{rid}","body":true}`,
-		"/hubs/approve?what=ZQ": "", "/hubs/expel": "", "/revoke": "{}", "/assign": `{"patients":["{patient}"]}`, "/release": "", "/recovery": `{"Keys":[]}`,
+		"/hubs/approve?what=ZQ": "", "/hubs/expel": "", "/revoke": "{}", "/assign": `{"patients":["{patient}"]}`, "/release": "", "/recovery": `{"Keys":[]}`, "/keys/open": `{"passphrase":"ZQ"}`, "/keys/change": `{"to":{"file":"ZQ=="}}`,
 		"/dictionaries": `{"people":1}`, "/import?name=a.json&dry=true": `{"resourceType":"Bundle","type":"batch","entry":[{"resource":{"resourceType":"Patient","name":[{"text":"ZQ"}]}}]}`,
 		"/import?name=a.ndjson": `{"resourceType":"Patient","id":"1"}`, "/parcel/read": "HPP1\x8d\r\n\xf1", "/parcel/write?for=ZQ": "", "/verify": `{}`, "/evidence/clear": "",
 	} {

@@ -23,6 +23,9 @@ const (
 var commandWays = map[string]way{
 	"GET /status":          {noBody, "nothing"},
 	"GET /members":         {noBody, "nothing"},
+	"GET /keys":            {noBody, "nothing"},
+	"POST /keys/open":      {shortBody, "whether the box is locked"},
+	"POST /keys/change":    {shortBody, "the lock of the box"},
 	"POST /invite":         {shortBody, "an invitation"},
 	"GET /hubs":            {noBody, "nothing"},
 	"POST /hubs/approve":   {noBody, "a vote in the ledger"},

@@ -31,7 +31,8 @@ import (
 const (
 	pinDigits    = 6
 	pinTriesMax  = 5
-	pinLock      = 5 * time.Minute
+	pinLock      = 5 * time.Minute // after the first five; twice as long after each five more
+	pinLockMax   = time.Hour
 	sessionsMax  = 64
 	sessionsEach = 8 // of one member: the newest ones
 	tokenBytes   = 32
@@ -56,8 +57,8 @@ type account struct {
 	Name   string
 	Role   string // policy.Roles
 	Key    []byte // seal.StaffKey
-	Fails  uint8
-	Locked int64 // Unix seconds of this box's clock until which no PIN is tried
+	Fails  uint8  // wrong PINs in a row
+	Locked int64  // Unix seconds of this box's clock until which no PIN is tried
 }
 
 // staffEntry is the body of a staff record.
@@ -102,7 +103,13 @@ func accountKey(public []byte) []byte {
 	return append([]byte("staff/"), hex.EncodeToString(public[:16])...)
 }
 
-func (n *Node) rowKey() seal.Key { return seal.Derive(n.keys.Local, "rows") }
+// rowKey is zero, which seals and opens nothing, while the keys are locked.
+func (n *Node) rowKey() seal.Key {
+	if n.keys.Local.IsZero() {
+		return seal.Key{}
+	}
+	return seal.Derive(n.keys.Local, "rows")
+}
 
 func (n *Node) sealedRow(key, plain []byte) (store.Row, error) {
 	v, err := seal.SealRow(rand.Reader, n.rowKey(), key, plain)
@@ -371,9 +378,9 @@ func (n *Node) SignIn(ctx context.Context, staffID, pin string) (string, error) 
 		a = u
 	}
 	now := n.o.Now()
-	if wait := time.Unix(a.Locked, 0).Sub(now); wait > pinLock { // the clock was set back
-		a.Locked = now.Add(pinLock).Unix()
-		return "", errors.Join(n.countTry(ctx, a), &web.LockedError{Until: pinLock})
+	if wait, most := time.Unix(a.Locked, 0).Sub(now), pinLockFor(a.Fails); wait > most { // the clock was set back
+		a.Locked = now.Add(most).Unix()
+		return "", errors.Join(n.countTry(ctx, a), &web.LockedError{Until: most})
 	} else if wait > 0 {
 		return "", &web.LockedError{Until: wait}
 	}
@@ -399,19 +406,6 @@ func (n *Node) SignIn(ctx context.Context, staffID, pin string) (string, error) 
 
 func (a *account) id() string { return hex.EncodeToString(a.Public[:16]) }
 
-// countTry keeps an account's tries: on disk, or in memory until there is room.
-func (n *Node) countTry(ctx context.Context, a account) error {
-	err := n.putAccount(ctx, a)
-	if errors.Is(err, store.ErrFull) {
-		n.staff.unsaved[a.id()] = a
-		return nil
-	}
-	if err == nil {
-		delete(n.staff.unsaved, a.id())
-	}
-	return err
-}
-
 func (n *Node) accountByID(id string) (account, bool, error) {
 	if raw, err := hex.DecodeString(id); err != nil || len(raw) != 16 {
 		return account{}, false, nil
@@ -426,20 +420,6 @@ func (n *Node) accountByID(id string) (account, bool, error) {
 	}
 	a, err := n.openAccount(key, row)
 	return a, err == nil, err
-}
-
-func (n *Node) wrongPIN(ctx context.Context, a account, now time.Time) error {
-	a.Fails++
-	if a.Fails >= pinTriesMax {
-		a.Fails, a.Locked = 0, now.Add(pinLock).Unix()
-	}
-	if err := n.countTry(ctx, a); err != nil {
-		return explain(err) // a try that cannot be counted is not answered
-	}
-	if a.Locked > now.Unix() {
-		return &web.LockedError{Until: pinLock}
-	}
-	return web.ErrWrongPIN
 }
 
 func (n *Node) openSession(ctx context.Context, a account, priv ed25519.PrivateKey) (string, error) {

@@ -21,6 +21,7 @@ type Status struct {
 	Region     string       `json:"region,omitempty"`
 	RegionName string       `json:"regionName,omitempty"`
 	Running    bool         `json:"running"`
+	Lock       LockInfo     `json:"lock"`
 	Started    time.Time    `json:"started"`
 	Page       string       `json:"page,omitempty"`
 	Log        string       `json:"log,omitempty"` // where a hub serves the ledger over HTTP
@@ -95,6 +96,10 @@ func (n *Node) Status(context.Context) (Status, error) {
 	s := Status{Name: n.box.Name, Role: n.box.Role, Device: n.author.Device.String(), Started: n.started, Size: head.Size,
 		Root: fmt.Sprintf("%x", head.Root[:]), Clock: n.o.Now(), ClockTrust: clockWords[n.clock.trust()], Faults: []string{}, Peers: []PeerStatus{}, Version: Version, Frozen: n.frozen()}
 	_, s.RegionName, _ = n.store.Region()
+	s.Lock = n.Lock()
+	if s.Lock.Locked {
+		s.Faults = append(s.Faults, ErrKeysLocked.Error()+": charts open once somebody opens the lock, with 'healthpost keys open' or on the page")
+	}
 	if id, ok := n.box.RegionID(); ok {
 		s.Region = id.String()
 	}

@@ -100,10 +100,24 @@ func FuzzDecodeKeyring(f *testing.F) {
 	}
 	f.Add(b)
 	f.Add([]byte(newerKeyFile(f)))
+	locked := sampleKeyring(f)
+	if err := locked.Lock(reproducible(5), seal.FileKey(newKey(f, 40))); err != nil {
+		f.Fatal(err)
+	}
+	if b, err = locked.Encode(); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		fuzz.Bounded(t, len(b), func() { seal.DecodeKeyring(b) })
 		ring, err := seal.DecodeKeyring(b)
 		if err != nil {
+			return
+		}
+		if ring.Locked() {
+			if !ring.Local.IsZero() || ring.LockKind() == seal.NoLock {
+				t.Fatal("a locked keyring with keys, or without a lock")
+			}
 			return
 		}
 		if again, err := ring.Encode(); err != nil || !bytes.Equal(again, b) {

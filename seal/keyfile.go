@@ -25,13 +25,13 @@ func (k *Keyring) Save(path string) error {
 	}
 	fresh := path + ".new"
 	if err := writeSynced(fresh, b); err != nil {
-		return errors.Join(fmt.Errorf("writing the key file: %w", err), removeIfThere(fresh))
+		return errors.Join(fmt.Errorf("writing the box's keys: %w", err), removeIfThere(fresh))
 	}
 	if err := os.Rename(fresh, path); err != nil {
-		return errors.Join(fmt.Errorf("replacing the key file: %w", err), removeIfThere(fresh))
+		return errors.Join(fmt.Errorf("replacing the box's keys: %w", err), removeIfThere(fresh))
 	}
 	if err := syncFolder(filepath.Dir(path)); err != nil {
-		return fmt.Errorf("syncing the folder of the key file: %w", err)
+		return fmt.Errorf("syncing the folder of the box's keys: %w", err)
 	}
 	return nil
 }
@@ -42,22 +42,22 @@ func (k *Keyring) Save(path string) error {
 func LoadKeyring(path string) (k *Keyring, warning string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, "", fmt.Errorf("opening the key file: %w", err)
+		return nil, "", fmt.Errorf("opening the box's keys: %w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, "", fmt.Errorf("opening the key file: %w", err)
+		return nil, "", fmt.Errorf("opening the box's keys: %w", err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, "", fmt.Errorf("reading the key file: %w: it is not a regular file", ErrDamaged)
+		return nil, "", fmt.Errorf("reading the box's keys: %w: it is not a regular file", ErrDamaged)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, keyringBytesMax+1))
 	if err != nil {
-		return nil, "", fmt.Errorf("reading the key file: %w", err)
+		return nil, "", fmt.Errorf("reading the box's keys: %w", err)
 	}
 	if k, err = DecodeKeyring(b); err != nil {
-		return nil, "", fmt.Errorf("reading the key file: %w", err)
+		return nil, "", fmt.Errorf("reading the box's keys: %w", err)
 	}
 	return k, exposure(info.Mode()), nil
 }
@@ -66,7 +66,7 @@ func exposure(mode fs.FileMode) string {
 	if mode.Perm()&0o077 == 0 {
 		return ""
 	}
-	return fmt.Sprintf("the key file can be reached by other users of this machine (mode %04o); it should have mode 0600", mode.Perm())
+	return fmt.Sprintf("the box's keys can be reached by other users of this machine (mode %04o); their file should have mode 0600", mode.Perm())
 }
 
 func writeSynced(path string, b []byte) error {

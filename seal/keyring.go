@@ -20,6 +20,9 @@ type Keyring struct {
 	Local    Key           // root of the keys that never leave this box; see Derive
 	Reading  map[KeyID]Key // the region's reading keys, old ones included
 	Current  KeyID         // the reading key that new wraps are made under; zero before the box joined
+
+	lock   *lock  // nil: the file lies in the clear
+	sealed []byte // of a locked keyring: all keys, sealed; the fields above are zero but for Device
 }
 
 // ReadingKeysMax bounds a keyring: a key a month for twenty years.
@@ -87,7 +90,8 @@ func (k *Keyring) Unwrap(w Wrap) (Key, error) {
 
 const (
 	keyringMagic    = "healthpost keys"
-	keyringVersion  = 1
+	keyringVersion  = 1 // in the clear
+	lockedVersion   = 2 // under a lock
 	keyringBytesMax = 64 << 10
 	keyringDomain   = "hp:keyring:1\x00"
 )
@@ -111,10 +115,13 @@ type keyringArray struct {
 	Current  []byte   // id, empty when there is none
 }
 
-// Encode gives the bytes of the key file, in the clear.
+// Encode gives the bytes of the key file: under its lock, or in the clear where there is none.
 func (k *Keyring) Encode() ([]byte, error) {
+	if k.Locked() {
+		return nil, fmt.Errorf("writing the box's keys: %w: the keys are locked", ErrWrongLock)
+	}
 	if err := k.check(); err != nil {
-		return nil, fmt.Errorf("writing the key file: %w", err)
+		return nil, fmt.Errorf("writing the box's keys: %w", err)
 	}
 	a := keyringArray{Device: k.Device[:], Exchange: k.Exchange[:], Local: k.Local[:], Reading: [][]byte{}, Current: []byte{}}
 	for _, id := range slices.SortedFunc(maps.Keys(k.Reading), KeyID.compare) {
@@ -124,11 +131,18 @@ func (k *Keyring) Encode() ([]byte, error) {
 	if !k.Current.IsZero() {
 		a.Current = k.Current[:]
 	}
-	inside := mustMarshal(a)
-	return mustMarshal(keyringFile{Magic: keyringMagic, Version: keyringVersion, Inside: inside, Sum: keyringSum(keyringVersion, inside)}), nil
+	inside, version := mustMarshal(a), uint8(keyringVersion)
+	if k.lock != nil {
+		var err error
+		if inside, err = k.encodeLocked(inside); err != nil {
+			return nil, fmt.Errorf("writing the box's keys: %w", err)
+		}
+		version = lockedVersion
+	}
+	return mustMarshal(keyringFile{Magic: keyringMagic, Version: version, Inside: inside, Sum: keyringSum(version, inside)}), nil
 }
 
-// DecodeKeyring reads what Encode gave. Its errors wrap ErrDamaged or ErrNewer
+// DecodeKeyring reads what Encode gave; what was under a lock is still Locked. Its errors wrap ErrDamaged or ErrNewer
 // and are written for the person at the box.
 func DecodeKeyring(b []byte) (*Keyring, error) {
 	if len(b) == 0 || len(b) > keyringBytesMax {
@@ -139,14 +153,23 @@ func DecodeKeyring(b []byte) (*Keyring, error) {
 		return nil, fmt.Errorf("%w: this is not a key file, or its outer layer is broken", ErrDamaged)
 	}
 	if slices.Compare(f.Sum, keyringSum(f.Version, f.Inside)) != 0 {
-		return nil, fmt.Errorf("%w: the checksum of the key file does not match its content", ErrDamaged)
+		return nil, fmt.Errorf("%w: the checksum of the box's keys does not match its content", ErrDamaged)
 	}
-	if f.Version != keyringVersion {
-		return nil, fmt.Errorf("%w: the key file has version %d, this program reads version %d", ErrNewer, f.Version, keyringVersion)
+	var k *Keyring
+	var err error
+	switch f.Version {
+	case keyringVersion:
+		k, err = decodeKeyringInside(f.Inside)
+	case lockedVersion:
+		k, err = decodeLockedInside(f.Inside)
+	default:
+		return nil, fmt.Errorf("%w: the box's keys have version %d, this program reads versions up to %d", ErrNewer, f.Version, lockedVersion)
 	}
-	k, err := decodeKeyringInside(f.Inside)
+	if errors.Is(err, ErrNewer) {
+		return nil, err
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: the key file holds something else than keys: %v", ErrDamaged, err)
+		return nil, fmt.Errorf("%w: the box's keys hold something else than keys: %v", ErrDamaged, err)
 	}
 	return k, nil
 }

@@ -178,6 +178,7 @@ type Box struct {
 	Stick           bool     // something is plugged in that records can be carried on
 	Faulted         bool     // a disk fault stopped writing: likewise
 	Faults          []Fault  // what every page warns of, in any order; SyncPage lists these too
+	Locked          bool     // its keys are locked: nothing but its name is shown
 }
 
 // Counts are numbers of this box's own records by state; confirmed counts the whole region's ledger as verified here.

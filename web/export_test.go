@@ -19,9 +19,14 @@ type Route struct {
 }
 
 // Routes lists the page's table of routes.
-func Routes() []Route {
+func Routes() []Route { return listed(routeTable()) }
+
+// LockedRoutes lists those of a locked box.
+func LockedRoutes() []Route { return listed(lockedTable()) }
+
+func listed(table []route) []Route {
 	var out []Route
-	for _, r := range routeTable() {
+	for _, r := range table {
 		out = append(out, Route{r.path, r.get != nil, r.post != nil, r.who != forStaff, r.who == forFirst, r.machine, r.stream, r.files, r.bodyMax, r.who.String(), r.changes.String()})
 	}
 	return out

@@ -35,6 +35,13 @@ func pageCases() []pageCase {
 			x.emptyBox()
 			return x.post("/first", url.Values{"name": {"Amina"}, "pin": {"123456"}, "pin_again": {"1"}})
 		}},
+		{"locked", "locked", 200, func(x *fixture) answer { x.locked(true); return x.get("/") }},
+		{"locked-file", "locked", 200, func(x *fixture) answer { x.locked(false); return x.follow(x.get("/patient/1")) }},
+		{"locked-wrong", "locked", 422, func(x *fixture) answer { x.locked(true); return x.post("/", url.Values{"passphrase": {"wrong"}}) }},
+		{"locked-opening", "locked", 200, func(x *fixture) answer {
+			x.locked(true)
+			return x.post("/", url.Values{"passphrase": {lockPassphrase}})
+		}},
 		{"sign-in", "signin", 200, func(x *fixture) answer { return x.get("/sign-in") }},
 		{"sign-in-wrong", "signin", 422, func(x *fixture) answer {
 			return x.post("/sign-in", url.Values{"staff": {staffID}, "pin": {"000001"}})
@@ -258,7 +265,7 @@ func TestEveryPageIsWellFormed(t *testing.T) {
 }
 
 // missingKey finds a catalogue key where words should be.
-var missingKey = regexp.MustCompile(`\b(visit|error|signin|patient|state|line|links|why|form|page|label|measure|short|check|conflict|withdraw|details|register|staff|find|today|time|age|month|fault|proof|root|sheet)\.[a-z_]+\b`)
+var missingKey = regexp.MustCompile(`\b(visit|error|signin|locked|patient|state|line|links|why|form|page|label|measure|short|check|conflict|withdraw|details|register|staff|find|today|time|age|month|fault|proof|root|sheet)\.[a-z_]+\b`)
 
 // checkElements holds the rules that each page's markup keeps.
 func checkElements(t *testing.T, all []element) {
@@ -308,7 +315,7 @@ func checkElements(t *testing.T, all []element) {
 	if counts["h1"] != 1 || counts["main"] != 1 || counts["script"] != 1 {
 		t.Errorf("h1 %d, main %d, script %d; want one each", counts["h1"], counts["main"], counts["script"])
 	}
-	if !ids["line"] {
+	if !ids["line"] && !ids["locked"] {
 		t.Error("no sync line")
 	}
 }

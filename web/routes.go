@@ -33,11 +33,12 @@ const (
 	toAccounts        // who can sign in: the box asks for an administrator, but for the first
 	toLinks           // when the box calls, and what it tells of it
 	toSticks          // what is on a stick
+	toLock            // whether the box is locked
 )
 
 func (e effect) String() string {
 	return [...]string{toNothing: "nothing", toSession: "the session", toBrowser: "a choice in the browser", toMemory: "drafts, searches",
-		toRecords: "records", toAccounts: "accounts", toLinks: "links", toSticks: "sticks"}[e]
+		toRecords: "records", toAccounts: "accounts", toLinks: "links", toSticks: "sticks", toLock: "whether the box is locked"}[e]
 }
 
 // route is one path of the page. It takes GET and HEAD when get is set, POST when post is set,

@@ -406,7 +406,7 @@ func TestRoutesAreWrittenDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(doc)
-	for name, table := range map[string][]web.Route{"page": web.Routes(), "console": web.ConsoleRoutes()} {
+	for name, table := range map[string][]web.Route{"page": web.Routes(), "locked": web.LockedRoutes(), "console": web.ConsoleRoutes()} {
 		var b strings.Builder
 		b.WriteString("| | path | who may | at most | changes |\n|---|---|---|---|---|\n")
 		for _, c := range calls(table) {

@@ -46,6 +46,7 @@ const (
 // recent guard themselves.
 type server struct {
 	clinic   Clinic
+	locked   LockedClinic // nil: the box is open
 	opts     Options
 	render   *renderer
 	assets   *assets
@@ -61,8 +62,9 @@ type server struct {
 
 // New returns the handler of a box's page. It panics only when the embedded templates do
 // not parse, which a test rules out.
-func New(clinic Clinic, opts Options) http.Handler {
-	h, err := newHandler(clinic, opts)
+func New(clinic Clinic, opts Options) http.Handler { return built(newHandler(clinic, opts)) }
+
+func built(h http.Handler, err error) http.Handler {
 	if err != nil {
 		panic(fmt.Sprintf("web: embedded files are broken: %v", err))
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -96,15 +97,11 @@ func runCommand(g *global) *cobra.Command {
 			} else if isNoBox(err) {
 				return hint(o.Data, err)
 			}
-			n, err := node.OpenToRun(c.Context(), o, func(s string) { fmt.Fprintln(c.ErrOrStderr(), s) })
-			if err != nil {
-				return err
-			}
-			err = n.Run(c.Context(), func(page string) {
+			noCore()
+			return node.Start(c.Context(), o, func(s string) { fmt.Fprintln(c.ErrOrStderr(), s) }, func(page string) {
 				fmt.Fprintf(c.OutOrStdout(), "Page: %s\n", page)
 				daemon.SdNotify(false, daemon.SdNotifyReady) // nobody listens outside systemd
 			})
-			return errors.Join(err, n.Close())
 		},
 	}
 	c.Flags().StringVar(&page, "page", "", "address of the page (default localhost:8080)")
@@ -112,6 +109,9 @@ func runCommand(g *global) *cobra.Command {
 	c.Flags().StringVar(&name, "name", defaultName(), "name of the box when it is made now")
 	return c
 }
+
+// noCore keeps the memory of a box that dies, with its keys, off the disk.
+func noCore() { syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}) } // where it fails, LimitCORE of the service holds
 
 func joinCommand(g *global) *cobra.Command {
 	return &cobra.Command{

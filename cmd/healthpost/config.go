@@ -30,6 +30,7 @@ type configFile struct {
 	SessionIdle *minutes  `toml:"session_idle_minutes"`
 	Link        *linkFile `toml:"link"`
 	Sticks      *string   `toml:"sticks"`
+	KeyFile     *string   `toml:"key_file"`
 }
 
 // linkFile is the table [link]: what the way to the hubs costs.
@@ -121,6 +122,7 @@ func (c *configFile) apply(o *node.Options) {
 	set(&o.LAN, c.LAN)
 	set(&o.LANPlain, c.LANPlain)
 	set(&o.Sticks, c.Sticks)
+	set(&o.KeyFile, c.KeyFile)
 	set(&o.Profile, c.Profile)
 	setList(&o.Listen, c.Listen)
 	setList(&o.Announce, c.Announce)
@@ -151,6 +153,9 @@ func applyEnv(o *node.Options, env func(string) string) error {
 	}
 	if v := env("HEALTHPOST_STICKS"); v != "" {
 		o.Sticks = v
+	}
+	if v := env("HEALTHPOST_KEY_FILE"); v != "" {
+		o.KeyFile = v
 	}
 	if v := env("HEALTHPOST_LOG"); v != "" {
 		o.LogAddress = v

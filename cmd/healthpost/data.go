@@ -90,6 +90,9 @@ func writeStatus(w io.Writer, s node.Status) {
 	for _, p := range s.Peers {
 		fmt.Fprintf(w, "peer      %-20s %-8s %-8s %-13s last contact %s, %d B out, %d B in %s\n", p.Name, p.Role, p.Link, place(p), contact(s, p), p.BytesOut, p.BytesIn, p.Trouble)
 	}
+	if s.Lock.Kind != "none" {
+		fmt.Fprintf(w, "keys      under a lock: %s\n", s.Lock.Kind)
+	}
 	fmt.Fprintf(w, "disk      %d MB free of %d MB\n", s.DiskFree>>20, s.DiskTotal>>20)
 	fmt.Fprintf(w, "clock     %s (%s)\n", s.Clock.Local().Format("2 Jan 2006 15:04"), s.ClockTrust)
 	for _, f := range s.Faults {

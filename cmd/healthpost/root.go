@@ -39,7 +39,7 @@ func newRoot() *cobra.Command {
 	f.BoolVar(&g.json, "json", false, "print results as JSON")
 	f.BoolVar(&g.verbose, "verbose", false, "log more")
 	root.AddCommand(initCommand(g), runCommand(g), joinCommand(g), regionCommand(g), statusCommand(g), syncCommand(g), parcelCommand(g), releaseCommand(g), importCommand(g),
-		exportCommand(g), verifyCommand(g), proveCommand(g), checkProofCommand(g), rootCommand(g), evidenceCommand(g), checkEvidenceCommand(g), staffCommand(g), dictionaryCommand(g), demoCommand(g))
+		exportCommand(g), verifyCommand(g), proveCommand(g), checkProofCommand(g), rootCommand(g), evidenceCommand(g), checkEvidenceCommand(g), staffCommand(g), keysCommand(g), dictionaryCommand(g), demoCommand(g))
 	wrapArgs(root)
 	return root
 }

@@ -1,0 +1,331 @@
+package node_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/healthpost/healthpost/node"
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal"
+	"github.com/healthpost/healthpost/web"
+)
+
+// keyFile makes a key file and the opener of it.
+func keyFile(t *testing.T) (path string, by node.Opener) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "box.key")
+	secret, err := node.MakeKeyFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path, node.Opener{File: secret}
+}
+
+// lockWith locks a running box and stops it.
+func (c *clinic) lockWith(by node.Opener) {
+	c.t.Helper()
+	if err := c.n.ChangeLock(c.t.Context(), node.LockChange{To: &by}); err != nil {
+		c.t.Fatal(err)
+	}
+	c.stop()
+}
+
+// service is a box that runs as the program runs it; pages tells each time its page answers.
+type service struct {
+	*clinic
+	pages chan string
+	cl    *node.Client
+}
+
+func (c *clinic) serve() *service {
+	c.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	s, done := &service{clinic: c, pages: make(chan string, 8)}, make(chan error, 1)
+	go func() { done <- node.Start(ctx, c.o, func(string) {}, func(page string) { s.pages <- page }) }()
+	c.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			c.t.Errorf("stopping the box: %v", err)
+		}
+	})
+	c.t.Cleanup(func() { c.stop() })
+	return s
+}
+
+// page waits for the page, and reaches the box for commands.
+func (s *service) page() string {
+	s.t.Helper()
+	select {
+	case at := <-s.pages:
+		cl, err := node.Dial(s.t.Context(), s.o)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.t.Cleanup(func() { cl.Close() })
+		s.cl = cl
+		return at
+	case <-time.After(time.Minute):
+		s.t.Fatal("the page did not come")
+	}
+	return ""
+}
+
+func (s *service) isLocked() bool {
+	s.t.Helper()
+	i, err := s.cl.Lock(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return i.Locked
+}
+
+func get(t *testing.T, at string) (status int, location, body string) {
+	t.Helper()
+	c := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	defer c.CloseIdleConnections()
+	res, err := c.Get(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, res.Header.Get("Location"), string(b)
+}
+
+func TestALockedBoxShowsNothingUntilItIsOpened(t *testing.T) {
+	c := newClinic(t)
+	id := c.register("form-1", "Nakato")
+	_, by := keyFile(t)
+	if err := c.n.ChangeLock(t.Context(), node.LockChange{To: &by}); err != nil {
+		t.Fatal(err)
+	}
+	if c.open(id).Row.Given != "Nakato" || c.n.Lock() != (node.LockInfo{Kind: "key file"}) {
+		t.Errorf("the box that runs: lock %+v", c.n.Lock())
+	}
+	c.stop()
+	if _, err := node.Open(c.o); !errors.Is(err, node.ErrKeysLocked) {
+		t.Fatalf("opening the copy of a locked card: got %v, want ErrKeysLocked", err)
+	}
+	var log bytes.Buffer
+	c.o.Page, c.o.Log = "127.0.0.1:0", zerolog.New(&log)
+	s := c.serve()
+	at := s.page()
+	for _, path := range []string{"/", "/find", "/patient/" + id, "/staff", "/sign-in", "/links", "/events", "/first", "/stick"} {
+		status, location, body := get(t, at+path)
+		if path == "/" && status != http.StatusOK || path != "/" && (status != http.StatusSeeOther || location != "/") {
+			t.Errorf("%s of a locked box: status %d to %q", path, status, location)
+		}
+		for _, name := range []string{"Nakato", "Testova", "Amina", "Mbale"} {
+			if strings.Contains(body, name) {
+				t.Errorf("%s of a locked box shows %q", path, name)
+			}
+		}
+	}
+	if _, err := s.cl.Staff(t.Context()); err == nil || !strings.Contains(err.Error(), "locked") {
+		t.Errorf("the staff of a locked box: %v", err)
+	}
+	if err := s.cl.Export(t.Context(), io.Discard); err == nil || !strings.Contains(err.Error(), "locked") {
+		t.Errorf("the export of a locked box: %v", err)
+	}
+	if rep, err := s.cl.Verify(t.Context(), node.VerifyRequest{Full: true}, func(node.Progress) {}); err != nil || len(rep.Damage) != 0 {
+		t.Errorf("verify of a locked box: %+v, %v", rep, err)
+	}
+	if st, err := s.cl.Status(t.Context()); err != nil || !st.Lock.Locked || st.Size == 0 {
+		t.Errorf("status of a locked box: %+v, %v", st, err)
+	}
+	if !s.isLocked() {
+		t.Fatal("it is not locked")
+	}
+	if err := s.cl.OpenLock(t.Context(), by); err != nil {
+		t.Fatal(err)
+	}
+	at = s.page()
+	if status, location, _ := get(t, at+"/"); status != http.StatusSeeOther || location != "/sign-in" || s.isLocked() {
+		t.Errorf("after opening: status %d to %q", status, location)
+	}
+	if tiles, err := s.cl.Staff(t.Context()); err != nil || len(tiles) != 1 || tiles[0].Name != "Amina Test" {
+		t.Errorf("after opening: staff %v, %v", tiles, err)
+	}
+	if err := s.cl.ChangeLock(t.Context(), node.LockChange{}); err == nil {
+		t.Error("the lock was taken off by who cannot open it")
+	}
+	if err := s.cl.ChangeLock(t.Context(), node.LockChange{From: &by}); err != nil {
+		t.Error(err)
+	}
+	c.stop()
+	c.o.Page = ""
+	c.start()
+	c.signIn()
+	if c.open(id).Row.Given != "Nakato" {
+		t.Error("the chart after the lock was taken off")
+	}
+	if strings.Contains(log.String(), "Nakato") {
+		t.Error("the log names somebody")
+	}
+}
+
+// Wrong ones are counted across restarts, and the pause grows.
+func TestTriesAtTheLockAreCounted(t *testing.T) {
+	c := newClinic(t)
+	_, by := keyFile(t)
+	c.lockWith(by)
+	clock, mu := time.Now(), sync.Mutex{}
+	c.o.Now = func() time.Time { mu.Lock(); defer mu.Unlock(); return clock }
+	later := func(d time.Duration) { mu.Lock(); defer mu.Unlock(); clock = clock.Add(d) }
+	wrong := node.Opener{File: bytes.Repeat([]byte{7}, 32)}
+	try := func(s *service, by node.Opener, want string) {
+		t.Helper()
+		if err := s.cl.OpenLock(t.Context(), by); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	s := c.serve()
+	s.page()
+	for range 3 {
+		try(s, wrong, "does not open")
+	}
+	c.stop()
+	s = c.serve()
+	s.page()
+	try(s, node.Opener{Passphrase: "copper lantern mosquito harvest violin"}, "does not open")
+	try(s, wrong, "none is taken for")
+	try(s, by, "none is taken for")
+	later(5*time.Minute + time.Second)
+	for range 4 {
+		try(s, wrong, "does not open")
+	}
+	try(s, wrong, "none is taken for")
+	later(5*time.Minute + time.Second)
+	try(s, by, "none is taken for") // ten minutes by now
+	later(-time.Hour * 24 * 365)    // nobody waits a year because a clock went back
+	try(s, by, "none is taken for")
+	later(10*time.Minute + time.Second)
+	if err := s.cl.OpenLock(t.Context(), by); err != nil {
+		t.Errorf("the right one, after the pause: %v", err)
+	}
+}
+
+func TestALockedBoxOpensWhenItsKeyFileAppears(t *testing.T) {
+	c := newClinic(t)
+	path, by := keyFile(t)
+	c.lockWith(by)
+	away := path + ".away"
+	if err := os.Rename(path, away); err != nil {
+		t.Fatal(err)
+	}
+	c.o.KeyFile = path
+	s := c.serve()
+	s.page()
+	if !s.isLocked() {
+		t.Fatal("open without its key file")
+	}
+	if err := os.Rename(away, path); err != nil {
+		t.Fatal(err)
+	}
+	s.page()
+	if s.isLocked() {
+		t.Error("locked although its key file is there")
+	}
+	c.stop()
+	c.start() // with the file there from the start
+	c.signIn()
+}
+
+// A passphrase typed on the page opens the box, with everything that it took in meanwhile.
+func TestALockedClinicTakesInAndSends(t *testing.T) {
+	hub := newHub(t)
+	one := newMember(t, hub, "One")
+	one.confirmed()
+	before := status(t, hub).Size
+	words := "copper lantern mosquito harvest violin"
+	hub.stop()
+	mine := one.register("form-1", "Nakato") // on this box alone
+	one.lockWith(node.Opener{Passphrase: words})
+	raw, err := os.ReadFile(filepath.Join(one.o.Data, "keys"))
+	if err != nil || bytes.Contains(raw, []byte(words)) {
+		t.Fatalf("the keys hold the passphrase, %v", err)
+	}
+	one.o.Page = "127.0.0.1:0"
+	s := one.serve()
+	at := s.page()
+	hub.start()
+	hub.until("what the locked box wrote before", func(s node.Status) bool { return s.Size >= before+2 })
+	one.eventually("the locked box to follow", func() bool {
+		st, err := s.cl.Status(t.Context())
+		return err == nil && st.Confirmed >= before+2 && st.Pending == 0 && st.Lock.Locked
+	})
+	browser := http.Client{}
+	defer browser.CloseIdleConnections()
+	for _, c := range []struct {
+		words, want string
+		status      int
+	}{{"copper lantern", "not right", http.StatusUnprocessableEntity}, {words, "opening", http.StatusOK}} {
+		res, err := browser.PostForm(at+"/", url.Values{"passphrase": {c.words}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil || res.StatusCode != c.status || !strings.Contains(string(b), c.want) || strings.Contains(string(b), words) {
+			t.Errorf("status %d, want %d and %q, %v", res.StatusCode, c.status, c.want, err)
+		}
+	}
+	s.page()
+	one.stop()
+	one.o.Page = ""
+	if err := unlock(t, one.o, node.Opener{Passphrase: words}); err != nil {
+		t.Fatal(err)
+	}
+	one.start()
+	one.signIn()
+	if one.open(mine).Row.Given != "Nakato" {
+		t.Error("the chart that was written before")
+	}
+}
+
+// unlock takes the lock off a stopped box.
+func unlock(t *testing.T, o node.Options, by node.Opener) error {
+	t.Helper()
+	cl, err := node.Dial(t.Context(), o)
+	if err != nil {
+		return err
+	}
+	return errors.Join(cl.ChangeLock(t.Context(), node.LockChange{From: &by}), cl.Close())
+}
+
+// What is neither long words nor a key file locks nothing, and says nothing of what was typed.
+func TestALockTakesNoPIN(t *testing.T) {
+	c := newClinic(t)
+	for _, by := range []node.Opener{{}, {Passphrase: "314159"}, {File: []byte("short")}, {Passphrase: "one two three four", File: make([]byte, 32)}} {
+		err := c.n.ChangeLock(t.Context(), node.LockChange{To: &by})
+		if err == nil || by.Passphrase != "" && strings.Contains(err.Error(), by.Passphrase) {
+			t.Errorf("got %v", err)
+		}
+	}
+	keys, _, err := seal.LoadKeyring(filepath.Join(c.o.Data, "keys"))
+	if err != nil || keys.Locked() || c.n.Lock().Kind != "none" {
+		t.Errorf("the keys: %v, %+v", err, c.n.Lock())
+	}
+	var wait *web.LockedError
+	if err := c.n.OpenLock(t.Context(), node.Opener{}); errors.As(err, &wait) {
+		t.Errorf("a box without a lock counts tries: %v", err)
+	}
+	if _, err := record.ParseRegionID(status(t, c).Region); err != nil {
+		t.Error(err)
+	}
+}
