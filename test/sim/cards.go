@@ -167,6 +167,10 @@ func (w *world) checkBlame(b *box) error {
 // checkOwn: x holds every record of its own device that y could hand it.
 func (w *world) checkOwn(x, y *box) error {
 	_, final, _ := y.st.Final()
+	takes, err := w.takesFrom(x, y)
+	if err != nil {
+		return err
+	}
 	for _, s := range w.saves {
 		if s.by.author.Device != x.author.Device || w.ofTwice(s.r.Core.Epoch) || w.plan.Sampled && !w.chance(sampleOf) {
 			continue
@@ -176,7 +180,7 @@ func (w *world) checkOwn(x, y *box) error {
 		if err != nil {
 			return err
 		}
-		if !ok || !loc.Pending && loc.Seq >= final.Size {
+		if !ok || !loc.Pending && (loc.Seq >= final.Size || !takes) {
 			continue
 		}
 		if loc.Pending {
