@@ -3,11 +3,14 @@ package node
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal"
 	"github.com/healthpost/healthpost/store"
 )
 
@@ -84,4 +87,11 @@ func (n *Node) OpenLines() ([]string, error) {
 		out = append(out, look.What)
 	}
 	return out, err
+}
+
+// CompartmentKeys are the unwrapped keys that a box has in memory.
+func (n *Node) CompartmentKeys() []seal.Key {
+	n.vault.mu.Lock()
+	defer n.vault.mu.Unlock()
+	return slices.Collect(maps.Values(n.vault.known))
 }
