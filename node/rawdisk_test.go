@@ -255,3 +255,46 @@ func plantOne(t *testing.T, c *clinic, by node.Opener) {
 	}
 	c.stop()
 }
+
+// The accounts on a locked card are no oracle for PINs: what a PIN could be tried on is sealed under a key
+// that is not there. The control is a card without a lock, where the key lies beside them.
+func TestNoPINCanBeTriedOnALockedCard(t *testing.T) {
+	c := newClinic(t)
+	_, by := keyFile(t)
+	tiles, err := c.n.Staff(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	row, err := c.n.Store().GetRow([]byte("staff/" + tiles[0].ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rowKey := []byte("staff/" + tiles[0].ID)
+	opens := func() (keys int) {
+		raw, _, err := seal.LoadKeyring(filepath.Join(c.o.Data, "keys"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range []seal.Key{raw.Local, raw.Device, raw.Exchange, {}} {
+			for _, label := range []string{"rows", "page", ""} {
+				if _, err := seal.OpenRow(seal.Derive(k, label), rowKey, row); err == nil {
+					keys++
+				}
+			}
+			if _, err := seal.OpenRow(k, rowKey, row); err == nil {
+				keys++
+			}
+		}
+		return keys
+	}
+	if opens() != 1 {
+		t.Error("a card without a lock: its account does not open, this test finds nothing")
+	}
+	c.lockWith(by)
+	if n := opens(); n != 0 {
+		t.Errorf("%d keys of a locked card open an account", n)
+	}
+	if _, err := seal.DecodeStaffKey(row); err == nil {
+		t.Error("an account lies in the clear")
+	}
+}
