@@ -21,6 +21,9 @@ func (c Concept) Code(system string) string {
 	return ""
 }
 
+// LOINC is the code among them that is one of LOINC's, or "".
+func (c Concept) LOINC() string { return c.Code(systemLOINC) }
+
 // Quantity keeps its number as text, digit for digit.
 type Quantity struct{ Comparator, Value, Unit, Code string }
 

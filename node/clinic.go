@@ -243,7 +243,7 @@ func (n *Node) identify(ctx context.Context, in *signedIn, id string) (web.Patie
 		return web.PatientView{}, explain(err)
 	}
 	ch = ch.Identity()
-	return web.PatientView{ID: id, Row: ch.Row(), Chart: ch, Limited: true, Decided: by}, nil
+	return web.PatientView{ID: id, Row: ch.Row(), Chart: ch, Limited: true, Emergency: n.may(in, policy.Emergency, id), Decided: by}, nil
 }
 
 // SaveVisit stores one visit as one record, in the urgent lane when it is urgent.

@@ -7,10 +7,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
+	"testing"
 
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
+	"github.com/healthpost/healthpost/seal/policy"
 	"github.com/healthpost/healthpost/store"
 )
 
@@ -94,4 +97,20 @@ func (n *Node) CompartmentKeys() []seal.Key {
 	n.vault.mu.Lock()
 	defer n.vault.mu.Unlock()
 	return slices.Collect(maps.Values(n.vault.known))
+}
+
+// WithRule runs boxes under the default rules and one more, until the test ends.
+func WithRule(t testing.TB, rule string) {
+	t.Helper()
+	text, err := os.ReadFile("../seal/policy/default.cedar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules, err := policy.Compile(append(text, rule...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := policy.Default
+	t.Cleanup(func() { policy.Default = before })
+	policy.Default = func() *policy.Rules { return rules }
 }

@@ -123,6 +123,11 @@ func (n *Node) Today(ctx context.Context, s web.Session) (web.Today, error) {
 		return web.Today{}, err
 	}
 	t := web.Today{Counts: n.Counts(ctx)}
+	if n.may(in, policy.Oversee, "") {
+		if t.Emergencies, t.Late, err = n.waitingEmergencies(); err != nil {
+			return t, explain(err)
+		}
+	}
 	if !n.may(in, policy.Find, "") {
 		return t, nil
 	}

@@ -191,6 +191,9 @@ func (n *Node) Looks(ctx context.Context, s web.Session, patientID string) (web.
 		return web.LooksPage{}, explain(err)
 	}
 	page := web.LooksPage{Row: ch.Row(), More: len(rows) > looksMax}
+	if page.Emergencies, err = n.emergenciesOf(c); err != nil {
+		return web.LooksPage{}, explain(err)
+	}
 	for _, l := range rows[:min(len(rows), looksMax)] {
 		look, err := n.lookWords(&l)
 		if err != nil {

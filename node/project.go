@@ -26,6 +26,8 @@ import (
 //	vis/ ^hlc rid                   sealed: one line of the list of this box's visits, newest first
 //	may/ comp                       sealed: whether this box may open the chart (consent.go)
 //	who/ staff key                  sealed: name and role of a staff key
+//	glass/ comp ^hlc rid            sealed: one emergency and who looked into it (glass.go)
+//	glo/ hlc rid                    sealed: those that nobody looked into yet, oldest first
 //	dim/ comp                       records of it wait for a dictionary (dictionaries.go)
 //
 // A name in a key is blinded with a key that never leaves the box.
@@ -245,8 +247,12 @@ func (n *Node) arrivedRecord(a store.Arrival) (*record.Record, error) {
 func (p *projection) compartment(c record.CompartmentID) error {
 	region, _ := p.n.box.RegionID()
 	opened, unread, err := p.n.openWhole(c)
+	dim := unread.dictionary
 	if err == nil {
-		err = p.waits(c, unread.dictionary)
+		dim, err = p.glass(c, unread.glass, dim)
+	}
+	if err == nil {
+		err = p.waits(c, dim)
 	}
 	if err != nil {
 		return err
@@ -282,6 +288,8 @@ func (n *Node) openCompartment(c record.CompartmentID) ([]chart.Opened, error) {
 type unread struct {
 	some       bool // a record of it, for whatever reason
 	dictionary bool // one waits for a dictionary
+
+	glass []store.Placed // of emergencies: no part of a chart, and not opened
 }
 
 // openWhole also answers what could not be opened.
@@ -297,6 +305,9 @@ func (n *Node) openWhole(c record.CompartmentID) (opened []chart.Opened, left un
 		return nil, left, err
 	}
 	for _, x := range recs {
+		if x.Record.Core.Kind == record.KindBreakGlass {
+			left.glass = append(left.glass, x)
+		}
 		if k := x.Record.Core.Kind; k != record.KindClinical && k != record.KindRegistration && k != record.KindDirectory {
 			continue
 		}

@@ -79,6 +79,8 @@ type signedIn struct {
 	used    time.Time
 	opened  uint64                 // later sessions have larger ones
 	seen    map[seenLook]time.Time // lines made, so that a reload is one look
+
+	glass map[record.CompartmentID]time.Time // when charts were opened in an emergency; guarded by staffRoom.mu
 }
 
 // staffRoom holds the open sessions.
@@ -370,9 +372,18 @@ func (n *Node) staffDraft(session uint64, e staffEntry) (store.Draft, error) {
 func (n *Node) SignIn(ctx context.Context, staffID, pin string) (string, error) {
 	n.staff.pinMu.Lock()
 	defer n.staff.pinMu.Unlock()
+	a, priv, err := n.tryPINLocked(ctx, staffID, pin)
+	if err != nil {
+		return "", err
+	}
+	return n.openSession(ctx, a, priv)
+}
+
+// tryPINLocked gives an account with its key to who knows the PIN; pinMu is held.
+func (n *Node) tryPINLocked(ctx context.Context, staffID, pin string) (account, ed25519.PrivateKey, error) {
 	a, ok, err := n.accountByID(staffID)
 	if err != nil || !ok {
-		return "", errors.Join(err, web.ErrWrongPIN)
+		return a, nil, errors.Join(err, web.ErrWrongPIN)
 	}
 	if u, ok := n.staff.unsaved[a.id()]; ok {
 		a = u
@@ -380,28 +391,28 @@ func (n *Node) SignIn(ctx context.Context, staffID, pin string) (string, error) 
 	now := n.o.Now()
 	if wait, most := time.Unix(a.Locked, 0).Sub(now), pinLockFor(a.Fails); wait > most { // the clock was set back
 		a.Locked = now.Add(most).Unix()
-		return "", errors.Join(n.countTry(ctx, a), &web.LockedError{Until: most})
+		return a, nil, errors.Join(n.countTry(ctx, a), &web.LockedError{Until: most})
 	} else if wait > 0 {
-		return "", &web.LockedError{Until: wait}
+		return a, nil, &web.LockedError{Until: wait}
 	}
 	key, err := seal.DecodeStaffKey(a.Key)
 	if err != nil {
-		return "", fmt.Errorf("signing in: %w", err)
+		return a, nil, fmt.Errorf("trying a PIN: %w", err)
 	}
 	priv, err := key.Unlock(pin)
 	if errors.Is(err, seal.ErrWrongPIN) {
-		return "", n.wrongPIN(ctx, a, now)
+		return a, nil, n.wrongPIN(ctx, a, now)
 	}
 	if err != nil {
-		return "", fmt.Errorf("signing in: %w", err)
+		return a, nil, fmt.Errorf("trying a PIN: %w", err)
 	}
 	if a.Fails != 0 || a.Locked != 0 {
 		a.Fails, a.Locked = 0, 0
 		if err := n.countTry(ctx, a); err != nil {
-			return "", explain(err)
+			return a, nil, explain(err)
 		}
 	}
-	return n.openSession(ctx, a, priv)
+	return a, priv, nil
 }
 
 func (a *account) id() string { return hex.EncodeToString(a.Public[:16]) }
@@ -434,7 +445,7 @@ func (n *Node) openSession(ctx context.Context, a account, priv ed25519.PrivateK
 	if err != nil && !errors.Is(err, store.ErrFull) { // a full box still shows its charts
 		return "", explain(err)
 	}
-	s := &signedIn{n: at, roles: roles, key: priv, used: n.staff.now(), seen: map[seenLook]time.Time{},
+	s := &signedIn{n: at, roles: roles, key: priv, used: n.staff.now(), seen: map[seenLook]time.Time{}, glass: map[record.CompartmentID]time.Time{},
 		session: web.Session{Token: token, StaffID: a.id(), StaffName: a.Name, May: n.rights(a.id(), roles)}}
 	n.staff.mu.Lock()
 	defer n.staff.mu.Unlock()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/healthpost/healthpost/fhir"
+	"github.com/healthpost/healthpost/node"
 	"github.com/healthpost/healthpost/web"
 )
 
@@ -49,6 +50,9 @@ var uses = map[string]use{
 		}
 		return c.settled(c.n.ReadStick(c.ctx(), c.token, "in", "a.hpp"))
 	}},
+	"Emergency":   {line: "identify of a chart by care", do: func(c *clinic, id string) error { return c.ask(id) }},
+	"BreakGlass":  {line: "emergency of a chart by emergency", do: func(c *clinic, id string) error { return c.declare(id) }},
+	"Emergencies": {line: "oversee by oversight", do: func(c *clinic, _ string) error { _, err := c.n.Emergencies(c.ctx(), c.token); return err }},
 	"Ask": {line: "staff refused", do: func(c *clinic, _ string) error {
 		nurse := c.signedInAs(c.t.(*testing.T), "Asks Person", "nurse")
 		if err := c.n.Ask(c.ctx(), nurse, web.MayStaff, ""); err == nil {
@@ -57,29 +61,30 @@ var uses = map[string]use{
 		return nil
 	}},
 
-	"Register":     {why: "the record itself says who wrote it"},
-	"SaveVisit":    {why: "the record itself says who wrote it"},
-	"AmendPatient": {why: "the record itself says who wrote it"},
-	"Retract":      {why: "the record itself says who wrote it"},
-	"GiveTo":       {why: "the record itself says who wrote it"},
-	"AddStaff":     {why: "the record itself says who wrote it"},
-	"EndStaff":     {why: "the record itself says who wrote it"},
-	"Attach":       {why: "it shows nothing; what is attached comes with the visit's record"},
-	"Attached":     {why: "it shows what this form was given and was not saved yet"},
-	"Detach":       {why: "it shows nothing and changes no record"},
-	"SignIn":       {why: "a session is a record"},
-	"Session":      {why: "it shows who is signed in to who that is"},
-	"Peek":         {why: "it shows who is signed in to who that is"},
-	"SignOut":      {why: "it shows nothing"},
-	"Staff":        {why: "the names on the sign-in page; nobody's record"},
-	"Box":          {why: "about the box"},
-	"Counts":       {why: "about the box"},
-	"SyncPage":     {why: "about links; names of records that were refused, whose charts leave their lines"},
-	"SyncNow":      {why: "it shows nothing"},
-	"SeenFault":    {why: "it shows nothing"},
-	"Sticks":       {why: "names of files that are sealed; reading and writing them leave lines"},
-	"Watch":        {why: "it tells that something changed, not what"},
-	"States":       {why: "how far records that a page shows have come"},
+	"Register":        {why: "the record itself says who wrote it"},
+	"SaveVisit":       {why: "the record itself says who wrote it"},
+	"AmendPatient":    {why: "the record itself says who wrote it"},
+	"Retract":         {why: "the record itself says who wrote it"},
+	"GiveTo":          {why: "the record itself says who wrote it"},
+	"AddStaff":        {why: "the record itself says who wrote it"},
+	"EndStaff":        {why: "the record itself says who wrote it"},
+	"ReviewEmergency": {why: "the record itself says who wrote it"},
+	"Attach":          {why: "it shows nothing; what is attached comes with the visit's record"},
+	"Attached":        {why: "it shows what this form was given and was not saved yet"},
+	"Detach":          {why: "it shows nothing and changes no record"},
+	"SignIn":          {why: "a session is a record"},
+	"Session":         {why: "it shows who is signed in to who that is"},
+	"Peek":            {why: "it shows who is signed in to who that is"},
+	"SignOut":         {why: "it shows nothing"},
+	"Staff":           {why: "the names on the sign-in page; nobody's record"},
+	"Box":             {why: "about the box"},
+	"Counts":          {why: "about the box"},
+	"SyncPage":        {why: "about links; names of records that were refused, whose charts leave their lines"},
+	"SyncNow":         {why: "it shows nothing"},
+	"SeenFault":       {why: "it shows nothing"},
+	"Sticks":          {why: "names of files that are sealed; reading and writing them leave lines"},
+	"Watch":           {why: "it tells that something changed, not what"},
+	"States":          {why: "how far records that a page shows have come"},
 }
 
 func (c *clinic) ctx() context.Context { return c.t.Context() }
@@ -127,6 +132,7 @@ func TestEveryUseLeavesItsLine(t *testing.T) {
 	if len(uses) != clinic.NumMethod() {
 		t.Errorf("%d use cases in the list, %d in the interface", len(uses), clinic.NumMethod())
 	}
+	node.WithRule(t, closedToClinicians)
 	c := newClinic(t)
 	c.stop()
 	c.o.Sticks = t.TempDir()

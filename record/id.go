@@ -108,6 +108,7 @@ const (
 	KindAccess       Kind = 35
 	KindStaff        Kind = 36
 	KindConsent      Kind = 37 // who may read, as a patient decided
+	KindBreakGlass   Kind = 38 // that a chart was opened in an emergency, and that this was looked into
 )
 
 // Sealed reports whether records of this kind carry a sealed body.

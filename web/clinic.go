@@ -83,6 +83,20 @@ type Clinic interface {
 	// box whose access records came. The access record of reading it is durable before it returns.
 	Looks(ctx context.Context, s Session, patientID string) (LooksPage, error)
 
+	// Emergency is the summary of a chart that is closed to this session, while it is open to it, and what
+	// BreakGlass needs otherwise. The access record is durable before it returns. Errors: ErrChartOpen.
+	Emergency(ctx context.Context, s Session, patientID string) (EmergencyPage, error)
+	// BreakGlass opens it to this session for EmergencyHours, once a record with both persons and the reason,
+	// and the access record, are durable. Errors: ErrWrongPIN and *LockedError of the second person, as in
+	// SignIn, ErrSecondPerson, ErrChartOpen, ErrReason. formID as in Register: later it opens nothing.
+	BreakGlass(ctx context.Context, s Session, patientID, formID string, g BreakGlass) error
+	// Emergencies lists what BreakGlass opened, in this region as far as this box knows, that nobody looked
+	// into yet, oldest first. The access record of reading it is durable before it returns.
+	Emergencies(ctx context.Context, s Session) (EmergenciesPage, error)
+	// ReviewEmergency notes that somebody looked into one, which is a record. ErrOwnEmergency for one of the
+	// two persons in it, ErrReason without a note.
+	ReviewEmergency(ctx context.Context, s Session, rid, formID, note string) error
+
 	// GiveTo gives a patient to a field device of PatientView.Devices, which may then open the chart, or takes
 	// it back. It holds once the region has taken it; what is so already is not stored again. ErrRefused on a
 	// box that assigns nothing.
@@ -148,6 +162,14 @@ var (
 	ErrStickBusy = errors.New("a stick is in use")
 	// ErrLastStaff: without this account nobody could add staff here.
 	ErrLastStaff = errors.New("the last account that may add staff: add another first")
+	// ErrChartOpen: the whole chart is open to this session: there is no emergency to declare.
+	ErrChartOpen = errors.New("the chart is open to who asks")
+	// ErrSecondPerson: the second person of an emergency is the first, or not of this box's staff.
+	ErrSecondPerson = errors.New("not a second person")
+	// ErrReason: a reason or note that is too short or too long.
+	ErrReason = errors.New("a reason of another length is needed")
+	// ErrOwnEmergency: nobody looks into what they did themselves.
+	ErrOwnEmergency = errors.New("one's own emergency")
 	// ErrFormUsed: this form id was already saved with other content. Nothing was saved now.
 	ErrFormUsed = errors.New("form id already used with other content")
 )
@@ -237,6 +259,9 @@ const (
 	MayProve    = "prove"
 	MayCarry    = "carry"
 	MayStaff    = "staff"
+
+	MayEmergency = "emergency"
+	MayOversee   = "oversee"
 )
 
 // Today is the first page after sign in.
@@ -244,6 +269,10 @@ type Today struct {
 	Waiting []Waiting  // urgent first, then longest waiting; at most 50
 	Recent  []VisitRow // newest first; at most 20
 	Counts  Counts
+
+	// Emergencies that nobody looked into yet, for who oversees them; Late when one waits too long.
+	Emergencies int
+	Late        bool
 }
 
 // Waiting is one person registered here today and not seen yet, or marked urgent today.
@@ -278,8 +307,9 @@ type PatientView struct {
 	Row   chart.Row
 	Chart chart.Chart
 	Files map[string]FileState // of the chart's attachments, by id
-	// Limited: who looks may see who this is and nothing else of the chart.
-	Limited bool
+	// Limited: who looks may see who this is and nothing else of the chart. Emergency: and may open the
+	// summary for an emergency, with a reason and a second person.
+	Limited, Emergency bool
 	// Decided is what the patient decided about this box, where it made the difference: with Limited,
 	// that the chart stays closed here; without, that a grant opens it. nil: nothing decided.
 	Decided *Decided
@@ -306,9 +336,11 @@ type FieldDevice struct {
 
 // LooksPage is who looked at one chart.
 type LooksPage struct {
-	Row   chart.Row
-	Looks []Look
-	More  bool // older ones are left out
+	Row chart.Row
+	// Emergencies are those of this chart, newest first, also when they were looked into.
+	Emergencies []EmergencyEvent
+	Looks       []Look
+	More        bool // older ones are left out
 }
 
 // Look is one line of it.

@@ -54,6 +54,8 @@ type fakeClinic struct {
 	sticks    web.SticksPage
 	stickJobs []string
 	devices   []web.FieldDevice
+	glass     map[string]bool // summaries that are open, by session and patient
+	events    []web.EmergencyEvent
 	decided   *web.Decided // of every patient
 	closed    bool         // by what is decided
 
@@ -77,7 +79,7 @@ func newFake() *fakeClinic {
 		staff: []web.StaffTile{{ID: staffID, Name: "Amina Uwase", Initials: "AU", Roles: []string{"nurse", "administrator"}}, {ID: "staff-2", Name: "Jean Habimana", Initials: "JH", Roles: []string{"clinician"}},
 			{ID: "staff-3", Name: "Grace Mukamana", Initials: "GM", Roles: []string{"registrar"}}},
 		pins: map[string]string{staffID: staffPIN, "staff-2": "271828", "staff-3": "161803"}, sessions: map[string]web.Session{},
-		records: map[string][]chart.Opened{}, forms: map[string]formAnswer{}, calls: map[string]int{}, waiters: map[chan struct{}]bool{},
+		records: map[string][]chart.Opened{}, forms: map[string]formAnswer{}, calls: map[string]int{}, waiters: map[chan struct{}]bool{}, glass: map[string]bool{},
 	}
 	f.sync = web.SyncPage{Disk: web.Disk{FreeBytes: 9 << 30, TotalBytes: 14 << 30}, Clock: web.Clock{Now: now, Trusted: true, Source: "hub"}}
 	return f
@@ -149,7 +151,7 @@ func (f *fakeClinic) AddStaff(_ context.Context, by *web.Session, s web.NewStaff
 // everyRight is that of somebody in all roles.
 func everyRight() web.Rights {
 	return web.Rights{web.MayIdentify: true, web.MayView: true, web.MayWrite: true, web.MayAmend: true, web.MayRetract: true, web.MayGive: true, web.MayReview: true, web.MayConsent: true,
-		web.MayFind: true, web.MayRegister: true, web.MayProve: true, web.MayCarry: true, web.MayStaff: true}
+		web.MayFind: true, web.MayRegister: true, web.MayProve: true, web.MayCarry: true, web.MayStaff: true, web.MayEmergency: true, web.MayOversee: true}
 }
 
 // allow changes a right of everybody who is signed in.
@@ -175,11 +177,71 @@ func (f *fakeClinic) Looks(_ context.Context, s web.Session, id string) (web.Loo
 	if err != nil {
 		return web.LooksPage{}, err
 	}
-	return web.LooksPage{Row: v.Row, Looks: []web.Look{
+	f.mu.Lock()
+	events := slices.Clone(f.events)
+	f.mu.Unlock()
+	return web.LooksPage{Row: v.Row, Emergencies: events, Looks: []web.Look{
 		{At: now.Add(-time.Minute), Who: "Amina Uwase", Box: "Kibuye clinic", What: "view", Rules: "care", Size: 1204, Grant: "0123456789abcdef0123456789abcdef", Until: now.Add(7 * 24 * time.Hour)},
 		{At: now.Add(-time.Hour), Who: "Jean Habimana", Box: "Rubavu clinic", What: "write", Refused: true, Rules: "limited", Size: 1180},
 		{At: now.Add(-48 * time.Hour), Box: "Nyanza hub", What: "export"},
 	}}, nil
+}
+
+func (f *fakeClinic) Emergency(_ context.Context, s web.Session, id string) (web.EmergencyPage, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.records[id] == nil {
+		return web.EmergencyPage{}, web.ErrNotFound
+	}
+	v := f.viewLocked(id)
+	p := web.EmergencyPage{Row: v.Row}
+	if f.glass[s.Token+id] {
+		p.Until, p.Summary = now.Add(web.EmergencyHours*time.Hour), v.Chart.Emergency()
+		return p, nil
+	}
+	for _, x := range f.staff {
+		if x.ID != s.StaffID {
+			p.Staff = append(p.Staff, x)
+		}
+	}
+	return p, nil
+}
+
+func (f *fakeClinic) BreakGlass(_ context.Context, s web.Session, id, formID string, g web.BreakGlass) error {
+	if g.Second == s.StaffID {
+		return web.ErrSecondPerson
+	}
+	f.mu.Lock()
+	pin := f.pins[g.Second]
+	f.mu.Unlock()
+	if pin == "" || pin != g.PIN {
+		return web.ErrWrongPIN
+	}
+	_, err := f.answer(formID, g.Reason, func() (string, error) {
+		f.tainted(&g.Reason)
+		f.glass[s.Token+id] = true
+		f.events = append(f.events, web.EmergencyEvent{RID: fmt.Sprintf("%064x", len(f.events)+1), PatientID: id, Name: "Eric Ndayisaba", At: now.Add(-9 * 24 * time.Hour), Who: s.StaffName,
+			Second: "Jean Habimana", Box: f.box.Name, Reason: g.Reason, Late: true})
+		return "", nil
+	})
+	return err
+}
+
+func (f *fakeClinic) Emergencies(context.Context, web.Session) (web.EmergenciesPage, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return web.EmergenciesPage{List: slices.Clone(f.events)}, nil
+}
+
+func (f *fakeClinic) ReviewEmergency(_ context.Context, _ web.Session, rid, formID, note string) error {
+	if len(note) < web.NoteMin {
+		return web.ErrReason
+	}
+	_, err := f.answer(formID, rid+note, func() (string, error) {
+		f.events = slices.DeleteFunc(f.events, func(e web.EmergencyEvent) bool { return e.RID == rid })
+		return "", nil
+	})
+	return err
 }
 
 func (f *fakeClinic) EndStaff(_ context.Context, _ web.Session, id string) error {
@@ -242,7 +304,7 @@ func (f *fakeClinic) viewLocked(id string) web.PatientView {
 func (f *fakeClinic) Today(context.Context, web.Session) (web.Today, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	t := web.Today{Counts: f.countsLocked()}
+	t := web.Today{Counts: f.countsLocked(), Emergencies: len(f.events), Late: len(f.events) > 0}
 	for _, id := range f.patients {
 		v := f.viewLocked(id)
 		if len(v.Chart.Visits) == 0 {
@@ -327,7 +389,9 @@ func (f *fakeClinic) Open(_ context.Context, _ web.Session, id string) (web.Pati
 	if f.records[id] == nil {
 		return web.PatientView{}, web.ErrNotFound
 	}
-	return f.viewLocked(id), nil
+	v := f.viewLocked(id)
+	v.Emergency = f.closed
+	return v, nil
 }
 
 func (f *fakeClinic) SaveVisit(_ context.Context, s web.Session, id, formID string, v fhir.Visit) (web.Saved, error) {

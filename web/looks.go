@@ -7,7 +7,9 @@ type looksBody struct {
 	ID   string
 	Who  personLine
 	List []lookLine
-	More bool
+
+	Emergencies []emergencyLine
+	More        bool
 }
 
 // lookLine is one look in words.
@@ -24,6 +26,9 @@ func showLooks(q *request) error {
 		return err
 	}
 	body := looksBody{ID: id, Who: q.person(looks.Row), More: looks.More}
+	for _, e := range looks.Emergencies {
+		body.Emergencies = append(body.Emergencies, q.emergencyLine(e))
+	}
 	for _, l := range looks.Looks {
 		line := lookLine{When: formatTime(q.words, l.At.In(q.opts.Location)), What: label(q.words, "look", l.What), Who: l.Who, Box: l.Box, Refused: l.Refused}
 		if line.Who == "" {

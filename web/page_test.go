@@ -166,6 +166,23 @@ func pageCases() []pageCase {
 			x.fake.decided = &web.Decided{Rules: "care", Grant: "0123456789abcdef0123456789abcdef", Until: now.Add(24 * time.Hour)}
 			return x.get("/patient/" + x.people.child)
 		}},
+		{"emergency", "emergency", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.child + "/emergency") }},
+		{"emergency-wrong", "emergency", 422, func(x *fixture) answer { x.signIn(); return x.breakGlass("staff-2", "000000") }},
+		{"emergency-open", "emergency", 200, func(x *fixture) answer {
+			x.signIn()
+			x.breakGlass("staff-2", "271828")
+			return x.get("/patient/" + x.people.child + "/emergency")
+		}},
+		{"emergencies", "emergencies", 200, func(x *fixture) answer {
+			x.signIn()
+			x.breakGlass("staff-2", "271828")
+			return x.get("/emergencies")
+		}},
+		{"looks-emergency", "looks", 200, func(x *fixture) answer {
+			x.signIn()
+			x.breakGlass("staff-2", "271828")
+			return x.get("/patient/" + x.people.child + "/looks")
+		}},
 		{"looks", "looks", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.child + "/looks") }},
 		{"root", "root", 200, func(x *fixture) answer { x.signIn(); return x.get("/root") }},
 		{"no-root", "error", 409, func(x *fixture) answer { x.signIn(); x.fake.root = web.RootPage{}; return x.get("/root") }},
@@ -432,7 +449,7 @@ func TestCompressedAndPlainAreTheSame(t *testing.T) {
 var changing = regexp.MustCompile(`-[0-9a-f]{8}\.(css|js|svg)|value="[0-9a-f]{32}"`)
 
 func TestGolden(t *testing.T) {
-	for _, name := range []string{"today", "patient", "check", "conflict", "links", "links-faults", "links-metered", "links-field", "today-banners", "proof", "root", "looks", "patient-closed", "visit-errors"} {
+	for _, name := range []string{"today", "patient", "check", "conflict", "links", "links-faults", "links-metered", "links-field", "today-banners", "proof", "root", "looks", "patient-closed", "looks-emergency", "emergency", "emergency-open", "emergencies", "visit-errors"} {
 		for _, language := range []string{"en", "fr"} {
 			t.Run(name+"/"+language, func(t *testing.T) {
 				x := newFixture(t)

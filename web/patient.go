@@ -19,6 +19,7 @@ type patientBody struct {
 	Limited    bool     // only who this is
 	Closed     []string // why, where it is the patient who decided that; nil otherwise
 	Granted    string   // the patient's word by which the chart is open here; "" where none was needed
+	Emergency  bool     // and the way to the summary for an emergency
 	Allergy    allergyLine
 	Incomplete bool     // there is more than what is shown
 	Conflict   int      // versions of the details that stand side by side; 0 when there is one
@@ -116,10 +117,13 @@ func ridText(rid record.RID) string { return hex.EncodeToString(rid[:]) }
 
 func (q *request) patientBody(view PatientView) patientBody {
 	c := &view.Chart
-	b := patientBody{ID: view.ID, Who: q.person(view.Row), May: q.session.May, Limited: view.Limited, Allergy: allergyOf(q.words, view.Chart), Incomplete: c.Incomplete, VisitCount: len(c.Visits), Devices: view.Devices}
+	b := patientBody{ID: view.ID, Who: q.person(view.Row), May: q.session.May, Limited: view.Limited, Emergency: view.Emergency, Allergy: allergyOf(q.words, view.Chart), Incomplete: c.Incomplete, VisitCount: len(c.Visits), Devices: view.Devices}
 	if view.Limited {
 		if b.Closed = q.closedWords(view.Decided); b.Closed != nil {
 			b.May = Rights{} // nothing that is offered elsewhere may be done with this chart
+			for right := range q.session.May {
+				b.May[right] = false
+			}
 		}
 	} else if d := view.Decided; d != nil {
 		b.Granted = q.grantWords("consent.granted", d.Grant, d.Until)

@@ -11,6 +11,9 @@ import (
 type todayBody struct {
 	Waiting []waitingRow
 	Recent  []visitRow
+
+	Emergencies int
+	Late        bool
 }
 
 type waitingRow struct {
@@ -34,7 +37,7 @@ func showToday(q *request) error {
 	if err != nil {
 		return err
 	}
-	var body todayBody
+	body := todayBody{Emergencies: today.Emergencies, Late: today.Late}
 	for _, w := range today.Waiting {
 		body.Waiting = append(body.Waiting, waitingRow{w, q.person(w.Row)})
 	}

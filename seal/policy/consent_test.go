@@ -19,7 +19,7 @@ func limited(action policy.Action) policy.Ask {
 func TestLimitedChartsOpenAtHomeAndByGrant(t *testing.T) {
 	for _, a := range policy.PatientActions {
 		q := limited(a)
-		if v := policy.Default().Decide(q); v.Allowed != (a == policy.Identify) || !v.Allowed && !slices.Equal(v.Rules, []string{"limited"}) {
+		if v := policy.Default().Decide(q); v.Allowed != (a == policy.Identify || a == policy.Emergency) || !v.Allowed && !slices.Equal(v.Rules, []string{"limited"}) {
 			t.Errorf("%s elsewhere: %+v", a, v)
 		}
 		q.Home = true
@@ -27,7 +27,7 @@ func TestLimitedChartsOpenAtHomeAndByGrant(t *testing.T) {
 			t.Errorf("%s at home: %+v", a, v)
 		}
 		q.Home, q.Grant = false, policy.Grant{ID: "1234"}
-		if v := policy.Default().Decide(q); !v.Allowed || (v.Grant == q.Grant) == (a == policy.Identify) {
+		if v := policy.Default().Decide(q); !v.Allowed || (v.Grant == q.Grant) == (a == policy.Identify || a == policy.Emergency) {
 			t.Errorf("%s by a grant without end: %+v", a, v)
 		}
 	}

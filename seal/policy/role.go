@@ -71,6 +71,9 @@ const (
 	Give     Action = "give"     // give the chart to a field device, or take it back
 	Review   Action = "review"   // read who looked at the chart
 	Consent  Action = "consent"  // see and write down who may read the chart, as the patient decides
+
+	// Emergency opens the summary of a chart that View is refused for, with a reason and a second person.
+	Emergency Action = "emergency"
 )
 
 // About the box.
@@ -81,12 +84,13 @@ const (
 	Links    Action = "links"    // see links and states, send now, say that a fault was read
 	Carry    Action = "carry"    // read and write sticks
 	Staff    Action = "staff"    // add people, end their accounts
+	Oversee  Action = "oversee"  // see which charts were opened in an emergency, say that this was looked into
 )
 
 // PatientActions and BoxActions list them in the order of tables.
 var (
-	PatientActions = []Action{Identify, View, Write, Amend, Retract, Give, Review, Consent}
-	BoxActions     = []Action{Find, Register, Prove, Links, Carry, Staff}
+	PatientActions = []Action{Identify, View, Write, Amend, Retract, Give, Review, Consent, Emergency}
+	BoxActions     = []Action{Find, Register, Prove, Links, Carry, Staff, Oversee}
 )
 
 // OnPatient reports whether the action is about one chart.
