@@ -155,11 +155,11 @@ func directiveWords(list []string) bool {
 // Decided is a directive with the record that it stands in.
 type Decided struct {
 	Directive
+	RID     record.RID
 	By      record.DeviceID // the box that wrote it down
 	Refused bool            // the region did not take its record
 	At      time.Time       // when it was written down, as far as that is known
 	Author  string          // the staff member that wrote it down
-	State   State
 }
 
 // Ended is a directive that holds no more.

@@ -162,8 +162,8 @@ func (d *directives) add(n *Node, x store.Placed, refused bool) error {
 		var one chart.Directive
 		if one, err = chart.DecodeDirective(plain); err == nil {
 			by, _, err := n.store.EpochAuthor(x.Record.Position().Epoch)
-			r, _ := asFirst(x.Record)
-			d.all = append(d.all, chart.Decided{Directive: one, By: by, Refused: refused, At: timeOfHLC(r.Core.HLC), Author: n.authorName(&r)})
+			r, rid := asFirst(x.Record)
+			d.all = append(d.all, chart.Decided{Directive: one, RID: rid, By: by, Refused: refused, At: timeOfHLC(r.Core.HLC), Author: n.authorName(&r)})
 			return err
 		}
 	}

@@ -32,6 +32,10 @@ var uses = map[string]use{
 		return err
 	}},
 	"Looks": {line: "review of a chart by care", do: func(c *clinic, id string) error { _, err := c.n.Looks(c.ctx(), c.token, id); return err }},
+	"Consents": {line: "consent of a chart by care", do: func(c *clinic, id string) error {
+		_, err := c.n.Consents(c.ctx(), c.token, id)
+		return err
+	}},
 	"Find":  {line: "find by care-box", do: func(c *clinic, _ string) error { _, err := c.n.Find(c.ctx(), c.token, "Nakato"); return err }},
 	"Today": {line: "find by care-box", do: func(c *clinic, _ string) error { _, err := c.n.Today(c.ctx(), c.token); return err }},
 	"Proof": {line: "prove of a chart by care-box", do: func(c *clinic, id string) error {
@@ -65,6 +69,7 @@ var uses = map[string]use{
 	"SaveVisit":       {why: "the record itself says who wrote it"},
 	"AmendPatient":    {why: "the record itself says who wrote it"},
 	"Retract":         {why: "the record itself says who wrote it"},
+	"Decide":          {why: "the record itself says who wrote it"},
 	"GiveTo":          {why: "the record itself says who wrote it"},
 	"AddStaff":        {why: "the record itself says who wrote it"},
 	"EndStaff":        {why: "the record itself says who wrote it"},

@@ -97,6 +97,13 @@ type Clinic interface {
 	// two persons in it, ErrReason without a note.
 	ReviewEmergency(ctx context.Context, s Session, rid, formID, note string) error
 
+	// Consents lists what a patient decided about who may read, what ended with it. The access record of
+	// reading it is durable before it returns.
+	Consents(ctx context.Context, s Session, patientID string) (ConsentPage, error)
+	// Decide writes down what a patient decided, after who is signed in gave their PIN again. formID as in
+	// Register. Errors: ErrWrongPIN, *LockedError, ErrNotFound when the box or the decision is not there.
+	Decide(ctx context.Context, s Session, patientID, formID string, d Decision) error
+
 	// GiveTo gives a patient to a field device of PatientView.Devices, which may then open the chart, or takes
 	// it back. It holds once the region has taken it; what is so already is not stored again. ErrRefused on a
 	// box that assigns nothing.
@@ -326,6 +333,55 @@ type Decided struct {
 	Grant string    // id of the grant to this box; "" when there never was one, or it was recalled
 	Until time.Time // of that grant, also when it is over; zero for no end
 }
+
+// ConsentPage is who may read one chart.
+type ConsentPage struct {
+	Row     chart.Row
+	Limited bool     // only Homes and whom a grant names
+	Unread  bool     // something decided cannot be read here, and is taken for a limit
+	Homes   []string // the boxes that may open the chart in any case
+	Grants  []ConsentLine
+	Ended   []ConsentLine // limits and grants, newest first; a limit has no To
+	Boxes   []ConsentBox  // to which the chart can be opened, by name
+}
+
+// ConsentLine is one decision.
+type ConsentLine struct {
+	ID      string // hexadecimal
+	Limit   bool   // else a grant
+	To      string // the box's name; "" for every box
+	Until   time.Time
+	Over    bool // by its time
+	By      string
+	At      time.Time
+	EndedBy string // who wrote down that it ended; "" when nobody did
+	EndedAt time.Time
+	RID     string // of its record
+	State   chart.State
+}
+
+// ConsentBox is a box of the region.
+type ConsentBox struct{ ID, Name string }
+
+// Decision is what a patient decided just now.
+type Decision struct {
+	PIN  string // of who is signed in; it is never logged or put in an error
+	Do   string // one of the words below
+	To   string // of DoGrant: id of a box; "" for every box
+	Days int    // of DoGrant: how long; 0 for no end
+	ID   string // of DoEnd: the grant
+}
+
+// What a patient decides.
+const (
+	DoLimit = "limit" // only home and whom a grant names may open the chart
+	DoOpen  = "open"  // every box may again
+	DoGrant = "grant" // one box may
+	DoEnd   = "end"   // a grant holds no more
+)
+
+// DecisionDaysMax is the longest that a grant with an end runs.
+const DecisionDaysMax = 366
 
 // FieldDevice is a worker's device with whether it may open a chart.
 type FieldDevice struct {

@@ -1,9 +1,193 @@
 package web
 
 import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
+
+// consentBody is the page of what a patient decided about who may read.
+type consentBody struct {
+	ID      string
+	Who     personLine
+	Limited bool
+	Unread  bool
+	Homes   string
+	Grants  []grantLine
+	Ended   []grantLine
+	Choices []consentChoice
+	Boxes   []ConsentBox // with one for every box
+	Days    []consentDays
+}
+
+// grantLine is one decision in words.
+type grantLine struct {
+	Title, Number, By, Until, Ended string
+	Over                            bool
+	Badge                           badge
+}
+
+// consentChoice is one thing that the patient may decide now.
+type consentChoice struct{ Value, Words string }
+
+// consentDays is how long a permission may hold.
+type consentDays struct{ Value, Words string }
+
+const (
+	everyBox       = "*"
+	consentEnd     = DoEnd + ":" // and the id of a grant
+	consentIDMax   = 64
+	consentListMax = 50
+)
+
+// grantDays are how many days a permission holds, to choose from; 0 for no end.
+var grantDays = []int{1, 7, 30, 0}
+
+func showConsent(q *request) error {
+	f, err := q.newForm(nil)
+	if err != nil {
+		return err
+	}
+	return q.consentPage(f)
+}
+
+func (q *request) consentPage(f form) error {
+	id := q.r.PathValue("patient")
+	c, err := q.clinic.Consents(q.r.Context(), q.session, id)
+	if err != nil {
+		return err
+	}
+	f.Values.Del("pin")
+	b := consentBody{ID: id, Who: q.person(c.Row), Limited: c.Limited, Unread: c.Unread, Homes: strings.Join(c.Homes, ", ")}
+	b.Boxes = append([]ConsentBox{{ID: everyBox, Name: q.words.Text("consent.every")}}, c.Boxes...)
+	for _, days := range grantDays {
+		b.Days = append(b.Days, consentDays{strconv.Itoa(days), q.daysWords(days)})
+	}
+	for _, l := range c.Grants[:min(len(c.Grants), consentListMax)] {
+		b.Grants = append(b.Grants, q.grantLine(&l))
+	}
+	for _, l := range c.Ended[:min(len(c.Ended), consentListMax)] {
+		b.Ended = append(b.Ended, q.grantLine(&l))
+	}
+	b.Choices = q.consentChoices(&c)
+	p := q.newPage("", "consent.title", b)
+	p.Form = f
+	if q.r.URL.Query().Get("done") != "" {
+		p.Notice = notice{Text: q.words.Text("consent.done")}
+	}
+	return q.show("consent", p)
+}
+
+func (q *request) daysWords(days int) string {
+	if days == 0 {
+		return q.words.Text("consent.no_end")
+	}
+	return q.words.Count("consent.days", days)
+}
+
+func (q *request) boxWords(to string) string {
+	if to == "" {
+		return q.words.Text("consent.every")
+	}
+	return to
+}
+
+func (q *request) grantLine(l *ConsentLine) grantLine {
+	out := grantLine{Title: q.boxWords(l.To), Number: l.ID[:min(len(l.ID), grantShown)], Over: l.Over, By: strings.TrimPrefix(l.By+", "+formatTime(q.words, l.At.In(q.opts.Location)), ", "), Badge: badgeOf(q.words, l.State, l.RID)}
+	switch {
+	case l.Limit:
+		out.Title = q.words.Text("consent.limit_set")
+	case l.Until.IsZero():
+		out.Until = q.words.Text("consent.without_end")
+	case l.Over:
+		out.Until = q.words.Text("consent.over", formatTime(q.words, l.Until.In(q.opts.Location)))
+	default:
+		out.Until = q.words.Text("consent.until", formatTime(q.words, l.Until.In(q.opts.Location)))
+	}
+	if l.EndedBy != "" {
+		out.Ended = q.words.Text("consent.ended_by", l.EndedBy, formatTime(q.words, l.EndedAt.In(q.opts.Location)))
+	}
+	return out
+}
+
+// consentChoices are what can be decided as things stand.
+func (q *request) consentChoices(c *ConsentPage) []consentChoice {
+	if !c.Limited {
+		return []consentChoice{{DoLimit, q.words.Text("consent.do_limit")}}
+	}
+	list := []consentChoice{{DoGrant, q.words.Text("consent.do_grant")}}
+	for _, g := range c.Grants[:min(len(c.Grants), consentListMax)] {
+		if !g.Over {
+			list = append(list, consentChoice{consentEnd + g.ID, q.words.Text("consent.do_end", g.ID[:min(len(g.ID), grantShown)], q.boxWords(g.To))})
+		}
+	}
+	return append(list, consentChoice{DoOpen, q.words.Text("consent.do_open")})
+}
+
+// decide writes down what the patient decided. The PIN is never shown again, kept as a draft or logged.
+func decide(q *request) error {
+	id, err := q.postedFormID()
+	if err != nil {
+		return err
+	}
+	d, problems := q.readDecision()
+	if len(problems) > 0 {
+		return q.consentPage(q.postedForm(id, problems))
+	}
+	patientID := q.r.PathValue("patient")
+	err = q.clinic.Decide(q.r.Context(), q.session, patientID, id, d)
+	var locked *LockedError
+	switch {
+	case errors.As(err, &locked):
+		return q.consentPage(q.postedForm(id, []fieldProblem{{"pin", q.words.Count("signin.locked", wholeMinutes(locked.Until))}}))
+	case errors.Is(err, ErrWrongPIN):
+		return q.consentPage(q.postedForm(id, []fieldProblem{{"pin", q.words.Text("signin.wrong_pin")}}))
+	case errors.Is(err, ErrFormUsed):
+		f, err := q.reusedForm()
+		if err != nil {
+			return err
+		}
+		return q.consentPage(f)
+	case err != nil:
+		return fmt.Errorf("deciding: %w", err)
+	}
+	return q.redirect("/patient/" + url.PathEscape(patientID) + "/consent?done=1")
+}
+
+// readDecision reads what was chosen.
+func (q *request) readDecision() (d Decision, problems []fieldProblem) {
+	d = Decision{PIN: NormaliseDigits(q.r.PostForm.Get("pin")), Do: q.value("do"), To: q.value("to")}
+	fault := func(field, key string) { problems = append(problems, fieldProblem{field, q.words.Text(key)}) }
+	if grant, ok := strings.CutPrefix(d.Do, consentEnd); ok {
+		d.Do, d.ID = DoEnd, grant
+	}
+	if !slices.Contains([]string{DoLimit, DoOpen, DoGrant, DoEnd}, d.Do) || len(d.ID) > consentIDMax {
+		fault("do-0", "consent.choose")
+	}
+	if d.Do == DoGrant {
+		days, err := strconv.Atoi(q.value("days"))
+		if d.To == "" || len(d.To) > deviceTextMax {
+			fault("to-0", "consent.choose_box")
+		}
+		if err != nil || !slices.Contains(grantDays, days) {
+			fault("days-0", "consent.choose_days")
+		}
+		d.Days = days
+		if d.To == everyBox {
+			d.To = ""
+		}
+	} else {
+		d.To = ""
+	}
+	if len(d.PIN) != pinDigits {
+		fault("pin", "signin.pin_digits")
+	}
+	return d, problems
+}
 
 // grantShown is how many letters of a grant's id people read.
 const grantShown = 8

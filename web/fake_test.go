@@ -58,6 +58,8 @@ type fakeClinic struct {
 	events    []web.EmergencyEvent
 	decided   *web.Decided // of every patient
 	closed    bool         // by what is decided
+	consent   web.ConsentPage
+	decisions []web.Decision // without their PINs
 
 	taint func(string) string // of every text that people type; nil: as it is
 }
@@ -242,6 +244,49 @@ func (f *fakeClinic) ReviewEmergency(_ context.Context, _ web.Session, rid, form
 		return "", nil
 	})
 	return err
+}
+
+func (f *fakeClinic) Consents(ctx context.Context, s web.Session, id string) (web.ConsentPage, error) {
+	v, err := f.Open(ctx, s, id)
+	if err != nil {
+		return web.ConsentPage{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	page := f.consent
+	page.Row = v.Row
+	return page, nil
+}
+
+func (f *fakeClinic) Decide(_ context.Context, s web.Session, id, formID string, d web.Decision) error {
+	if f.locked > 0 {
+		return &web.LockedError{Until: f.locked}
+	}
+	if f.pins[s.StaffID] != d.PIN {
+		return web.ErrWrongPIN
+	}
+	d.PIN = ""
+	_, err := f.answer(formID, id+fmt.Sprint(d), func() (string, error) {
+		f.decisions = append(f.decisions, d)
+		return "", nil
+	})
+	return err
+}
+
+// decideSomething gives every patient a limit, a grant that holds, one that is over and one that ended.
+func (f *fakeClinic) decideSomething() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	line := func(n int, to string) web.ConsentLine {
+		return web.ConsentLine{ID: strings.Repeat(fmt.Sprintf("%02x", n), 16), To: to, By: "Amina Uwase (Kibuye clinic)", At: now.Add(-time.Duration(n) * time.Hour), RID: strings.Repeat("0d", 32)}
+	}
+	holds, over, ended, limit := line(1, "Rubavu clinic"), line(2, "Nyanza clinic"), line(3, ""), line(4, "")
+	holds.Until, holds.State = now.Add(6*24*time.Hour), chart.State{Kind: chart.Confirmed, Seq: 7}
+	over.Until, over.Over = now.Add(-time.Hour), true
+	ended.EndedBy, ended.EndedAt = "Jean Habimana (Kibuye clinic)", now.Add(-time.Minute)
+	limit.Limit, limit.EndedBy, limit.EndedAt = true, "Jean Habimana (Kibuye clinic)", now.Add(-2*time.Hour)
+	f.consent = web.ConsentPage{Limited: true, Homes: []string{"Kibuye clinic"}, Grants: []web.ConsentLine{holds, over}, Ended: []web.ConsentLine{ended, limit},
+		Boxes: []web.ConsentBox{{ID: strings.Repeat("b1", 32), Name: "Rubavu clinic"}, {ID: strings.Repeat("b2", 32), Name: "Nyanza clinic"}}}
 }
 
 func (f *fakeClinic) EndStaff(_ context.Context, _ web.Session, id string) error {

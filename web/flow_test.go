@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -472,7 +473,7 @@ func TestPageOffersWhatTheRulesAllow(t *testing.T) {
 	path := "/patient/" + x.people.child
 	whole := x.get(path).body
 	for right, offered := range map[string]string{web.MayWrite: path + "/visit", web.MayAmend: path + "/details", web.MayReview: path + "/looks",
-		web.MayRetract: "/withdraw/", web.MayProve: "/proof", web.MayFind: `href="/find"`, web.MayRegister: `href="/register"`} {
+		web.MayConsent: path + "/consent", web.MayRetract: "/withdraw/", web.MayProve: "/proof", web.MayFind: `href="/find"`, web.MayRegister: `href="/register"`} {
 		if !strings.Contains(whole, offered) {
 			t.Errorf("%s is not offered to who may", right)
 		}
@@ -480,11 +481,50 @@ func TestPageOffersWhatTheRulesAllow(t *testing.T) {
 		if strings.Contains(x.get(path).body, offered) {
 			t.Errorf("%s is offered to who may not", right)
 		}
-		if form := map[string]string{web.MayWrite: path + "/visit", web.MayAmend: path + "/details", web.MayFind: "/find", web.MayRegister: "/register"}[right]; form != "" {
+		if form := map[string]string{web.MayWrite: path + "/visit", web.MayAmend: path + "/details", web.MayConsent: path + "/consent", web.MayFind: "/find", web.MayRegister: "/register"}[right]; form != "" {
 			if a := x.get(form); a.status != 403 {
 				t.Errorf("the form of %s: %d, want 403", right, a.status)
 			}
 		}
 		x.fake.allow(right, true)
+	}
+}
+
+// TestConsentIsWrittenDown: what is chosen reaches the box with a PIN that is in no page, and a wrong one
+// changes nothing.
+func TestConsentIsWrittenDown(t *testing.T) {
+	x := newFixture(t)
+	x.signIn()
+	x.fake.decideSomething()
+	path := "/patient/" + x.people.child + "/consent"
+	try := func(pin string, fields ...string) answer {
+		form := hidden(x.get(path).body, path)
+		form.Set("pin", pin)
+		for i := 0; i < len(fields); i += 2 {
+			form.Set(fields[i], fields[i+1])
+		}
+		return x.post(path, form)
+	}
+	box := strings.Repeat("b1", 32)
+	for want, fields := range map[string][]string{
+		"Choose what the patient decided": {"do", "burn"},
+		"Choose a clinic":                 {"do", web.DoGrant, "days", "7"},
+		"Choose for how long":             {"do", web.DoGrant, "to", box, "days", "8"},
+	} {
+		if a := try(staffPIN, fields...); a.status != 422 || !strings.Contains(a.body, want) || strings.Contains(a.body, staffPIN) {
+			t.Errorf("%v: status %d, want 422 and %q", fields, a.status, want)
+		}
+	}
+	if a := try("000000", "do", web.DoLimit); a.status != 422 || !strings.Contains(a.body, "PIN") || len(x.fake.decisions) != 0 {
+		t.Errorf("a wrong PIN: status %d, %d decisions", a.status, len(x.fake.decisions))
+	}
+	for _, fields := range [][]string{{"do", web.DoGrant, "to", box, "days", "7"}, {"do", web.DoGrant, "to", "*", "days", "0"}, {"do", web.DoEnd + ":" + strings.Repeat("01", 16)}, {"do", web.DoOpen, "to", box}} {
+		if a := try(staffPIN, fields...); a.status != 303 || !strings.HasSuffix(a.location, "/consent?done=1") {
+			t.Errorf("%v: status %d to %q", fields, a.status, a.location)
+		}
+	}
+	want := []web.Decision{{Do: web.DoGrant, To: box, Days: 7}, {Do: web.DoGrant}, {Do: web.DoEnd, ID: strings.Repeat("01", 16)}, {Do: web.DoOpen}}
+	if !slices.Equal(x.fake.decisions, want) {
+		t.Errorf("the box heard %+v, want %+v", x.fake.decisions, want)
 	}
 }

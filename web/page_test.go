@@ -183,6 +183,24 @@ func pageCases() []pageCase {
 			x.breakGlass("staff-2", "271828")
 			return x.get("/patient/" + x.people.child + "/looks")
 		}},
+		{"consent", "consent", 200, func(x *fixture) answer {
+			x.signIn()
+			x.fake.decideSomething()
+			return x.get("/patient/" + x.people.child + "/consent")
+		}},
+		{"consent-open", "consent", 200, func(x *fixture) answer {
+			x.signIn()
+			x.fake.consent = web.ConsentPage{Homes: []string{"Kibuye clinic"}}
+			return x.get("/patient/" + x.people.child + "/consent")
+		}},
+		{"consent-errors", "consent", 422, func(x *fixture) answer {
+			x.signIn()
+			x.fake.decideSomething()
+			path := "/patient/" + x.people.child + "/consent"
+			form := hidden(x.get(path).body, path)
+			form.Set("do", web.DoGrant)
+			return x.post(path, form)
+		}},
 		{"looks", "looks", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.child + "/looks") }},
 		{"root", "root", 200, func(x *fixture) answer { x.signIn(); return x.get("/root") }},
 		{"no-root", "error", 409, func(x *fixture) answer { x.signIn(); x.fake.root = web.RootPage{}; return x.get("/root") }},
@@ -282,7 +300,7 @@ func TestEveryPageIsWellFormed(t *testing.T) {
 }
 
 // missingKey finds a catalogue key where words should be.
-var missingKey = regexp.MustCompile(`\b(visit|error|signin|locked|patient|state|line|links|why|form|page|label|measure|short|check|conflict|withdraw|details|register|staff|find|today|time|age|month|fault|proof|root|sheet)\.[a-z_]+\b`)
+var missingKey = regexp.MustCompile(`\b(visit|error|signin|locked|patient|state|line|links|why|form|page|label|measure|short|check|conflict|consent|withdraw|details|register|staff|find|today|time|age|month|fault|proof|root|sheet)\.[a-z_]+\b`)
 
 // checkElements holds the rules that each page's markup keeps.
 func checkElements(t *testing.T, all []element) {
@@ -449,7 +467,7 @@ func TestCompressedAndPlainAreTheSame(t *testing.T) {
 var changing = regexp.MustCompile(`-[0-9a-f]{8}\.(css|js|svg)|value="[0-9a-f]{32}"`)
 
 func TestGolden(t *testing.T) {
-	for _, name := range []string{"today", "patient", "check", "conflict", "links", "links-faults", "links-metered", "links-field", "today-banners", "proof", "root", "looks", "patient-closed", "looks-emergency", "emergency", "emergency-open", "emergencies", "visit-errors"} {
+	for _, name := range []string{"today", "patient", "check", "conflict", "links", "links-faults", "links-metered", "links-field", "today-banners", "proof", "root", "looks", "patient-closed", "looks-emergency", "emergency", "emergency-open", "emergencies", "consent", "visit-errors"} {
 		for _, language := range []string{"en", "fr"} {
 			t.Run(name+"/"+language, func(t *testing.T) {
 				x := newFixture(t)

@@ -83,6 +83,7 @@ func routeTable() []route {
 		{path: "/patient/{patient}/conflict", get: showConflict, may: MayAmend, post: resolveConflict, bodyMax: formBytesMax, changes: toRecords},
 		{path: "/patient/{patient}/looks", get: showLooks},
 		{path: "/patient/{patient}/emergency", get: showEmergency, may: MayEmergency, post: breakGlass, bodyMax: formBytesMax, changes: toRecords},
+		{path: "/patient/{patient}/consent", get: showConsent, may: MayConsent, post: decide, bodyMax: shortBytesMax, changes: toRecords},
 		{path: "/patient/{patient}/give", post: give, bodyMax: shortBytesMax, changes: toRecords},
 		{path: "/patient/{patient}/withdraw/{ref}", get: showWithdraw, may: MayRetract, post: withdraw, bodyMax: formBytesMax, changes: toRecords},
 		{path: "/emergencies", get: showEmergencies, may: MayOversee},

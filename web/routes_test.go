@@ -67,7 +67,7 @@ func (x *fixture) request(c call) *http.Request {
 func fullForm() url.Values {
 	return url.Values{"form": {strings.Repeat("ab", 16)}, "given": {"Mallory"}, "family": {"Intruder"}, "sex": {"female"}, "problem": {"fever"}, "base": {""},
 		"name": {"Mallory Intruder"}, "pin": {"902817"}, "pin_again": {"902817"}, "staff": {staffID}, "q": {"Eric"}, "language": {"fr"}, "path": {"/register"},
-		"reason": {"unconscious, nobody knows her"}, "note": {"it was needed"}, "emergency": {"00"}, "device": {"d1"}, "give": {"1"}, "code": {"restored"}, "stick": {"s1"}, "file": {"f1"}, "to": {"all"}}
+		"reason": {"unconscious, nobody knows her"}, "note": {"it was needed"}, "emergency": {"00"}, "device": {"d1"}, "give": {"1"}, "code": {"restored"}, "stick": {"s1"}, "file": {"f1"}, "to": {"all"}, "do": {web.DoLimit}, "days": {"7"}}
 }
 
 // state is everything in the fake that a call could change.
@@ -78,7 +78,7 @@ func (f *fakeClinic) state() string {
 	for _, list := range f.records {
 		n += len(list)
 	}
-	return fmt.Sprint(n, f.staff, f.stickJobs, f.syncNow, f.devices, f.box.Faults, f.sync.Faults, len(f.forms), len(f.calls), len(f.files.forms))
+	return fmt.Sprint(n, f.staff, f.stickJobs, f.syncNow, f.devices, f.decisions, f.box.Faults, f.sync.Faults, len(f.forms), len(f.calls), len(f.files.forms))
 }
 
 // removeStaff takes a member's account and sessions away.

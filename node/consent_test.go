@@ -1,0 +1,269 @@
+package node_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/healthpost/healthpost/fhir"
+	"github.com/healthpost/healthpost/node"
+	"github.com/healthpost/healthpost/web"
+)
+
+// decides writes down what a patient decided, as this box's staff do.
+func (c *clinic) decides(patient, form string, d web.Decision) {
+	c.t.Helper()
+	d.PIN = pin
+	if err := c.n.Decide(c.t.Context(), c.token, patient, form, d); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *clinic) device() string {
+	c.t.Helper()
+	s, err := c.n.Status(c.t.Context())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return s.Device
+}
+
+// reads tells whether a chart opens here.
+func (c *clinic) reads(patient string) bool {
+	c.t.Helper()
+	v, err := c.n.Open(c.t.Context(), c.token, patient)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if v.Limited && (v.Decided == nil || len(v.Chart.Visits) != 0) {
+		c.t.Fatalf("a chart that is closed: decided %v, %d visits", v.Decided, len(v.Chart.Visits))
+	}
+	return !v.Limited
+}
+
+// away starts the box where it reaches nobody, with a clock that the test moves.
+func (c *clinic) away() (days func(float64)) {
+	c.t.Helper()
+	c.stop()
+	var ahead atomic.Int64
+	c.o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	c.o.Dial = []string{"/ip4/127.0.0.1/tcp/1"}
+	c.start()
+	c.signIn()
+	return func(d float64) {
+		ahead.Store(int64(d * 24 * float64(time.Hour)))
+		c.signIn()
+	}
+}
+
+// back starts the box where it reaches everybody again, with the clock of the others.
+func (c *clinic) back() {
+	c.t.Helper()
+	c.stop()
+	c.o.Now, c.o.Dial = time.Now, nil
+	c.start()
+	c.signIn()
+}
+
+// newLimited registers somebody with a visit and a limit, and a grant to b that b holds.
+func newLimited(a, b *clinic, form string, days int) (patient, grant string) {
+	a.t.Helper()
+	patient = a.register(form, "Nakato")
+	a.visited(patient, form+"-visit", "fever")
+	a.decides(patient, form+"-limit", web.Decision{Do: web.DoLimit})
+	a.decides(patient, form+"-grant", web.Decision{Do: web.DoGrant, To: b.device(), Days: days})
+	page, err := a.n.Consents(a.t.Context(), a.token, patient)
+	if err != nil || !page.Limited || len(page.Grants) != 1 || page.Grants[0].To != "Soroti" || !slices.Equal(page.Homes, []string{"Kibuye"}) {
+		a.t.Fatalf("the page: %+v, %v", page, err)
+	}
+	grant = page.Grants[0].ID
+	b.until("the chart and the grant", func(node.Status) bool {
+		v, err := b.n.Open(b.t.Context(), b.token, patient)
+		return err == nil && !v.Limited && len(v.Chart.Visits) == 1 && v.Decided != nil && v.Decided.Grant == grant
+	})
+	return patient, grant
+}
+
+// TestPatientsDecideWhoReads is two clinics and a hub.
+func TestPatientsDecideWhoReads(t *testing.T) {
+	hub := newHub(t)
+	a, b := newMember(t, hub, "Kibuye"), newMember(t, hub, "Soroti")
+	a.until("the other clinic", func(node.Status) bool {
+		members, err := a.n.Members()
+		return err == nil && slices.ContainsFunc(members, func(m node.MemberInfo) bool { return m.Name == "Soroti" })
+	})
+	recallAndGrantAtOnce(t, a, b, "recall")
+	recallAndGrantAtOnce(t, a, b, "grant")
+	recallWhileAway(t, a, b)
+	grantForSevenDays(t, a, b)
+}
+
+// looksOf gives the lines of a chart's looks as "what rules refused grant", the newest first.
+func (c *clinic) looksOf(patient string) []web.Look {
+	c.t.Helper()
+	page, err := c.n.Looks(c.t.Context(), c.token, patient)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return page.Looks
+}
+
+// grantForSevenDays: read on day 1, refused on day 8, by the box that holds the data and
+// reaches nobody; both on record with the rule, the grant and the place in the ledger.
+func grantForSevenDays(t *testing.T, a, b *clinic) {
+	closed := a.register("closed", "Babirye")
+	a.decides(closed, "closed-limit", web.Decision{Do: web.DoLimit})
+	patient, grant := newLimited(a, b, "seven", 7)
+	if !a.reads(closed) || b.reads(closed) {
+		t.Fatal("without a grant, the chart is not open only where the person was registered")
+	}
+	a.confirmed()
+	b.until("the confirmed grant", func(s node.Status) bool { return s.Size == s.Confirmed && s.Pending == 0 })
+	days := b.away()
+	days(1)
+	if v := b.open(patient); v.Limited || v.Decided == nil || v.Decided.Grant != grant || len(v.Chart.Visits) != 1 {
+		t.Fatalf("day 1: %+v", v.Decided)
+	}
+	days(8)
+	v := b.open(patient)
+	if !v.Limited || v.Decided == nil || v.Decided.Grant != grant || v.Decided.Until.IsZero() || v.Decided.Rules != "limited" ||
+		!strings.Contains(v.Decided.By, "Amina Test") || !slices.Equal(v.Decided.Homes, []string{"Kibuye"}) {
+		t.Fatalf("day 8: %+v", v.Decided)
+	}
+	if _, err := b.n.SaveVisit(t.Context(), b.token, patient, "late", fhir.Visit{At: b.o.Now(), Problem: "cough"}); !errors.Is(err, web.ErrRefused) {
+		t.Errorf("a visit on day 8: %v", err)
+	}
+	if _, err := b.n.Consents(t.Context(), b.token, patient); !errors.Is(err, web.ErrRefused) {
+		t.Errorf("the page of decisions on day 8: %v", err)
+	}
+	today, err := b.n.Today(t.Context(), b.token)
+	if err != nil || slices.ContainsFunc(today.Recent, func(v web.VisitRow) bool { return v.Problem != "" }) {
+		t.Errorf("today's list tells what somebody came with: %v", err)
+	}
+	days(2) // somebody sets the clock back
+	if b.reads(patient) {
+		t.Error("a clock set back opens the chart again")
+	}
+	if err := b.n.FlushAccess(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.back()
+	a.until("the looks at the other clinic", func(node.Status) bool {
+		return slices.ContainsFunc(a.looksOf(patient), func(l web.Look) bool {
+			return l.Refused && l.What == "view" && l.At.After(time.Now().Add(7*24*time.Hour))
+		})
+	})
+	for _, l := range a.looksOf(patient) {
+		if l.Box != "Soroti" || l.What != "view" || l.At.Before(time.Now()) {
+			continue
+		}
+		if l.Size == 0 || l.Refused != (l.Grant == "") || l.Refused && l.Rules != "limited" || !l.Refused && (l.Grant != grant || l.Rules != "care" || l.Until.IsZero()) {
+			t.Errorf("a look: %+v", l)
+		}
+	}
+}
+
+// recallWhileAway: what was recalled while the clinic was away counts as soon as the first
+// exchange brought it.
+func recallWhileAway(t *testing.T, a, b *clinic) {
+	patient, grant := newLimited(a, b, "away", 0)
+	b.away()
+	a.decides(patient, "away-end", web.Decision{Do: web.DoEnd, ID: grant})
+	if !b.reads(patient) {
+		t.Fatal("nobody told this clinic yet, and it does not read")
+	}
+	b.back()
+	b.until("the recall", func(node.Status) bool { return !b.reads(patient) })
+	page, err := a.n.Consents(t.Context(), a.token, patient)
+	if err != nil || len(page.Grants) != 0 || len(page.Ended) != 1 || page.Ended[0].EndedBy == "" {
+		t.Errorf("the page after: %+v, %v", page, err)
+	}
+	a.decides(patient, "away-open", web.Decision{Do: web.DoOpen})
+	b.until("the end of the limit", func(node.Status) bool { return b.reads(patient) })
+}
+
+// recallAndGrantAtOnce: one clinic recalls while another, which does not know it, grants
+// again. Whichever is ordered first, both end the same, with the stricter.
+func recallAndGrantAtOnce(t *testing.T, a, b *clinic, first string) {
+	patient, grant := newLimited(a, b, "once-"+first, 7)
+	for _, c := range []*clinic{a, b} {
+		if err := c.n.SetLink(false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.decides(patient, first+"-end", web.Decision{Do: web.DoEnd, ID: grant})
+	b.decides(patient, first+"-again", web.Decision{Do: web.DoGrant, To: b.device(), Days: 30})
+	order := []*clinic{a, b}
+	if first == "grant" {
+		slices.Reverse(order)
+	}
+	for _, c := range order {
+		if err := c.n.SetLink(true); err != nil {
+			t.Fatal(err)
+		}
+		c.confirmed()
+	}
+	b.until("both decisions", func(node.Status) bool { return !b.reads(patient) })
+	a.until("both decisions", func(node.Status) bool {
+		page, err := a.n.Consents(t.Context(), a.token, patient)
+		return err == nil && len(page.Grants) == 0 && len(page.Ended) == 2
+	})
+	if b.reads(patient) || !a.reads(patient) {
+		t.Errorf("read here %v, there %v; want the stricter: only where the person was registered", a.reads(patient), b.reads(patient))
+	}
+}
+
+// TestDecisionsNeedThePIN: tries count as those of signing in, and nothing is written down.
+func TestDecisionsNeedThePIN(t *testing.T) {
+	c := newClinic(t)
+	patient := c.register("form-first", "Pin")
+	desk := c.signedInAs(t, "Desk Person", "registrar")
+	if err := c.n.Decide(t.Context(), desk, patient, "by-desk", web.Decision{PIN: "271828", Do: web.DoLimit}); !errors.Is(err, web.ErrRefused) {
+		t.Errorf("a registrar: %v", err)
+	}
+	for try := range 5 {
+		err := c.n.Decide(t.Context(), c.token, patient, "wrong", web.Decision{PIN: "000000", Do: web.DoLimit})
+		var locked *web.LockedError
+		if last := try == 4; !errors.Is(err, web.ErrWrongPIN) && !last || last && !errors.As(err, &locked) {
+			t.Fatalf("try %d: %v", try, err)
+		}
+	}
+	var locked *web.LockedError
+	if err := c.n.Decide(t.Context(), c.token, patient, "right", web.Decision{PIN: pin, Do: web.DoLimit}); !errors.As(err, &locked) {
+		t.Errorf("the right PIN while locked: %v", err)
+	}
+	if page, err := c.n.Consents(t.Context(), c.token, patient); err != nil || page.Limited || len(page.Grants)+len(page.Ended) != 0 {
+		t.Errorf("the page: %+v, %v", page, err)
+	}
+}
+
+// TestDecisionsOfNothing: what is not there cannot be decided, and one form decides once.
+func TestDecisionsOfNothing(t *testing.T) {
+	c := newClinic(t)
+	patient := c.register("form-first", "None")
+	for name, d := range map[string]web.Decision{
+		"an unknown word":       {Do: "burn"},
+		"no word":               {},
+		"open what is open":     {Do: web.DoOpen},
+		"end what is not there": {Do: web.DoEnd, ID: strings.Repeat("ab", 16)},
+		"a box of no region":    {Do: web.DoGrant, To: strings.Repeat("ab", 32)},
+		"no box's name":         {Do: web.DoGrant, To: "Kibuye"},
+		"for too long":          {Do: web.DoGrant, Days: web.DecisionDaysMax + 1},
+		"backwards":             {Do: web.DoGrant, Days: -1},
+	} {
+		d.PIN = pin
+		if err := c.n.Decide(t.Context(), c.token, patient, name, d); !errors.Is(err, web.ErrNotFound) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for range 3 {
+		c.decides(patient, "one", web.Decision{Do: web.DoGrant, Days: 1})
+	}
+	page, err := c.n.Consents(t.Context(), c.token, patient)
+	if err != nil || len(page.Grants) != 1 || page.Grants[0].To != "" || page.Grants[0].Over || !slices.Equal(page.Homes, []string{"Test box"}) {
+		t.Errorf("after three taps: %+v, %v", page, err)
+	}
+}

@@ -1,0 +1,245 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/healthpost/healthpost/chart"
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal/policy"
+	"github.com/healthpost/healthpost/store"
+	"github.com/healthpost/healthpost/web"
+)
+
+// What a patient decides is written down by staff, who give their PIN again, in the lane
+// that overtakes all others.
+
+// Consents lists what a patient decided about who may read.
+func (n *Node) Consents(ctx context.Context, s web.Session, patientID string) (web.ConsentPage, error) {
+	in, err := n.allow(ctx, s, policy.Consent, patientID)
+	if err != nil {
+		return web.ConsentPage{}, err
+	}
+	c, ch, err := n.patient(patientID)
+	if err != nil {
+		return web.ConsentPage{}, err
+	}
+	if err := n.noteAccess(ctx, in, c, actionCode(policy.Consent)); err != nil {
+		return web.ConsentPage{}, explain(err)
+	}
+	d, err := n.directives(c)
+	if err != nil {
+		return web.ConsentPage{}, explain(err)
+	}
+	con := d.consent()
+	page := web.ConsentPage{Row: ch.Row(), Limited: con.Limited(), Unread: con.Unread, Homes: n.homesOf(&d, &con)}
+	if len(d.homes) == 0 {
+		if page.Homes, err = n.registeredAt(c); err != nil {
+			return page, explain(err)
+		}
+	}
+	if page.Boxes, err = n.grantees(c); err != nil {
+		return page, explain(err)
+	}
+	return page, explain(n.consentLines(&page, &con))
+}
+
+// registeredAt names the boxes where somebody was registered.
+func (n *Node) registeredAt(c record.CompartmentID) ([]string, error) {
+	recs, err := n.store.Compartment(c)
+	if err == nil {
+		recs, err = n.oneOfEach(recs)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var d directives
+	for _, x := range recs {
+		if x.Record.Core.Kind == record.KindRegistration {
+			if err := d.registered(n, x); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return n.homesOf(&d, &chart.Consent{}), nil
+}
+
+// consentLines fills in what holds and what ended, the newest first.
+func (n *Node) consentLines(page *web.ConsentPage, con *chart.Consent) error {
+	st, err := n.newStates()
+	if err != nil {
+		return err
+	}
+	now := n.grantTime()
+	for _, g := range con.Grants {
+		l, err := n.consentLine(st, &g, now)
+		if err != nil {
+			return err
+		}
+		page.Grants = append(page.Grants, l)
+	}
+	for _, e := range con.Ended {
+		l, err := n.consentLine(st, &e.Decided, now)
+		if err != nil {
+			return err
+		}
+		l.EndedBy, l.EndedAt = e.End.Author, e.End.At
+		page.Ended = append(page.Ended, l)
+	}
+	newest := func(a, b web.ConsentLine) int { return b.At.Compare(a.At) }
+	slices.SortStableFunc(page.Grants, newest)
+	slices.SortStableFunc(page.Ended, newest)
+	return nil
+}
+
+func (n *Node) consentLine(st *states, d *chart.Decided, now time.Time) (web.ConsentLine, error) {
+	l := web.ConsentLine{ID: grantID(d.ID), Limit: d.Decision == chart.DecisionLimit, By: d.Author, At: d.At, RID: d.RID.String()}
+	if d.Grantee != (record.DeviceID{}) {
+		l.To = n.deviceName(d.Grantee)
+	}
+	if d.Until > 0 {
+		l.Until, l.Over = time.Unix(d.Until, 0), d.Until <= now.Unix()
+	}
+	var err error
+	l.State, err = st.of(d.RID)
+	return l, err
+}
+
+// grantees are the other boxes with staff: a chart is opened to them, not to a hub. A field
+// device is one when the chart was given to it.
+func (n *Node) grantees(c record.CompartmentID) ([]web.ConsentBox, error) {
+	members, err := n.store.Members()
+	if err != nil {
+		return nil, err
+	}
+	var out []web.ConsentBox
+	for _, m := range members {
+		if !m.Active() || m.Role == record.RoleHub || m.Device == n.author.Device {
+			continue
+		}
+		if m.Role == record.RoleField {
+			given, err := record.IsAssigned(n.store.State(), m.Device, c)
+			if err != nil {
+				return nil, err
+			}
+			if !given {
+				continue
+			}
+		}
+		out = append(out, web.ConsentBox{ID: m.Device.String(), Name: n.deviceName(m.Device)})
+	}
+	return out, nil
+}
+
+// Decide writes down what a patient decided.
+func (n *Node) Decide(ctx context.Context, s web.Session, patientID, formID string, q web.Decision) error {
+	in, err := n.allow(ctx, s, policy.Consent, patientID)
+	if err != nil {
+		return err
+	}
+	if err := n.confirmPIN(ctx, in, q.PIN); err != nil {
+		return err
+	}
+	_, err = n.once(formID, []any{"decide", patientID, q.Do, q.To, q.Days, q.ID}, func(row func(record.RID, record.CompartmentID) (store.Row, error)) error {
+		c, _, err := n.patient(patientID)
+		if err != nil {
+			return err
+		}
+		unlock := n.forms.lock("decide " + patientID)
+		defer unlock()
+		d, err := n.directive(c, q)
+		if err != nil {
+			return err
+		}
+		return n.appendDirective(ctx, in.n, c, d, row)
+	})
+	return err
+}
+
+// confirmPIN tries the PIN of who is signed in again, before something that is not done by
+// a phone that was left lying. Tries count as those of signing in do.
+func (n *Node) confirmPIN(ctx context.Context, in *signedIn, pin string) error {
+	n.staff.pinMu.Lock()
+	defer n.staff.pinMu.Unlock()
+	_, _, err := n.tryPINLocked(ctx, in.session.StaffID, pin)
+	return err
+}
+
+// directive puts a decision in the form of a record, as what is here stands.
+func (n *Node) directive(c record.CompartmentID, q web.Decision) (chart.Directive, error) {
+	known, err := n.directives(c)
+	if err != nil {
+		return chart.Directive{}, err
+	}
+	con := known.consent()
+	d := chart.Directive{}
+	rand.Read(d.ID[:]) // never fails: it ends the process instead
+	switch q.Do {
+	case web.DoLimit:
+		d.Decision = chart.DecisionLimit
+	case web.DoOpen:
+		d.Decision = chart.DecisionEnd
+		for _, l := range con.Limits[:min(len(con.Limits), chart.DirectiveRefsMax)] {
+			d.Refs = append(d.Refs, l.ID)
+		}
+	case web.DoGrant:
+		return n.grant(d, known.all, q)
+	case web.DoEnd:
+		d.Decision = chart.DecisionEnd
+		i := slices.IndexFunc(con.Grants, func(g chart.Decided) bool { return grantID(g.ID) == q.ID })
+		if i < 0 {
+			return d, fmt.Errorf("recalling a grant: %w", web.ErrNotFound)
+		}
+		d.Grantee, d.Refs = con.Grants[i].Grantee, []chart.DirectiveID{con.Grants[i].ID}
+	}
+	if d.Decision == chart.DecisionEnd && len(d.Refs) == 0 || d.Decision == 0 {
+		return d, fmt.Errorf("writing down a decision: %w", web.ErrNotFound)
+	}
+	return d, nil
+}
+
+func (n *Node) grant(d chart.Directive, known []chart.Decided, q web.Decision) (chart.Directive, error) {
+	d.Decision, d.Purposes = chart.DecisionGrant, []string{policy.Treatment}
+	if q.To != "" {
+		box, err := record.ParseDeviceID(q.To)
+		if err != nil {
+			return d, fmt.Errorf("granting: %w", web.ErrNotFound)
+		}
+		m, ok, err := n.store.Member(box)
+		if err != nil {
+			return d, err
+		}
+		if !ok || !m.Active() || m.Role == record.RoleHub {
+			return d, fmt.Errorf("granting: %w", web.ErrNotFound)
+		}
+		d.Grantee = box
+	}
+	if q.Days < 0 || q.Days > web.DecisionDaysMax {
+		return d, fmt.Errorf("granting for %d days: %w", q.Days, web.ErrNotFound)
+	}
+	if q.Days > 0 {
+		d.Until = n.grantTime().AddDate(0, 0, q.Days).Unix()
+	}
+	var err error
+	d.Seen, err = chart.Seen(known)
+	return d, err
+}
+
+func (n *Node) appendDirective(ctx context.Context, session uint64, c record.CompartmentID, d chart.Directive, row func(record.RID, record.CompartmentID) (store.Row, error)) error {
+	plain, err := chart.EncodeDirective(d)
+	if err != nil {
+		return err
+	}
+	draft, err := n.sealedDraft(record.LaneControl, record.KindConsent, c, session, plain)
+	if err != nil {
+		return err
+	}
+	_, err = n.append(ctx, []store.Draft{draft}, func(placed []record.Record) ([]store.Row, error) {
+		r, err := row(placed[0].RID(), c)
+		return []store.Row{r}, err
+	})
+	return err
+}
