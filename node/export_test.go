@@ -11,6 +11,8 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/libp2p/go-libp2p/core/protocol"
+
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
 	"github.com/healthpost/healthpost/seal/policy"
@@ -113,4 +115,13 @@ func WithRule(t testing.TB, rule string) {
 	before := policy.Default
 	t.Cleanup(func() { policy.Default = before })
 	policy.Default = func() *policy.Rules { return rules }
+}
+
+// Protocols are those that a running box serves to peers.
+func (n *Node) Protocols() []protocol.ID { return n.up.Load().links.host.Libp2p().Mux().Protocols() }
+
+// InvitationToken is the secret of an invitation.
+func InvitationToken(text string) ([]byte, error) {
+	i, err := parseInvitation(text)
+	return i.Token, err
 }

@@ -56,7 +56,7 @@ type Invited struct {
 type openInvite struct {
 	_       struct{} `cbor:",toarray"`
 	Role    record.Role
-	Expires int64  // Unix seconds of this hub's clock
+	Expires int64  // Unix seconds of inviteTime
 	Device  []byte // who used it; empty while open
 }
 
@@ -82,7 +82,7 @@ func (n *Node) Invite(ctx context.Context, q InviteRequest) (Invited, error) {
 	if _, err := rand.Read(token); err != nil {
 		return Invited{}, err
 	}
-	expires := n.o.Now().Add(inviteLife)
+	expires := n.inviteTime().Add(inviteLife)
 	row, err := record.Marshal(openInvite{Role: q.Role, Expires: expires.Unix()})
 	if err != nil {
 		return Invited{}, err
@@ -108,7 +108,7 @@ const inviteKept = 30 * 24 * time.Hour
 // oldInvitations are deletions of what nobody can come back with.
 func (n *Node) oldInvitations() ([]store.Row, error) {
 	var rows []store.Row
-	now := n.o.Now()
+	now := n.inviteTime()
 	err := n.store.ScanRows([]byte("invite/"), invitationsMax, func(k, v []byte) bool {
 		var i openInvite
 		if record.Unmarshal(v, &i) == nil && expired(time.Unix(i.Expires, 0).Add(inviteKept), now) {
@@ -117,6 +117,15 @@ func (n *Node) oldInvitations() ([]store.Row, error) {
 		return true
 	})
 	return rows, err
+}
+
+// inviteTime is what invitations are dated by: this hub's clock, and ledger time where that is later, so
+// that none comes alive again because a clock went back.
+func (n *Node) inviteTime() time.Time {
+	if ledger := time.Unix(n.store.State().LastTime(), 0); ledger.After(n.o.Now()) {
+		return ledger
+	}
+	return n.o.Now()
 }
 
 func parseInvitation(s string) (invitation, error) {
@@ -170,7 +179,7 @@ func (n *Node) openInvitations() bool {
 	if n.keys.Locked() { // it has no key to give
 		return false
 	}
-	open, now := false, n.o.Now()
+	open, now := false, n.inviteTime()
 	err := n.store.ScanRows([]byte("invite/"), invitationsMax, func(_, v []byte) bool {
 		var i openInvite
 		if record.Unmarshal(v, &i) != nil {
@@ -265,7 +274,7 @@ func (n *Node) whyNot(inv openInvite, device record.DeviceID, q joinRequest) str
 	switch {
 	case len(inv.Device) != 0 && !again:
 		return "this invitation was used already: ask for a new one"
-	case !again && expired(time.Unix(inv.Expires, 0), n.o.Now()):
+	case !again && expired(time.Unix(inv.Expires, 0), n.inviteTime()):
 		return "this invitation has expired: ask for a new one"
 	case n.wasRevoked(device):
 		return "this box's membership was ended: make a new box with 'healthpost init' in an empty folder"

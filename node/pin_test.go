@@ -104,3 +104,46 @@ func TestOthersOnTheMachineReachNothing(t *testing.T) {
 		}
 	}
 }
+
+// Each five wrong PINs in a row are followed by a longer pause, up to an hour, also over restarts; a
+// right one begins anew.
+func TestPausesAfterWrongPINsGrow(t *testing.T) {
+	c := newClinic(t)
+	c.stop()
+	clock := time.Now()
+	c.o.Now = func() time.Time { return clock }
+	c.start()
+	tiles, err := c.n.Staff(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fiveWrong := func() time.Duration {
+		t.Helper()
+		for range 4 {
+			if err := c.try(tiles[0].ID, "999999"); !errors.Is(err, web.ErrWrongPIN) {
+				t.Fatalf("wrong PIN: got %v", err)
+			}
+		}
+		var locked *web.LockedError
+		if err := c.try(tiles[0].ID, "999999"); !errors.As(err, &locked) {
+			t.Fatalf("fifth wrong PIN: got %v", err)
+		}
+		clock = clock.Add(locked.Until + time.Second)
+		return locked.Until
+	}
+	for i, want := range []time.Duration{5, 10, 20, 40, 60, 60} {
+		if i == 3 {
+			c.stop()
+			c.start()
+		}
+		if got := fiveWrong(); got != want*time.Minute {
+			t.Errorf("pause %d: %v, want %d minutes", i+1, got, want)
+		}
+	}
+	if err := c.try(tiles[0].ID, pin); err != nil {
+		t.Fatalf("the right PIN after a pause: %v", err)
+	}
+	if got := fiveWrong(); got != 5*time.Minute {
+		t.Errorf("first pause after a right PIN: %v", got)
+	}
+}

@@ -157,8 +157,13 @@ func resources(o HostOptions) (network.ResourceManager, error) {
 	limits := rcmgr.PartialLimitConfig{Protocol: map[protocol.ID]rcmgr.ResourceLimits{identify.ID: none, identify.IDPush: none}}.Build(lim.Scale(mem, fd))
 	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits), rcmgr.WithMetricsDisabled(),
 		rcmgr.WithLimitPerSubnet([]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: perAddress}}, []rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: perAddress}}),
-		rcmgr.WithConnRateLimiters(&rate.Limiter{GlobalLimit: rate.Limit{RPS: 20, Burst: 200}}))
+		rcmgr.WithConnRateLimiters(&rate.Limiter{GlobalLimit: rate.Limit{RPS: 20, Burst: 200}, SubnetRateLimiter: rate.SubnetLimiter{ // who floods leaves room for others
+			IPv4SubnetLimits: []rate.SubnetLimit{{PrefixLength: 32, Limit: oneAddress}}, IPv6SubnetLimits: []rate.SubnetLimit{{PrefixLength: 56, Limit: oneAddress}},
+			GracePeriod: time.Minute}}))
 }
+
+// oneAddress is how fast connections may come from one address, behind which many clinics can be.
+var oneAddress = rate.Limit{RPS: 15, Burst: 150}
 
 // Libp2p is the host itself, for the other protocols of this box.
 func (b *Host) Libp2p() host.Host { return b.h }
