@@ -41,7 +41,7 @@ const (
 var actionCodes = map[policy.Action]accessAction{policy.View: accessView, policy.Prove: accessPrint,
 	policy.Identify: 4, policy.Write: 5, policy.Amend: 6, policy.Retract: 7, policy.Give: 8, policy.Find: 9,
 	policy.Register: 10, policy.Links: 11, policy.Carry: 12, policy.Staff: 13, policy.Review: 14, policy.Consent: 17,
-	policy.Oversee: 15, policy.Emergency: 16}
+	policy.Oversee: 15, policy.Emergency: 16, policy.Erase: 18}
 
 func actionCode(a policy.Action) accessAction { return actionCodes[a] }
 

@@ -151,6 +151,9 @@ func (n *Node) patient(id string) (record.CompartmentID, chart.Chart, error) {
 	if err != nil || c == directory(region) {
 		return c, chart.Chart{}, web.ErrNotFound
 	}
+	if err := n.erasedError(c); err != nil {
+		return c, chart.Chart{}, explain(err)
+	}
 	ch, err := n.fold(c)
 	if err == nil && ch.Patient == nil {
 		err = web.ErrNotFound

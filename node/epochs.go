@@ -314,7 +314,7 @@ func (n *Node) draftAgain(x *strandedRecord) (store.Draft, bool, error) {
 	case record.KindEpochOpen, record.KindRegionFound, record.KindSessionOpen:
 		return store.Draft{}, false, nil
 	}
-	if x.verdict == record.NotAllowed || r.Body == nil || r.VerifyBody() != nil {
+	if x.verdict == record.NotAllowed || r.Body == nil || r.VerifyBody() != nil || n.store.Erased(r) {
 		return store.Draft{}, false, nil
 	}
 	d := store.Draft{Lane: r.Core.Lane, Kind: r.Core.Kind, Compartment: r.Core.Compartment, Ext: n.extensions(r)}

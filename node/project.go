@@ -187,7 +187,7 @@ func (p *projection) arrived(a store.Arrival) error {
 	if err := p.witness(a, r); err != nil {
 		return err
 	}
-	if r.Core.Kind == record.KindKeyWrap {
+	if r.Core.Kind == record.KindKeyWrap && r.Body != nil && !p.n.store.Erased(r) {
 		rows, err := p.n.vault.wrapRows(r.Body)
 		if errors.Is(err, seal.ErrDamaged) || errors.Is(err, record.ErrMalformed) || errors.Is(err, seal.ErrNewer) {
 			p.n.log.Warn().Str("rid", r.RID().Short()).Msg("key wraps cannot be read")
@@ -245,6 +245,9 @@ func (n *Node) arrivedRecord(a store.Arrival) (*record.Record, error) {
 
 // compartment makes the rows of one compartment from all its records.
 func (p *projection) compartment(c record.CompartmentID) error {
+	if _, erased := p.n.store.ErasedCompartment(c); erased {
+		return nil // eraseLoop removes its rows
+	}
 	region, _ := p.n.box.RegionID()
 	opened, unread, err := p.n.openWhole(c)
 	dim := unread.dictionary
@@ -311,8 +314,8 @@ func (n *Node) openWhole(c record.CompartmentID) (opened []chart.Opened, left un
 		if k := x.Record.Core.Kind; k != record.KindClinical && k != record.KindRegistration && k != record.KindDirectory {
 			continue
 		}
-		if x.Record.Body == nil {
-			left.some = true
+		if p := n.store.Erased(&x.Record); p || x.Record.Body == nil {
+			left.some = left.some || !p
 			continue
 		}
 		o, err := n.openRecord(x)

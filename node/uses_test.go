@@ -65,6 +65,11 @@ var uses = map[string]use{
 		return nil
 	}},
 
+	"Erase": {line: "erase of a chart by erasure", do: func(c *clinic, id string) error {
+		second := c.signedInAs(c.t.(*testing.T), "Agrees Person", "nurse")
+		return c.n.Erase(c.ctx(), c.token, id, web.Erasure{Reason: "asked", Second: second.StaffID, PIN: "271828"})
+	}},
+
 	"Register":        {why: "the record itself says who wrote it"},
 	"SaveVisit":       {why: "the record itself says who wrote it"},
 	"AmendPatient":    {why: "the record itself says who wrote it"},

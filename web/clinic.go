@@ -79,6 +79,12 @@ type Clinic interface {
 	// ref may name any item of a visit; the whole visit's items are withdrawn when it names its Encounter.
 	Retract(ctx context.Context, s Session, patientID, formID string, ref chart.Ref, reason string) error
 
+	// Erase has a chart erased on every box, or with x.Record one record of it: its bodies and keys go,
+	// that it was there stays. It holds once the region has taken it. A second person of this box agrees
+	// with a PIN: ErrWrongPIN, *LockedError. The access record is durable before. Errors: ErrNotFound,
+	// ErrRefused, *ErasedError when it is erased already.
+	Erase(ctx context.Context, s Session, patientID string, x Erasure) error
+
 	// Looks lists who looked at a patient's chart, newest first, refused tries included, from every
 	// box whose access records came. The access record of reading it is durable before it returns.
 	Looks(ctx context.Context, s Session, patientID string) (LooksPage, error)
@@ -181,6 +187,22 @@ var (
 	ErrFormUsed = errors.New("form id already used with other content")
 )
 
+// Erasure says what is erased, why, and who agrees.
+type Erasure struct {
+	Record string // id of one record; "" for the whole chart
+	Reason string // one of EraseReasons
+	Second string // staff id of the second person
+	PIN    string // theirs
+}
+
+// EraseReasons are catalogue keys under "erase.reason".
+var EraseReasons = []string{"asked", "mistake", "ordered", "expired"}
+
+// ErasedError: the chart was erased, at a ledger time.
+type ErasedError struct{ At time.Time }
+
+func (e *ErasedError) Error() string { return "erased on " + e.At.Format(time.DateOnly) }
+
 // LockedError is SignIn's answer after too many wrong PINs.
 type LockedError struct {
 	Until time.Duration // from now until the next try is taken
@@ -261,6 +283,7 @@ const (
 	MayGive     = "give"
 	MayReview   = "review"
 	MayConsent  = "consent"
+	MayErase    = "erase"
 	MayFind     = "find"
 	MayRegister = "register"
 	MayProve    = "prove"

@@ -39,6 +39,7 @@ type fakeClinic struct {
 	root     web.RootPage
 	staff    []web.StaffTile
 	pins     map[string]string
+	erased   map[string]time.Time
 	sessions map[string]web.Session
 	patients []string // ids in order
 	records  map[string][]chart.Opened
@@ -81,7 +82,7 @@ func newFake() *fakeClinic {
 		staff: []web.StaffTile{{ID: staffID, Name: "Amina Uwase", Initials: "AU", Roles: []string{"nurse", "administrator"}}, {ID: "staff-2", Name: "Jean Habimana", Initials: "JH", Roles: []string{"clinician"}},
 			{ID: "staff-3", Name: "Grace Mukamana", Initials: "GM", Roles: []string{"registrar"}}},
 		pins: map[string]string{staffID: staffPIN, "staff-2": "271828", "staff-3": "161803"}, sessions: map[string]web.Session{},
-		records: map[string][]chart.Opened{}, forms: map[string]formAnswer{}, calls: map[string]int{}, waiters: map[chan struct{}]bool{}, glass: map[string]bool{},
+		records: map[string][]chart.Opened{}, erased: map[string]time.Time{}, forms: map[string]formAnswer{}, calls: map[string]int{}, waiters: map[chan struct{}]bool{}, glass: map[string]bool{},
 	}
 	f.sync = web.SyncPage{Disk: web.Disk{FreeBytes: 9 << 30, TotalBytes: 14 << 30}, Clock: web.Clock{Now: now, Trusted: true, Source: "hub"}}
 	return f
@@ -152,7 +153,7 @@ func (f *fakeClinic) AddStaff(_ context.Context, by *web.Session, s web.NewStaff
 
 // everyRight is that of somebody in all roles.
 func everyRight() web.Rights {
-	return web.Rights{web.MayIdentify: true, web.MayView: true, web.MayWrite: true, web.MayAmend: true, web.MayRetract: true, web.MayGive: true, web.MayReview: true, web.MayConsent: true,
+	return web.Rights{web.MayIdentify: true, web.MayView: true, web.MayWrite: true, web.MayAmend: true, web.MayRetract: true, web.MayGive: true, web.MayReview: true, web.MayConsent: true, web.MayErase: true,
 		web.MayFind: true, web.MayRegister: true, web.MayProve: true, web.MayCarry: true, web.MayStaff: true, web.MayEmergency: true, web.MayOversee: true}
 }
 
@@ -434,6 +435,9 @@ func (f *fakeClinic) Open(_ context.Context, _ web.Session, id string) (web.Pati
 	if f.records[id] == nil {
 		return web.PatientView{}, web.ErrNotFound
 	}
+	if at, ok := f.erased[id]; ok {
+		return web.PatientView{}, &web.ErasedError{At: at}
+	}
 	v := f.viewLocked(id)
 	v.Emergency = f.closed
 	return v, nil
@@ -492,6 +496,21 @@ func (f *fakeClinic) Retract(_ context.Context, s web.Session, id, formID string
 		return "", nil
 	})
 	return err
+}
+
+func (f *fakeClinic) Erase(_ context.Context, s web.Session, id string, x web.Erasure) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.records[id] == nil:
+		return web.ErrNotFound
+	case x.Second == s.StaffID || !s.May[web.MayErase]:
+		return web.ErrRefused
+	case f.pins[x.Second] != x.PIN:
+		return web.ErrWrongPIN
+	}
+	f.erased[id] = now
+	return nil
 }
 
 func (f *fakeClinic) SyncPage(context.Context, web.Session) (web.SyncPage, error) {

@@ -108,6 +108,15 @@ func pageCases() []pageCase {
 		}},
 		{"details", "details", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.adult + "/details") }},
 		{"conflict", "conflict", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.conflict + "/conflict") }},
+		{"erase", "erase", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.child + "/erase") }},
+		{"erase-errors", "erase", 422, func(x *fixture) answer {
+			x.signIn()
+			return x.post("/patient/"+x.people.child+"/erase", url.Values{"reason": {"asked"}, "staff": {"staff-2"}, "pin": {"000000"}})
+		}},
+		{"erased", "error", 410, func(x *fixture) answer {
+			x.signIn()
+			return x.follow(x.post("/patient/"+x.people.child+"/erase", url.Values{"reason": {"asked"}, "staff": {"staff-2"}, "pin": {"271828"}}))
+		}},
 		{"withdraw", "withdraw", 200, func(x *fixture) answer { x.signIn(); return x.get(x.withdrawPath(x.people.child)) }},
 		{"withdraw-errors", "withdraw", 422, func(x *fixture) answer {
 			x.signIn()

@@ -107,7 +107,7 @@ func (q *request) patientNotice(c *chart.Chart) notice {
 		return notice{}
 	}
 	switch done := q.r.URL.Query().Get("done"); done {
-	case "registered", "changed", "resolved", "retracted", "given":
+	case "registered", "changed", "resolved", "retracted", "given", "erased":
 		return notice{Text: q.words.Text("patient." + done)}
 	}
 	return notice{}

@@ -149,11 +149,19 @@ func (q *request) explain(rt route, err error) {
 	if q.signedIn && q.r.Method == http.MethodPost && draftPath(q.r.URL.Path) {
 		q.drafts.keep(q.session.StaffID, q.r.URL.Path, q.r.PostForm, q.opts.Now())
 	}
+	var erased *ErasedError
+	if errors.As(err, &erased) {
+		q.failWith(status, key, formatTime(q.words, erased.At.In(q.opts.Location)))
+		return
+	}
 	q.fail(status, key)
 }
 
 func statusOf(err error) (status int, key string) {
+	var erased *ErasedError
 	switch {
+	case errors.As(err, &erased):
+		return http.StatusGone, "error.erased"
 	case errors.Is(err, ErrNotFound):
 		return http.StatusNotFound, "error.not_found"
 	case errors.Is(err, ErrRefused):
@@ -171,9 +179,12 @@ func statusOf(err error) (status int, key string) {
 }
 
 // fail shows an error page; key names its heading and words in the catalogue.
-func (q *request) fail(status int, key string) {
+func (q *request) fail(status int, key string) { q.failWith(status, key) }
+
+// failWith is fail with what the words name.
+func (q *request) failWith(status int, key string, args ...any) {
 	p := q.newPage("", key+".heading", problem{
-		Heading: q.words.Text(key + ".heading"), Words: q.words.Text(key + ".words"),
+		Heading: q.words.Text(key + ".heading"), Words: q.words.Text(key+".words", args...),
 		Danger: status == http.StatusInsufficientStorage,
 		Kept:   q.signedIn && q.r.Method == http.MethodPost && draftPath(q.r.URL.Path) && status >= 500,
 	})

@@ -86,6 +86,7 @@ func routeTable() []route {
 		{path: "/patient/{patient}/consent", get: showConsent, may: MayConsent, post: decide, bodyMax: shortBytesMax, changes: toRecords},
 		{path: "/patient/{patient}/give", post: give, bodyMax: shortBytesMax, changes: toRecords},
 		{path: "/patient/{patient}/withdraw/{ref}", get: showWithdraw, may: MayRetract, post: withdraw, bodyMax: formBytesMax, changes: toRecords},
+		{path: "/patient/{patient}/erase", get: showErase, may: MayErase, post: erase, bodyMax: shortBytesMax, changes: toRecords},
 		{path: "/emergencies", get: showEmergencies, may: MayOversee},
 		{path: "/emergencies/reviewed", post: reviewEmergency, bodyMax: formBytesMax, changes: toRecords},
 		{path: "/links", get: showLinks},

@@ -70,6 +70,7 @@ const (
 	Retract  Action = "retract"  // withdraw an item
 	Give     Action = "give"     // give the chart to a field device, or take it back
 	Review   Action = "review"   // read who looked at the chart
+	Erase    Action = "erase"    // have the chart, or a record of it, erased everywhere; a second person agrees
 	Consent  Action = "consent"  // see and write down who may read the chart, as the patient decides
 
 	// Emergency opens the summary of a chart that View is refused for, with a reason and a second person.
@@ -89,7 +90,7 @@ const (
 
 // PatientActions and BoxActions list them in the order of tables.
 var (
-	PatientActions = []Action{Identify, View, Write, Amend, Retract, Give, Review, Consent, Emergency}
+	PatientActions = []Action{Identify, View, Write, Amend, Retract, Give, Review, Consent, Emergency, Erase}
 	BoxActions     = []Action{Find, Register, Prove, Links, Carry, Staff, Oversee}
 )
 

@@ -1,0 +1,79 @@
+package web
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+)
+
+// eraseBody is the page that has a chart erased everywhere.
+type eraseBody struct {
+	ID      string
+	Who     personLine
+	Reasons []string
+	Staff   []StaffTile // who may agree: everybody here but who asks
+}
+
+func showErase(q *request) error {
+	return q.erasePage(form{})
+}
+
+func (q *request) erasePage(f form) error {
+	view, err := q.clinic.Open(q.r.Context(), q.session, q.r.PathValue("patient"))
+	if err != nil {
+		return err
+	}
+	staff, err := q.clinic.Staff(q.r.Context())
+	if err != nil {
+		return err
+	}
+	staff = slices.DeleteFunc(slices.Clone(staff), func(s StaffTile) bool { return s.ID == q.session.StaffID })
+	p := q.newPage("", "erase.title", eraseBody{ID: view.ID, Who: q.person(view.Row), Reasons: EraseReasons, Staff: staff})
+	p.Form = f
+	return q.show("erase", p)
+}
+
+// erase takes the second person's PIN, which like that of signing in is never shown
+// again, kept or logged.
+func erase(q *request) error {
+	x := Erasure{Reason: q.value("reason"), Second: q.value("staff"), PIN: NormaliseDigits(q.r.PostForm.Get("pin"))}
+	f := form{Values: url.Values{"reason": {x.Reason}, "staff": {x.Second}}}
+	fault := func(field, key string) { f.Errors = append(f.Errors, fieldProblem{field, q.words.Text(key)}) }
+	if !slices.Contains(EraseReasons, x.Reason) {
+		fault("reason-0", "withdraw.reason_needed")
+	}
+	if x.Second == "" || x.Second == q.session.StaffID {
+		fault("staff-0", "signin.choose_name")
+	}
+	if len(x.PIN) != pinDigits {
+		fault("pin", "signin.pin_digits")
+	}
+	if len(f.Errors) > 0 {
+		return q.erasePage(f)
+	}
+	if wait := q.tries.begin(addressOf(q.r), q.opts.Now()); wait > 0 {
+		f.Errors = []fieldProblem{{"pin", q.words.Count("signin.locked", wholeMinutes(wait))}}
+		return q.erasePage(f)
+	}
+	patientID := q.r.PathValue("patient")
+	err := q.clinic.Erase(q.r.Context(), q.session, patientID, x)
+	if !errors.Is(err, ErrWrongPIN) {
+		q.tries.takeBack(addressOf(q.r))
+	}
+	var locked *LockedError
+	switch {
+	case errors.As(err, &locked):
+		f.Errors = []fieldProblem{{"pin", q.words.Count("signin.locked", wholeMinutes(locked.Until))}}
+		return q.erasePage(f)
+	case errors.Is(err, ErrSecondPerson):
+		fault("staff-0", "signin.choose_name")
+		return q.erasePage(f)
+	case errors.Is(err, ErrWrongPIN):
+		fault("pin", "signin.wrong_pin")
+		return q.erasePage(f)
+	case err != nil:
+		return fmt.Errorf("erasing: %w", err)
+	}
+	return q.redirect("/patient/" + url.PathEscape(patientID) + "?done=erased")
+}
