@@ -314,6 +314,15 @@ func (c *Client) EndStaff(ctx context.Context, id string) error {
 	return c.call(ctx, http.MethodPost, "/staff/end?id="+url.QueryEscape(id), nil, &struct{}{})
 }
 
+// Erase asks for an erasure, and Erasures lists what was erased; see Node.EraseBy.
+func (c *Client) Erase(ctx context.Context, q EraseRequest) error {
+	return c.call(ctx, http.MethodPost, "/erase", q, &struct{}{})
+}
+
+func (c *Client) Erasures(ctx context.Context) (list []ErasureState, err error) {
+	return list, c.call(ctx, http.MethodGet, "/erasures", nil, &list)
+}
+
 // Dictionaries and PublishDictionary are those of the ledger.
 func (c *Client) Dictionaries(ctx context.Context) (d []DictionaryInfo, err error) {
 	return d, c.call(ctx, http.MethodGet, "/dictionaries", nil, &d)

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 
 	"github.com/healthpost/healthpost/record"
@@ -138,4 +140,15 @@ func (n *Node) EraseBy(ctx context.Context, q EraseRequest) error {
 		return fmt.Errorf("erasing: erased already on %s", gone.At.Format("2006-01-02"))
 	}
 	return err
+}
+
+func (n *Node) eraseRoutes(reply func(pattern string, f func(r *http.Request) (any, error))) {
+	reply("GET /erasures", func(*http.Request) (any, error) { return n.Erasures() })
+	reply("POST /erase", func(r *http.Request) (any, error) {
+		var q EraseRequest
+		if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
+			return nil, fmt.Errorf("reading the request: %w", err)
+		}
+		return struct{}{}, n.EraseBy(r.Context(), q)
+	})
 }

@@ -33,6 +33,8 @@ var commandWays = map[string]way{
 	"POST /revoke":         {noBody, "a member's place in the region"},
 	"GET /recovery":        {noBody, "nothing"},
 	"POST /recovery":       {2 * DisclosureBytesMax, "a vote in the ledger"},
+	"GET /erasures":        {noBody, "nothing"},
+	"POST /erase":          {shortBody, "an erasure in the ledger"},
 	"GET /dictionaries":    {noBody, "nothing"},
 	"POST /dictionaries":   {dictionaryBodyMax, "a dictionary in the ledger"},
 	"POST /sync":           {noBody, "one exchange"},
