@@ -239,9 +239,15 @@ func (c *Client) Import(ctx context.Context, path string, dryRun bool, progress 
 	return rep, err
 }
 
-// Export writes NDJSON to w.
-func (c *Client) Export(ctx context.Context, w io.Writer) error {
-	resp, err := c.do(ctx, http.MethodGet, "/export", nil, 0)
+// Export writes NDJSON to w, ExportAccess that of the access log.
+func (c *Client) Export(ctx context.Context, w io.Writer) error { return c.export(ctx, "/export", w) }
+
+func (c *Client) ExportAccess(ctx context.Context, w io.Writer) error {
+	return c.export(ctx, "/export/access", w)
+}
+
+func (c *Client) export(ctx context.Context, path string, w io.Writer) error {
+	resp, err := c.do(ctx, http.MethodGet, path, nil, 0)
 	if err != nil {
 		return err
 	}

@@ -102,10 +102,13 @@ func writeJSONLine(out *bufio.Writer, raw []byte) error {
 	return out.WriteByte('\n')
 }
 
-func (n *Node) exportHandler(w http.ResponseWriter, r *http.Request) {
+func (n *Node) exportHandler(w http.ResponseWriter, r *http.Request) { n.answerExport(w, r, n.Export) }
+
+// answerExport sends what an export writes; a failure half-way is told behind it.
+func (n *Node) answerExport(w http.ResponseWriter, r *http.Request, export func(context.Context, io.Writer) error) {
 	w.Header().Set("Trailer", exportErrorTrailer)
 	w.Header().Set("Content-Type", "application/fhir+ndjson")
-	err := n.Export(r.Context(), w)
+	err := export(r.Context(), w)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		n.log.Error().Err(err).Msg("exporting")
 		w.Header().Set(exportErrorTrailer, "see the box's log")

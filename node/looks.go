@@ -268,17 +268,23 @@ func (n *Node) lookWords(l *lookRow) (web.Look, error) {
 
 // staffNameByID is the name that the directory has for the id of an account; "?" when none came yet.
 func (n *Node) staffNameByID(id string) (string, error) {
-	if raw, err := hex.DecodeString(id); err != nil || len(raw) != 16 {
-		return "?", nil // as some box wrote it
-	}
-	var key []byte
-	err := n.store.ScanRows(append([]byte("who/"), id...), 1, func(k, _ []byte) bool { key = slices.Clone(k); return false })
-	if err != nil || key == nil {
-		return "?", err
-	}
-	var e staffEntry
-	if ok, err := n.readRow(key, &e); err != nil || !ok {
+	e, ok, err := n.staffByID(id)
+	if err != nil || !ok {
 		return "?", err
 	}
 	return e.Name, nil
+}
+
+// staffByID is what the directory has for the id of an account.
+func (n *Node) staffByID(id string) (e staffEntry, ok bool, err error) {
+	if raw, err := hex.DecodeString(id); err != nil || len(raw) != 16 {
+		return e, false, nil // as some box wrote it
+	}
+	var key []byte
+	err = n.store.ScanRows(append([]byte("who/"), id...), 1, func(k, _ []byte) bool { key = slices.Clone(k); return false })
+	if err != nil || key == nil {
+		return e, false, err
+	}
+	ok, err = n.readRow(key, &e)
+	return e, ok, err
 }

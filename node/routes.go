@@ -57,6 +57,7 @@ var commandWays = map[string]way{
 	"POST /parcel/write":   {noBody, "what was said to a carrier"},
 	"POST /verify":         {noBody, "damaged records, with --repair"},
 	"GET /export":          {noBody, "nothing"},
+	"GET /export/access":   {noBody, "nothing"},
 }
 
 // ledgerWays are those of witnesses and auditors, where a hub serves its ledger: anybody.

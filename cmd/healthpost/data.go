@@ -263,28 +263,33 @@ func exportCommand(g *global) *cobra.Command {
 	var format, out string
 	c := &cobra.Command{
 		Use: "export", Short: "Write every resource this box holds", Args: cobra.NoArgs,
-		Long: "Write every resource this box holds, one JSON object a line, just as it was taken in. The export is on record.",
+		Long: "Write every resource this box holds, one JSON object a line, just as it was taken in; or, with\n" +
+			"--format access, its access log as AuditEvents of FHIR. The export is on record.",
 		RunE: func(c *cobra.Command, _ []string) (err error) {
-			if format != "ndjson" {
-				return usagef("export: format %q: ndjson is the one there is", format)
+			if format != "ndjson" && format != "access" {
+				return usagef("export: format %q: there are ndjson and access", format)
 			}
 			cl, err := g.client(c)
 			if err != nil {
 				return err
 			}
 			defer cl.Close()
+			export := cl.Export
+			if format == "access" {
+				export = cl.ExportAccess
+			}
 			if out == "" {
-				return cl.Export(c.Context(), c.OutOrStdout())
+				return export(c.Context(), c.OutOrStdout())
 			}
 			f, err := os.OpenFile(out, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
 			if err != nil {
 				return fmt.Errorf("making the export file: %w", err)
 			}
-			err = cl.Export(c.Context(), f)
+			err = export(c.Context(), f)
 			return errors.Join(err, f.Sync(), f.Close())
 		},
 	}
-	c.Flags().StringVar(&format, "format", "ndjson", "ndjson")
+	c.Flags().StringVar(&format, "format", "ndjson", "ndjson, or access for who looked at what")
 	c.Flags().StringVar(&out, "out", "", "file to make (default: standard output)")
 	return c
 }
