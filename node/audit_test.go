@@ -25,7 +25,9 @@ func (c *clinic) events() map[string][]fhir.Resource {
 		if err != nil {
 			c.t.Fatalf("%v: %s", err, line)
 		}
-		var e struct{ Subtype []struct{ System, Code string } }
+		var e struct {
+			Subtype []struct{ System, Code string }
+		}
 		if err := json.Unmarshal(r.JSON, &e); err != nil {
 			c.t.Fatal(err)
 		}
