@@ -321,20 +321,21 @@ func (n *Node) flushAccessLocked(ctx context.Context) error {
 
 // openLines are the oldest lines that are in no record yet, as they were encoded.
 func (n *Node) openLines(most int) (keys, lines [][]byte, err error) {
-	err = n.store.ScanRows([]byte("acc/"), most, func(k, _ []byte) bool { keys = append(keys, slices.Clone(k)); return true })
+	var found [][]byte
+	err = n.store.ScanRows([]byte("acc/"), most, func(k, _ []byte) bool { found = append(found, slices.Clone(k)); return true })
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, k := range keys {
+	for _, k := range found {
 		plain, ok, err := n.rowPlain(k)
 		if err != nil {
 			return nil, nil, err
 		}
 		if ok { // not when it went into a record meanwhile
-			lines = append(lines, plain)
+			keys, lines = append(keys, k), append(lines, plain)
 		}
 	}
-	return keys[:len(lines)], lines, nil
+	return keys, lines, nil
 }
 
 func (n *Node) appendAccess(ctx context.Context, region record.RegionID, b accessBatch, gone []store.Row) error {
