@@ -18,6 +18,7 @@ const (
 	DirectiveRefsMax    = 256
 	directiveWordsMax   = 16
 	directiveVersion    = 1
+	directiveUntilMax   = 253_402_300_799 // the last second of the year 9999, after which dates have no form
 	directiveWordSource = `^[a-z][a-z0-9_-]{0,31}$`
 )
 
@@ -124,7 +125,7 @@ func splitIDs(b []byte) ([]DirectiveID, bool) {
 }
 
 func (d *Directive) check() error {
-	ok := d.ID != DirectiveID{} && d.Until >= 0 && len(d.Refs) <= DirectiveRefsMax && len(d.Seen) <= DirectiveRefsMax &&
+	ok := d.ID != DirectiveID{} && d.Until >= 0 && d.Until <= directiveUntilMax && len(d.Refs) <= DirectiveRefsMax && len(d.Seen) <= DirectiveRefsMax &&
 		directiveWords(d.Purposes) && directiveWords(d.Topics)
 	switch d.Decision {
 	case DecisionLimit:

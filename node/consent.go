@@ -37,6 +37,12 @@ type standing struct {
 
 var openToAll = []byte{0}
 
+// closed reports whether the chart is not to leave this box. Who is asked by the rules is
+// decided by them; this is for commands, which ask nobody.
+func (s *standing) closed(now time.Time) bool {
+	return s.Limited && !s.Home && (s.Grant == "" || s.Until != 0 && now.Unix() >= s.Until)
+}
+
 func standingKey(c record.CompartmentID) []byte { return append([]byte("may/"), c[:]...) }
 
 // directives are what is read of a compartment to know who may open it.

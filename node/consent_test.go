@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -265,5 +266,89 @@ func TestDecisionsOfNothing(t *testing.T) {
 	page, err := c.n.Consents(t.Context(), c.token, patient)
 	if err != nil || len(page.Grants) != 1 || page.Grants[0].To != "" || page.Grants[0].Over || !slices.Equal(page.Homes, []string{"Test box"}) {
 		t.Errorf("after three taps: %+v, %v", page, err)
+	}
+}
+
+// consents gives the Consent resources of an export, by whether they hold and what they say,
+// without when and where they were written down.
+func consents(t *testing.T, export string) (list []string) {
+	t.Helper()
+	for line := range strings.Lines(export) {
+		r, err := fhir.ParseResource([]byte(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Type == "Consent" {
+			c, exact := r.Consent()
+			list = append(list, fmt.Sprint(c.ID, exact, c.Active, c.Privacy, c.Deny, c.Until.Unix(), c.Deny || len(c.Boxes) == 0))
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// TestDecisionsTravelAsConsent: an export holds them, and a box that takes it in closes the chart
+// in the same way; taken in again, nothing is new.
+func TestDecisionsTravelAsConsent(t *testing.T) {
+	a, b := newClinic(t), newClinic(t)
+	patient := a.register("form-first", "Nakato")
+	a.decides(patient, "limit", web.Decision{Do: web.DoLimit})
+	a.decides(patient, "grant", web.Decision{Do: web.DoGrant, Days: 7})
+	a.decides(patient, "second", web.Decision{Do: web.DoGrant})
+	page, err := a.n.Consents(t.Context(), a.token, patient)
+	if err != nil || len(page.Grants) != 2 {
+		t.Fatalf("the page: %+v, %v", page, err)
+	}
+	file := a.export()
+	out := consents(t, file)
+	if len(out) != 3 {
+		t.Fatalf("exported: %v", out)
+	}
+	take := func(c *clinic, file string) node.ImportReport {
+		rep, err := c.n.Import(t.Context(), node.ImportRequest{Name: "a.ndjson"}, strings.NewReader(file), func(node.Progress) {})
+		if err != nil || rep.RefusedCount != 0 {
+			t.Fatalf("taking it in: %+v, %v", rep, err)
+		}
+		return rep
+	}
+	if rep := take(b, file); rep.Added != 4 {
+		t.Errorf("taken in: %+v, want a person and three decisions", rep)
+	}
+	if got := consents(t, b.export()); !slices.Equal(got, out) {
+		t.Errorf("from the other box: %v, want %v", got, out)
+	}
+	a.decides(patient, "end", web.Decision{Do: web.DoEnd, ID: page.Grants[0].ID})
+	for c, file := range map[*clinic]string{a: a.export(), b: file} {
+		before := len(consents(t, c.export()))
+		if rep := take(c, file); rep.Added != 0 || len(consents(t, c.export())) != before {
+			t.Errorf("taken in again: %+v", rep)
+		}
+	}
+}
+
+// TestConsentOfOthers: what closes a chart is taken from anybody's Consent, what opens one is kept and
+// opens nothing.
+func TestConsentOfOthers(t *testing.T) {
+	c := newClinic(t)
+	consent := func(kind string) string {
+		return `{"resource":{"resourceType":"Consent","id":"` + kind + `","status":"active","scope":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/consentscope","code":"patient-privacy"}]},` +
+			`"category":[{"text":"reading"}],"patient":{"reference":"Patient/p"},"policyRule":{"text":"as asked"},"provision":{"type":"` + kind + `"}}}`
+	}
+	for i, kind := range []string{"permit", "deny"} {
+		file := `{"resourceType":"Bundle","type":"collection","entry":[{"resource":{"resourceType":"Patient","id":"p","identifier":[{"system":"http://example.org","value":"7"}],"name":[{"family":"Okello"}]}},` + consent(kind) + `]}`
+		for range 2 {
+			c.take(file)
+		}
+		found, err := c.n.Find(t.Context(), c.token, "okello")
+		if err != nil || len(found) != 1 {
+			t.Fatalf("found %v, %v", found, err)
+		}
+		page, err := c.n.Consents(t.Context(), c.token, found[0].ID)
+		if err != nil || page.Limited != (i == 1) || len(page.Grants) != 0 {
+			t.Errorf("after %s: %+v, %v", kind, page, err)
+		}
+	}
+	if out := c.export(); strings.Count(out, `"type":"permit"`) != 2 || strings.Count(out, `"as asked"`) != 2 { // one of them of the limit that the other made
+		t.Errorf("exported: %s", out)
 	}
 }

@@ -19,7 +19,8 @@ const exportErrorTrailer = "X-Export-Error"
 
 // Export writes every resource this box can read, one a line, as it was taken in,
 // attachments in it;
-// of a resource with several versions those that stand. The export is on record
+// of a resource with several versions those that stand, and what patients decided about who
+// reads as Consent. A chart that its patient closed to this box is left out. The export is on record
 // before the first byte is written.
 func (n *Node) Export(ctx context.Context, w io.Writer) error {
 	if err := n.noteLine(ctx, accessLine{Action: uint8(accessExport)}); err != nil {
@@ -30,13 +31,25 @@ func (n *Node) Export(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
+	closed := 0
 	for _, c := range comps {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		s, err := n.standing(c)
+		if err != nil {
+			return err
+		}
+		if s.closed(n.grantTime()) {
+			closed++
+			continue
+		}
 		if err := n.exportCompartment(out, c); err != nil {
 			return err
 		}
+	}
+	if closed > 0 {
+		n.log.Info().Int("charts", closed).Msg("charts that their patients closed to this box were not exported")
 	}
 	return out.Flush()
 }
@@ -61,7 +74,7 @@ func (n *Node) exportCompartment(out *bufio.Writer, c record.CompartmentID) erro
 			}
 		}
 	}
-	return nil
+	return n.exportConsent(out, c, &ch)
 }
 
 // whole is a version's resource with its content in it. Content that is not here, or

@@ -166,6 +166,11 @@ func (i *importer) save(s fhir.Save) error {
 		for _, c := range r.Content {
 			i.contents[fhir.HashContent(c.Data)] = c.Data
 		}
+		if done, err := i.consent(s, r); err != nil {
+			return err
+		} else if done {
+			continue
+		}
 		item, fresh, err := i.item(s, r)
 		if err != nil {
 			return err

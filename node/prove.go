@@ -71,6 +71,9 @@ func (n *Node) ProveAs(ctx context.Context, q ProveRequest) (Proved, error) {
 	if !q.Body {
 		return out, nil
 	}
+	if err := n.mayDisclose(rid); err != nil {
+		return Proved{}, err
+	}
 	d, err := n.disclose(out)
 	if err != nil {
 		return Proved{}, err
@@ -86,6 +89,19 @@ func (n *Node) ProveAs(ctx context.Context, q ProveRequest) (Proved, error) {
 	}
 	out.Disclosed, out.File = true, d.Encode()
 	return out, nil
+}
+
+// mayDisclose refuses what a patient closed to this box.
+func (n *Node) mayDisclose(rid record.RID) error {
+	r, ok, err := n.store.ByRID(rid)
+	if err != nil || !ok {
+		return err
+	}
+	s, err := n.standing(r.Core.Compartment)
+	if err == nil && s.closed(n.grantTime()) {
+		err = fmt.Errorf("disclosing record %s: the patient closed this chart to this box", rid.Short())
+	}
+	return err
 }
 
 // readOlder fills a request from an older proof, which may disclose its record.

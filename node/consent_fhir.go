@@ -1,0 +1,160 @@
+package node
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/healthpost/healthpost/chart"
+	"github.com/healthpost/healthpost/fhir"
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal/policy"
+)
+
+// What patients decided leaves as Consent resources and comes in by them. What would close
+// a chart is taken from anybody's; what would open one only from this program's own form,
+// for a box of this region.
+
+// exportConsent writes what was decided about one chart.
+func (n *Node) exportConsent(out *bufio.Writer, c record.CompartmentID, ch *chart.Chart) error {
+	if ch.Patient == nil {
+		return nil
+	}
+	d, err := n.directives(c)
+	if err != nil {
+		return err
+	}
+	con := d.consent()
+	all := slices.Concat(con.Limits, con.Grants)
+	for _, e := range con.Ended {
+		all = append(all, e.Decided)
+	}
+	for i, x := range all {
+		r, err := n.consentResource(&d, &x, i < len(con.Limits)+len(con.Grants), patientReference(ch))
+		if err != nil {
+			return fmt.Errorf("exporting: %w", err)
+		}
+		if err := writeJSONLine(out, r.JSON); err != nil {
+			return fmt.Errorf("exporting: %w", err)
+		}
+	}
+	return nil
+}
+
+func (n *Node) consentResource(d *directives, x *chart.Decided, active bool, patient string) (fhir.Resource, error) {
+	c := fhir.Consent{ID: grantID(x.ID), Active: active, Privacy: true, Deny: x.Decision == chart.DecisionLimit, At: x.At}
+	boxes := []record.DeviceID{x.Grantee}
+	if c.Deny {
+		boxes = slices.Clone(d.homes)
+		if !slices.Contains(boxes, x.By) {
+			boxes = append(boxes, x.By)
+		}
+	} else if x.Grantee == (record.DeviceID{}) {
+		boxes = nil
+	}
+	for _, b := range boxes {
+		c.Boxes = append(c.Boxes, fhir.ConsentBox{ID: b.String(), Name: n.deviceName(b)})
+	}
+	if x.Until > 0 {
+		c.Until = time.Unix(x.Until, 0)
+	}
+	return c.Resource(patient)
+}
+
+// consent takes a decision out of a Consent resource. done: nothing is left to store of it.
+func (i *importer) consent(s fhir.Save, r fhir.Resource) (done bool, err error) {
+	if r.Type != "Consent" || s.Patient == fhir.NoPatient {
+		return false, nil
+	}
+	var known directives
+	if comp, here := i.known(s); here {
+		if known, err = i.n.directives(comp); err != nil {
+			return false, err
+		}
+	}
+	c, exact := r.Consent()
+	d, ok := i.directive(c, exact)
+	if !ok {
+		exact = exact && known.has(c.ID) // an end that is here too
+		sum := sha256.Sum256(fhir.Compact(r.JSON))
+		d = chart.Directive{ID: chart.DirectiveID(sum[:16]), Decision: chart.DecisionLimit}
+		if !exact && (!c.Active || !c.Privacy || !c.Deny) {
+			return false, nil
+		}
+	}
+	same := fmt.Sprint(s.Patient, " consent ", grantID(d.ID))
+	if i.batch[same] || known.has(grantID(d.ID)) || exact && known.has(c.ID) {
+		if exact {
+			i.rep.Known++
+		}
+		return exact, nil
+	}
+	i.batch[same] = true
+	if i.dry {
+		if exact {
+			i.rep.Added++
+		}
+		return exact, nil
+	}
+	if d.Decision == chart.DecisionGrant {
+		if d.Seen, err = chart.Seen(known.all); err != nil {
+			return false, err
+		}
+	}
+	return exact, i.decide(s, d, exact)
+}
+
+// has reports whether there is a directive with this id.
+func (d *directives) has(id string) bool {
+	return slices.ContainsFunc(d.all, func(x chart.Decided) bool { return grantID(x.ID) == id })
+}
+
+// directive is a decision that has this program's own form.
+func (i *importer) directive(c fhir.Consent, exact bool) (d chart.Directive, ok bool) {
+	raw, err := hex.DecodeString(c.ID)
+	if !exact || !c.Active || !c.Privacy || err != nil || len(raw) != len(d.ID) {
+		return d, false
+	}
+	d.ID = chart.DirectiveID(raw)
+	if c.Deny {
+		d.Decision = chart.DecisionLimit
+		return d, d.ID != chart.DirectiveID{}
+	}
+	d.Decision, d.Purposes = chart.DecisionGrant, []string{policy.Treatment}
+	if !c.Until.IsZero() {
+		d.Until = c.Until.Unix()
+	}
+	if len(c.Boxes) == 0 {
+		return d, true
+	}
+	d.Grantee, err = record.ParseDeviceID(c.Boxes[0].ID)
+	m, member, stored := i.n.store.Member(d.Grantee)
+	return d, err == nil && stored == nil && member && m.Active() && len(c.Boxes) == 1
+}
+
+// decide drafts the record of a decision.
+func (i *importer) decide(s fhir.Save, d chart.Directive, counted bool) error {
+	plain, err := chart.EncodeDirective(d)
+	if err != nil {
+		return err
+	}
+	p, err := i.compartment(s)
+	if err != nil {
+		return err
+	}
+	packed, err := i.n.vault.dictionaries.Pack(plain)
+	if err != nil {
+		return err
+	}
+	i.drafts = append(i.drafts, i.n.vault.draft(record.LaneControl, record.KindConsent, p.c, p.key, 0, packed))
+	if counted {
+		i.added++
+	}
+	if len(i.drafts) >= importAppendDrafts {
+		return i.flush()
+	}
+	return nil
+}
