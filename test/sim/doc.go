@@ -38,6 +38,7 @@
 //	Bulk     imports of hundreds of records in one transaction
 //	Big      hundreds of clinics for a month, run by hand and at night
 //	Parcels  clinics that are reached by sticks alone, which get lost, damaged, cut short, reordered, and read twice
+//	Erase    charts and records that are erased while boxes are away, behind, or come back with an old card
 //	Partial  replicas that hold a part of the ledger, others that take its newest entries first, profiles that change
 //
 // Hubs goes in turns of hours, with exchanges that run to their end at once; the

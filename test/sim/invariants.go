@@ -7,6 +7,7 @@ const (
 	RevokedOut      = "a device that was revoked gets no place in the ledger"
 	QuarantineKeeps = "what a revoked device wrote stays where it arrived"
 	UnknownPasses   = "records of kinds that nobody knows pass unchanged"
+	ErasedGone      = "a body that a box's ledger erased is neither held nor served nor taken by it"
 	ClockForward    = "of two records of a lane the later one has the later clock"
 )
 
@@ -45,7 +46,7 @@ var Invariants = []Invariant{
 	{22, "Attachments never delay records", nil, []string{"sync TestBlobsTravel"}},
 	{23, "A metered link stays within its budget, but for what is urgent", nil, []string{"sync TestBudgetKeepsTheLink"}},
 	{24, "No peer is given a body outside of its profile", []string{PartNoMore}, []string{"sync TestPartialPeerGetsNoMore"}},
-	{25, "An erased body is stored, served and taken by nobody", nil, nil},
+	{25, "An erased body is stored, served and taken by nobody", []string{ErasedGone}, []string{"node TestEraseChart"}},
 	{26, "What a device wrote never gets a place behind its revocation, and is not lost", []string{RevokedOut, QuarantineKeeps}, nil},
 	{27, "Amendments that did not know of each other are all shown until one resolves them", []string{HeadsKept}, nil},
 	{28, "The same records give the same chart, byte for byte", []string{SameChart}, []string{"chart TestOrderedHeadsStandBySeqWhateverTheClock"}},
@@ -60,6 +61,5 @@ var Invariants = []Invariant{
 
 // Missing are invariants of what the product does not do: nothing holds them.
 var Missing = map[int]string{
-	25: "there is no erasure yet",
 	29: "no person is linked to another yet",
 }

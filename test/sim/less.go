@@ -46,6 +46,7 @@ var classes = []class{
 	{"parcels", func(p *plan) { p.ParcelMillis = 0 }},
 	{"bad-sticks", func(p *plan) { p.StickFaultIn = 0 }},
 	{"imports", func(p *plan) { p.ImportMillis = 0 }},
+	{"erasures", func(p *plan) { p.EraseMillis = 0 }},
 	{"profiles", func(p *plan) { p.AssignMillis = 0 }},
 	{"newest-first", func(p *plan) { p.Recent = 0 }},
 	{"branches", func(p *plan) { p.BranchMillis = 0 }},

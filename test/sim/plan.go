@@ -70,6 +70,9 @@ type plan struct {
 	RevokedMax   int
 	UnknownIn    int // of saves, of a kind that no release knows
 
+	// Of the scenario Erase alone.
+	EraseMillis int64 // between two erasures
+
 	// Of the scenario Hubs alone.
 	Rounds     int
 	Liars      int // hubs that lie
@@ -135,6 +138,7 @@ func (w *world) schedule() {
 	w.every(p.AssignMillis, w.assignSome)
 	w.every(p.HubCardMillis, w.oldHubCard)
 	w.every(p.RevokeMillis, w.revokeSome)
+	w.every(p.EraseMillis, w.eraseSome)
 	if w.o.Hooks.Contradict {
 		w.every(10_000, func() error { return w.contradict(w.clinics[0]) })
 	}

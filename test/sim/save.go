@@ -53,6 +53,9 @@ func (w *world) saveSome(b *box) error {
 		return w.saveUnknown(b)
 	}
 	p := w.patientOf(b)
+	if _, gone := b.st.ErasedCompartment(p.id); gone {
+		return nil
+	}
 	item, err := w.item(b, p)
 	if err != nil {
 		return b.failed("reading a chart", err)
@@ -142,6 +145,9 @@ func (w *world) open(b *box, p *patient) ([]chart.Opened, error) {
 	out := make([]chart.Opened, 0, len(recs))
 	for _, x := range recs {
 		if !isChart(x.Record.Core.Kind) {
+			continue
+		}
+		if x.Record.Body == nil && w.erasedAt(&x.Record) > 0 {
 			continue
 		}
 		a := w.authored[x.Record.RID()]

@@ -64,11 +64,12 @@ const (
 	Partial Scenario = "partial" // replicas that hold a part of the ledger
 	Bulk    Scenario = "bulk"    // hundreds of records in one transaction
 	Parcels Scenario = "parcels" // clinics without a link
+	Erase   Scenario = "erase"   // charts and records that are erased
 	Big     Scenario = "big"     // hundreds of boxes, a month
 )
 
 // Scenarios are all of them but Big.
-var Scenarios = []Scenario{Region, Cards, Twice, Hubs, Partial, Bulk, Members, Parcels}
+var Scenarios = []Scenario{Region, Cards, Twice, Hubs, Partial, Bulk, Members, Parcels, Erase}
 
 func (x Scenario) String() string {
 	if x == Region {
@@ -290,6 +291,8 @@ func newWorld(seed uint64, o Options) *world {
 		w.members = newMemberships()
 	case Parcels:
 		w.parcelsPlan()
+	case Erase:
+		w.erasePlan()
 	case Big:
 		w.bigPlan()
 	case Partial:
