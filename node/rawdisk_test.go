@@ -135,6 +135,7 @@ func told(v any, under string, tell func(string)) {
 // A thief who has a stopped clinic's card, a hub's disk, a parcel, the logs and what commands say, and
 // the keys of none, reads of no person of the sample: not by grep and not by the product.
 func TestRawDisksTellOfNobody(t *testing.T) {
+	node.WithRule(t, closedToClinicians)
 	s, log := secrets{}, &bytes.Buffer{}
 	hub := newBox(t, record.RoleHub, "Hub")
 	hub.o.Log = zerolog.New(zerolog.SyncWriter(log))
@@ -170,10 +171,13 @@ func TestRawDisksTellOfNobody(t *testing.T) {
 	if len(one.find("nyirahabimana")) != 1 || len(one.find("unheardof")) != 0 {
 		t.Fatal("the search")
 	}
-	if err := one.n.AddStaff(t.Context(), &one.token, web.NewStaff{Name: "Godelieve Second", PIN: "271828"}); err != nil {
-		t.Fatal(err)
+	doctor, second := one.signedInAs(t, "Godelieve Ward", "clinician"), one.signedInAs(t, "Prosper Desk", "registrar")
+	one.mustBreak(doctor, id, "form-5", second)
+	if p, err := one.n.Emergency(t.Context(), doctor, id); err != nil || p.Until.IsZero() {
+		t.Fatalf("the summary: %+v, %v", p, err)
 	}
-	for _, text := range []string{"Nyirahabimana", "xerophthalmia", "whispered something", "grandmother", "unheardof", "Amina Test", "Godelieve", pin, "271828", one.token.Token} {
+	one.decides(id, "form-6", web.Decision{Do: web.DoLimit})
+	for _, text := range []string{reason, secondPIN, doctor.Token, "Prosper", "Nyirahabimana", "xerophthalmia", "whispered something", "grandmother", "unheardof", "Amina Test", "Godelieve", pin, one.token.Token} {
 		s.text(fmt.Sprintf("text %q", text), text)
 	}
 	one.confirmed()
