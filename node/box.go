@@ -61,6 +61,16 @@ func (b *Box) RegionID() (id record.RegionID, ok bool) {
 // Init makes a box in an empty or new folder: its name, its role and its keys.
 // ErrBoxExists when there is one, and an error in words for any other content.
 func Init(dir string, role record.Role, name string) (*Box, error) {
+	return makeBox(dir, role, name, nil)
+}
+
+// InitLocked is Init of a box whose keys are under a lock from the beginning: they never lie on its disk
+// without it, where flash could keep them.
+func InitLocked(dir string, role record.Role, name string, by Opener) (*Box, error) {
+	return makeBox(dir, role, name, &by)
+}
+
+func makeBox(dir string, role record.Role, name string, by *Opener) (*Box, error) {
 	if !plainName(name, boxNameMax) {
 		return nil, fmt.Errorf("naming the box: a name has 1 to %d bytes of text on one line", boxNameMax)
 	}
@@ -70,6 +80,11 @@ func Init(dir string, role record.Role, name string) (*Box, error) {
 	keys, err := seal.NewKeyring(rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("making the keys: %w", err)
+	}
+	if by != nil {
+		if err := by.lock(keys); err != nil {
+			return nil, fmt.Errorf("locking the keys: %w", err)
+		}
 	}
 	if err := os.Chmod(dir, 0o700); err != nil { // it may have been made for everybody
 		return nil, fmt.Errorf("closing the data folder to others: %w", err)

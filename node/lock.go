@@ -79,6 +79,17 @@ func (b *Box) openKeys(o *Options) (*seal.Keyring, error) {
 			o.Log.Warn().Err(err).Msg("opening the lock")
 		}
 	}
+	if !o.whileLocked && o.AskLock != nil {
+		by, err := o.AskLock(keys.LockKind().String())
+		if err != nil {
+			return nil, err
+		}
+		to, err := by.opener()
+		if err != nil {
+			return nil, err
+		}
+		return keys.Open(to)
+	}
 	if !o.whileLocked {
 		return nil, fmt.Errorf("%w: start the box and open its lock first, on its page or with 'healthpost keys open'", ErrKeysLocked)
 	}
@@ -186,6 +197,15 @@ func (o Opener) opener() (seal.Opener, error) {
 	return seal.Opener{}, fmt.Errorf("%w: give a passphrase or a key file", seal.ErrWrongLock)
 }
 
+// lock puts a lock on keys that this opens.
+func (o Opener) lock(keys *seal.Keyring) error {
+	to, err := o.opener()
+	if err == nil {
+		err = keys.Lock(rand.Reader, to)
+	}
+	return err
+}
+
 // OpenLock opens the lock of this running box. Wrong ones are counted as wrong PINs are, on disk and so
 // across restarts; web.ErrWrongPIN or *web.LockedError then.
 func (n *Node) OpenLock(ctx context.Context, by Opener) error {
@@ -291,10 +311,7 @@ func (n *Node) ChangeLock(ctx context.Context, c LockChange) error {
 	if c.To == nil {
 		err = keys.TakeLockOff()
 	} else {
-		var to seal.Opener
-		if to, err = c.To.opener(); err == nil {
-			err = keys.Lock(rand.Reader, to)
-		}
+		err = c.To.lock(keys)
 	}
 	if err == nil {
 		err = n.copyAuthority(ctx, c.To != nil)

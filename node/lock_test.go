@@ -329,3 +329,35 @@ func TestALockTakesNoPIN(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A box that is made under a lock never has its keys in the clear, and joins with them.
+func TestABoxMadeUnderALockJoins(t *testing.T) {
+	hub := newHub(t)
+	path, by := keyFile(t)
+	c := newBox(t, record.RoleClinic, "One")
+	c.o.Data = t.TempDir()
+	if _, err := node.InitLocked(c.o.Data, record.RoleClinic, "One", by); err != nil {
+		t.Fatal(err)
+	}
+	text := hub.invite(record.RoleClinic)
+	if _, err := node.Join(t.Context(), c.o, text, nil); !errors.Is(err, node.ErrKeysLocked) {
+		t.Errorf("joining without the key file: %v", err)
+	}
+	asked := 0
+	c.o.AskLock = func(kind string) (node.Opener, error) {
+		if asked++; kind != "key file" || asked > 1 {
+			t.Errorf("asked %d times, for a %s", asked, kind)
+		}
+		return by, nil
+	}
+	if _, err := node.Join(t.Context(), c.o, text, nil); err != nil {
+		t.Fatal(err)
+	}
+	keys, _, err := seal.LoadKeyring(filepath.Join(c.o.Data, "keys"))
+	if err != nil || !keys.Locked() {
+		t.Errorf("after joining: locked %t, %v", keys.Locked(), err)
+	}
+	c.o.AskLock, c.o.KeyFile = nil, path
+	c.start()
+	c.until("the ledger", func(s node.Status) bool { return s.Confirmed >= 3 && !s.Lock.Locked })
+}

@@ -62,6 +62,9 @@ type Options struct {
 
 	// KeyFile is where the key file of this box's lock appears when somebody brings it; empty: nowhere.
 	KeyFile string
+	// AskLock gives what opens the lock of a stopped box to a command that takes keys; kind is what it
+	// has to be. nil: such commands are refused.
+	AskLock func(kind string) (Opener, error)
 
 	Store store.Options
 	Log   zerolog.Logger

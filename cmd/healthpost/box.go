@@ -43,6 +43,7 @@ func defaultName() string {
 
 func initCommand(g *global) *cobra.Command {
 	var role, name string
+	var l newLock
 	c := &cobra.Command{
 		Use: "init", Short: "Make a box in a new or empty folder", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -54,7 +55,7 @@ func initCommand(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := node.Init(dir, r, name); err != nil {
+			if err := l.makeBox(c, dir, r, name); err != nil {
 				return err
 			}
 			fmt.Fprintf(c.OutOrStdout(), "Made %q, a %s, in %s.\n", name, r, dir)
@@ -71,7 +72,25 @@ func initCommand(g *global) *cobra.Command {
 	}
 	c.Flags().StringVar(&role, "role", "standalone", "clinic, hub, field or standalone")
 	c.Flags().StringVar(&name, "name", defaultName(), "name of the box, as staff know it")
+	l.flags(c)
 	return c
+}
+
+// makeBox makes a box whose keys are under this lock, or under none.
+func (l *newLock) makeBox(c *cobra.Command, dir string, r record.Role, name string) error {
+	if !l.isAsked() {
+		_, err := node.Init(dir, r, name)
+		return err
+	}
+	if err := l.check(); err != nil {
+		return err
+	}
+	by, err := l.opener(c, newSecretReader(c))
+	if err != nil {
+		return err
+	}
+	_, err = node.InitLocked(dir, r, name, *by)
+	return err
 }
 
 func runCommand(g *global) *cobra.Command {

@@ -69,6 +69,8 @@ func (l *newLock) flags(c *cobra.Command) {
 	c.Flags().StringVar(&l.file, "key-file", "", "a key file, made when there is none at this path: on a stick that is not kept with the box")
 }
 
+func (l *newLock) isAsked() bool { return l.passphrase || l.made || l.file != "" }
+
 func (l *newLock) check() error {
 	if count := btoi(l.passphrase) + btoi(l.made) + btoi(l.file != ""); count != 1 {
 		return usagef("say one of --passphrase, --make and --key-file FILE")
@@ -215,6 +217,16 @@ func lockCommand(g *global, use, short string, do func(*cobra.Command, *node.Cli
 	}
 	c.Flags().StringVar(&file, "key-file", "", "the key file, where the lock is one")
 	return c
+}
+
+// askLock asks whoever runs a command on a stopped locked box.
+func askLock(kind string) (node.Opener, error) {
+	if kind != "passphrase" {
+		return node.Opener{}, fmt.Errorf("%w: say where the key file is, with key_file in the configuration or HEALTHPOST_KEY_FILE", node.ErrKeysLocked)
+	}
+	in := &secretReader{prompt: os.Stderr, file: os.Stdin, lines: bufio.NewReader(io.LimitReader(os.Stdin, secretBytesMax))}
+	p, err := in.read("Passphrase of this box: ")
+	return node.Opener{Passphrase: p}, err
 }
 
 // secretReader reads lines that are not shown on a terminal.

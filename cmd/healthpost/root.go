@@ -97,6 +97,7 @@ func (g *global) options() (node.Options, error) {
 		return o, err
 	}
 	o.Log = newLogger(os.Stderr, g.verbose)
+	o.AskLock = askLock
 	return o, nil
 }
 
