@@ -65,9 +65,9 @@ var uses = map[string]use{
 		return nil
 	}},
 
-	"Erase": {line: "erase of a chart by erasure", do: func(c *clinic, id string) error {
-		second := c.signedInAs(c.t.(*testing.T), "Agrees Person", "nurse")
-		return c.n.Erase(c.ctx(), c.token, id, web.Erasure{Reason: "asked", Second: second.StaffID, PIN: "271828"})
+	"Erase": {line: "erase of a chart by erasure", do: func(c *clinic, _ string) error {
+		second := c.signedInAs(c.t.(*testing.T), "Second Person", "nurse") // after who signs in for the others
+		return c.n.Erase(c.ctx(), c.token, c.register("form-gone", "Gone"), web.Erasure{Reason: "asked", Second: second.StaffID, PIN: "271828"})
 	}},
 
 	"Register":        {why: "the record itself says who wrote it"},
