@@ -76,7 +76,9 @@ func (c *clinic) filesWith(t *testing.T, needles [][]byte) (files []string) {
 // erasedAndAttested waits until this box has done all it does.
 func (c *clinic) erasedAndAttested(t *testing.T) node.ErasureState {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	changed := c.n.Watch(t.Context())
+	late := time.After(2 * time.Minute)
+	for {
 		list, err := c.n.Erasures()
 		if err != nil {
 			t.Fatal(err)
@@ -84,7 +86,9 @@ func (c *clinic) erasedAndAttested(t *testing.T) node.ErasureState {
 		if len(list) == 1 && len(list[0].Waiting) == 0 {
 			return list[0]
 		}
-		if time.Now().After(end) {
+		select {
+		case <-changed:
+		case <-late:
 			t.Fatalf("erasures: %+v", list)
 		}
 	}
