@@ -73,8 +73,8 @@ func (c *clinic) filesWith(t *testing.T, needles [][]byte) (files []string) {
 	return files
 }
 
-// erasedAndAttested waits until this box has done all it does.
-func (c *clinic) erasedAndAttested(t *testing.T) node.ErasureState {
+// attestedBy waits until so many boxes have done all they do about the one erasure.
+func (c *clinic) attestedBy(t *testing.T, boxes int) node.ErasureState {
 	t.Helper()
 	changed := c.n.Watch(t.Context())
 	late := time.After(2 * time.Minute)
@@ -83,7 +83,7 @@ func (c *clinic) erasedAndAttested(t *testing.T) node.ErasureState {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(list) == 1 && len(list[0].Waiting) == 0 {
+		if len(list) == 1 && len(list[0].Attested) == boxes {
 			return list[0]
 		}
 		select {
@@ -128,7 +128,7 @@ func TestEraseChart(t *testing.T) {
 	if err := c.n.Erase(ctx, c.token, gone, web.Erasure{Reason: "asked", Second: second.StaffID, PIN: agreePIN}); err != nil {
 		t.Fatal(err)
 	}
-	e := c.erasedAndAttested(t)
+	e := c.attestedBy(t, 1)
 	if e.Chart != gone || e.Reason != "asked" || e.Overdue || e.Deadline.Sub(e.At) != record.EraseDays*24*time.Hour {
 		t.Errorf("the erasure: %+v", e)
 	}
@@ -183,12 +183,51 @@ func TestEraseOneRecord(t *testing.T) {
 	if err := c.n.Erase(ctx, c.token, id, x); err != nil {
 		t.Fatal(err)
 	}
-	c.erasedAndAttested(t)
+	c.attestedBy(t, 1)
 	v := c.open(id)
 	if len(v.Chart.Visits) != 1 || v.Chart.Visits[0].Shown.RID.String() != rids[1] || v.Chart.Incomplete {
 		t.Errorf("%d visits are left, incomplete %v", len(v.Chart.Visits), v.Chart.Incomplete)
 	}
 	if today, err := c.n.Today(ctx, c.token); err != nil || len(today.Recent) != 1 {
 		t.Errorf("today's list: %+v, %v", today.Recent, err)
+	}
+}
+
+// TestEraseReachesEveryBox erases on a clinic what a hub holds too; a box that joins
+// later never gets it.
+func TestEraseReachesEveryBox(t *testing.T) {
+	hub := newHub(t)
+	c := newMember(t, hub, "Clinic one")
+	ctx := t.Context()
+	id := c.register("form-gone", "Gone")
+	if _, err := c.n.SaveVisit(ctx, c.token, id, "visit-gone", fhir.Visit{At: time.Now(), Note: "a visit"}); err != nil {
+		t.Fatal(err)
+	}
+	second := c.second(t)
+	if err := c.n.Erase(ctx, c.token, id, web.Erasure{Reason: "asked", Second: second.StaffID, PIN: agreePIN}); err != nil {
+		t.Fatal(err)
+	}
+	if x := hub.attestedBy(t, 2); len(x.Waiting) != 0 || x.By != "Clinic one" {
+		t.Errorf("at the hub: %+v", x)
+	}
+	late := newMember(t, hub, "Clinic two")
+	if x := late.attestedBy(t, 3); len(x.Waiting) != 0 {
+		t.Errorf("at the box that joined later: %+v", x)
+	}
+	chart, err := record.ParseCompartmentID(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string]*clinic{"hub": hub, "clinic": c, "late clinic": late} {
+		b.stop()
+		bodies, _ := b.bodiesOf(t, chart)
+		for _, body := range bodies {
+			if body != nil {
+				t.Errorf("%s holds a body of %d bytes", name, len(body))
+			}
+		}
+		if len(bodies) < 3 {
+			t.Errorf("%s holds %d headers of the chart", name, len(bodies))
+		}
 	}
 }
