@@ -17,6 +17,7 @@ import (
 	"github.com/healthpost/healthpost/seal"
 	"github.com/healthpost/healthpost/seal/policy"
 	"github.com/healthpost/healthpost/store"
+	"github.com/healthpost/healthpost/web"
 )
 
 // Store is the box's replica, for tests that bring about what peers and crashes do.
@@ -124,4 +125,35 @@ func (n *Node) Protocols() []protocol.ID { return n.up.Load().links.host.Libp2p(
 func InvitationToken(text string) ([]byte, error) {
 	i, err := parseInvitation(text)
 	return i.Token, err
+}
+
+// KeysAndRules is what opening a chart costs before it is read: its key out of its wrap, and
+// every question that its page asks the rules. With again, what was decided is read from the
+// records, as after an update.
+func (n *Node) KeysAndRules(token, patient string, again bool) error {
+	in, err := n.staff.get(token, true)
+	if err != nil {
+		return err
+	}
+	c, err := record.ParseCompartmentID(patient)
+	if err != nil {
+		return err
+	}
+	n.vault.mu.Lock()
+	clear(n.vault.known)
+	n.vault.mu.Unlock()
+	if _, err := n.vault.key(c, firstGen); err != nil {
+		return err
+	}
+	if again {
+		if _, err := n.directives(c); err != nil {
+			return err
+		}
+	}
+	for _, a := range []policy.Action{policy.Identify, policy.View, policy.View, policy.View, policy.Give} {
+		if !n.decide(in, a, patient).Allowed {
+			return web.ErrRefused
+		}
+	}
+	return nil
 }
