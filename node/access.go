@@ -71,6 +71,8 @@ type accessLine struct {
 	Compartment []byte // 16, or empty for all
 	Rules       string // that decided, by their ids with commas between; empty when none did
 	Size        uint64 // of the ledger that this box had when they did
+
+	sum [sha256.Size]byte // of the line as encoded, where it was read
 }
 
 // accessLineBefore is a line as releases before rules were named wrote it.
@@ -98,6 +100,7 @@ func decodeLine(plain []byte) (accessLine, error) {
 	if len(l.Staff) > lookStaffMax || len(l.Rules) > accessRulesMax || len(l.Prev) != sha256.Size || len(l.Compartment) != 0 && len(l.Compartment) != len(record.CompartmentID{}) {
 		return l, fmt.Errorf("reading an access line: %w", record.ErrMalformed)
 	}
+	l.sum = sha256.Sum256(plain)
 	return l, nil
 }
 
@@ -273,6 +276,13 @@ func (n *Node) loadAccessLocked() error {
 	n.access.head = accessHead{Hash: make([]byte, 32)}
 	if _, err := n.readRow(accessHeadKey, &n.access.head); err != nil {
 		return err
+	}
+	var known chainRow // of the ledger: what this disk forgot is not numbered again
+	if _, err := n.readRow(chainKey(n.author.Device), &known); err != nil {
+		return err
+	}
+	if end := known.end(); end.To > n.access.head.N {
+		n.access.head = accessHead{N: end.To, Hash: end.Last}
 	}
 	open := 0
 	if err := n.store.ScanRows([]byte("acc/"), 100_000, func(_, _ []byte) bool { open++; return true }); err != nil {

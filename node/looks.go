@@ -23,7 +23,7 @@ import (
 // chart that they are about, and this box's own lines that are in no record yet.
 //
 //	look/ compartment (16) ^hlc (8) device (8) n (8)   sealed line; a compartment of zeros for what was about all
-//	at/looks                                           1 once the records that were here before these rows have theirs
+//	at/looks                                           2 once the records that were here before these rows have theirs
 
 const (
 	looksMax      = 500
@@ -32,7 +32,10 @@ const (
 	lookDeviceKey = 8
 )
 
-var looksDoneKey = []byte("at/looks")
+var (
+	looksDoneKey = []byte("at/looks")
+	looksDone    = []byte{2} // 1: without chain/
+)
 
 func lookPrefix(c []byte) []byte {
 	return append([]byte("look/"), padded(c)...)
@@ -99,7 +102,13 @@ func (p *projection) look(r *record.Record) error {
 	if err != nil || !ok {
 		return err
 	}
-	for _, l := range decodeAccess(plain) {
+	lines := decodeAccess(plain)
+	c, err := p.chain(d)
+	if err != nil {
+		return err
+	}
+	c.add(runsOf(lines))
+	for _, l := range lines {
 		if len(l.Compartment) == 0 && !l.ofEverybody() {
 			continue // about the box: nobody's list tells it
 		}
@@ -139,7 +148,7 @@ func (p *projection) looksBefore() error {
 	if !ok {
 		return nil
 	}
-	if _, err := p.n.store.GetRow(looksDoneKey); err == nil && !p.lookAgain {
+	if done, err := p.n.store.GetRow(looksDoneKey); err == nil && bytes.Equal(done, looksDone) && !p.lookAgain {
 		return nil
 	} else if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
@@ -155,7 +164,7 @@ func (p *projection) looksBefore() error {
 			}
 		}
 	}
-	p.put(store.Row{Key: looksDoneKey, Value: []byte{1}})
+	p.put(store.Row{Key: looksDoneKey, Value: looksDone})
 	return p.err
 }
 
@@ -190,7 +199,11 @@ func (n *Node) Looks(ctx context.Context, s web.Session, patientID string) (web.
 	if err != nil {
 		return web.LooksPage{}, explain(err)
 	}
-	page := web.LooksPage{Row: ch.Row(), More: len(rows) > looksMax}
+	gaps, err := n.accessGaps()
+	if err != nil {
+		return web.LooksPage{}, explain(err)
+	}
+	page := web.LooksPage{Gaps: gaps, Row: ch.Row(), More: len(rows) > looksMax}
 	if page.Emergencies, err = n.emergenciesOf(c); err != nil {
 		return web.LooksPage{}, explain(err)
 	}

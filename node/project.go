@@ -28,6 +28,7 @@ import (
 //	who/ staff key                  sealed: name and role of a staff key
 //	glass/ comp ^hlc rid            sealed: one emergency and who looked into it (glass.go)
 //	glo/ hlc rid                    sealed: those that nobody looked into yet, oldest first
+//	chain/ device                   sealed: how the access lines of a box hang together (chain.go)
 //	dim/ comp                       records of it wait for a dictionary (dictionaries.go)
 //
 // A name in a key is blinded with a key that never leaves the box.
@@ -118,7 +119,7 @@ func (n *Node) projectOnce(ctx context.Context) (done bool, err error) {
 			return false, err
 		}
 	}
-	if err := errors.Join(p.restored(), p.looksBefore()); err != nil {
+	if err := errors.Join(p.restored(), p.looksBefore(), p.keepChains()); err != nil {
 		return false, err
 	}
 	last := arrivals[len(arrivals)-1].N
@@ -140,8 +141,9 @@ type projection struct {
 	size  int
 	err   error
 
-	access    []*record.Record // of this batch, to be laid out once its keys are there
-	lookAgain bool             // a key came that may open access records
+	chains    map[record.DeviceID]*chainRow // of access lines, as they will be
+	access    []*record.Record              // of this batch, to be laid out once its keys are there
+	lookAgain bool                          // a key came that may open access records
 
 	waiting bool // what waits for a dictionary changed
 }

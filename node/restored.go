@@ -81,6 +81,19 @@ func (p *projection) cameBack(a store.Arrival, r *record.Record) {
 	}
 	n.own.held[pos.Feed()] = pos.N
 	p.back++
+	p.put(store.Row{Key: ownBackKey, Value: []byte{1}})
+}
+
+// ownBackKey is there once own records came back that this disk did not hold: since then what
+// it numbered by itself may be there twice.
+var ownBackKey = []byte("at/back")
+
+func (n *Node) cameBackOnce() (bool, error) {
+	_, err := n.store.GetRow(ownBackKey)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // restored tells staff what came back in this batch.

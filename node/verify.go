@@ -90,6 +90,13 @@ func (n *Node) Verify(ctx context.Context, q VerifyRequest, progress func(Progre
 		}
 	}
 	out := n.describe(&rep, full)
+	lines, err := n.verifyAccess()
+	if err != nil {
+		return VerifyReport{}, err
+	}
+	if out.Damage = append(out.Damage, lines...); len(lines) > 0 {
+		out.Advice = append(out.Advice, "Lines of the access log of this box were taken away or changed on its disk: somebody with access to the machine did it. Tell who oversees the region, and keep a copy of the data folder.")
+	}
 	out.Repaired, out.Took = repaired, time.Since(begun)
 	if trouble != nil && len(rep.Damage) > 0 {
 		out.Trouble = trouble.Error()

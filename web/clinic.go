@@ -357,10 +357,19 @@ type FieldDevice struct {
 // LooksPage is who looked at one chart.
 type LooksPage struct {
 	Row chart.Row
+	// Gaps are where the access log of a box does not hang together, as far as this one can tell.
+	Gaps []LookGap
 	// Emergencies are those of this chart, newest first, also when they were looked into.
 	Emergencies []EmergencyEvent
 	Looks       []Look
 	More        bool // older ones are left out
+}
+
+// LookGap is a gap in the access log of a box.
+type LookGap struct {
+	Box          string
+	Lines        uint64    // that are missing; 0: a line was changed, or is there twice
+	Since, Until time.Time // around it; zero: not known
 }
 
 // Look is one line of it.

@@ -183,7 +183,11 @@ func (f *fakeClinic) Looks(_ context.Context, s web.Session, id string) (web.Loo
 	f.mu.Lock()
 	events := slices.Clone(f.events)
 	f.mu.Unlock()
-	return web.LooksPage{Row: v.Row, Emergencies: events, Looks: []web.Look{
+	var gaps []web.LookGap
+	if len(events) > 0 {
+		gaps = []web.LookGap{{Box: "Rubavu clinic", Lines: 3, Since: now.Add(-30 * time.Hour)}, {Box: "Old tablet"}}
+	}
+	return web.LooksPage{Row: v.Row, Gaps: gaps, Emergencies: events, Looks: []web.Look{
 		{At: now.Add(-time.Minute), Who: "Amina Uwase", Box: "Kibuye clinic", What: "view", Rules: "care", Size: 1204, Grant: "0123456789abcdef0123456789abcdef", Until: now.Add(7 * 24 * time.Hour)},
 		{At: now.Add(-time.Hour), Who: "Jean Habimana", Box: "Rubavu clinic", What: "write", Refused: true, Rules: "limited", Size: 1180},
 		{At: now.Add(-48 * time.Hour), Box: "Nyanza hub", What: "export"},

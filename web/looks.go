@@ -9,6 +9,7 @@ type looksBody struct {
 	List []lookLine
 
 	Emergencies []emergencyLine
+	Gaps        []string
 	More        bool
 }
 
@@ -26,6 +27,9 @@ func showLooks(q *request) error {
 		return err
 	}
 	body := looksBody{ID: id, Who: q.person(looks.Row), More: looks.More}
+	for _, g := range looks.Gaps {
+		body.Gaps = append(body.Gaps, q.gapWords(g))
+	}
 	for _, e := range looks.Emergencies {
 		body.Emergencies = append(body.Emergencies, q.emergencyLine(e))
 	}
@@ -45,4 +49,16 @@ func showLooks(q *request) error {
 	p := q.newPage("", "looks.title", body)
 	p.Sheet = true
 	return q.show("looks", p)
+}
+
+// gapWords says what is wrong with the access log of a box, and when.
+func (q *request) gapWords(g LookGap) string {
+	words := q.words.Text("looks.gap_changed", g.Box)
+	if g.Lines > 0 {
+		words = q.words.Count("looks.gap", int(min(g.Lines, math.MaxInt32)), g.Box)
+	}
+	if !g.Since.IsZero() {
+		words += " " + q.words.Text("looks.gap_since", formatTime(q.words, g.Since.In(q.opts.Location)))
+	}
+	return words
 }
