@@ -28,19 +28,15 @@ const (
 	awaitedMax    = 16      // bodies asked for in one go
 )
 
-// eraseLoop does 2 to 4 until ctx ends.
+// eraseLoop does 2 to 4 until ctx ends. What cannot be done now is tried again.
 func (n *Node) eraseLoop(ctx context.Context) error {
 	changed := n.store.Subscribe(ctx)
 	again := time.NewTicker(eraseTryAgain)
 	defer again.Stop()
-	done := map[uint64]bool{}
+	x := eraser{n: n, done: map[uint64]bool{}}
 	for {
-		err := n.eraseNow(ctx, done)
-		if ctx.Err() != nil || n.store.Err() != nil {
-			return nil // watchFault says it
-		}
-		if err != nil && !errors.Is(err, store.ErrFull) && !errors.Is(err, store.ErrClosed) {
-			return err
+		if err := x.run(ctx); err != nil && ctx.Err() == nil && n.store.Err() == nil {
+			n.log.Warn().Err(err).Msg("an erasure waits")
 		}
 		n.fetchAwaited(ctx)
 		select {
@@ -48,49 +44,44 @@ func (n *Node) eraseLoop(ctx context.Context) error {
 			return nil
 		case <-changed:
 		case <-again.C:
+			x.settled = 0
 		}
 	}
 }
 
-// eraseNow deals with the erasures that this box has not attested. done are those
-// whose attestation is under way.
-func (n *Node) eraseNow(ctx context.Context, done map[uint64]bool) error {
-	if !n.isMember(n.author.Device) {
+// eraser is what the loop knows.
+type eraser struct {
+	n       *Node
+	done    map[uint64]bool // erasures whose attestation is in the ledger, or under way
+	settled uint64          // store.LastErasure when nothing was left to do
+}
+
+// clearFiles has the files of this box forget what is erased, as far as raft lets it
+// now. A box without room for it does it when there is some.
+func (n *Node) clearFiles(ctx context.Context) error {
+	if n.store.ErasuresDue() == 0 || !n.shortenRaftLog() {
 		return nil
 	}
-	list, err := n.store.Erasures()
-	if err != nil {
-		return err
+	return n.store.Scour(ctx)
+}
+
+// run deals with the erasures that this box has not attested, and with what came after
+// its erasure.
+func (x *eraser) run(ctx context.Context) error {
+	n, last := x.n, x.n.store.LastErasure()
+	if last == x.settled || !n.isMember(n.author.Device) {
+		return nil
 	}
-	var due []uint64
-	for i := range list {
-		e := &list[i]
-		if done[e.Seq] {
-			continue
-		}
-		said, err := record.HasAttested(n.store.State(), e.Seq, n.author.Device)
-		if err != nil {
-			return err
-		}
-		if said {
-			done[e.Seq] = true
-			continue
-		}
-		if err := n.forget(ctx, e); err != nil {
-			return err
-		}
-		if due = append(due, e.Seq); len(due) == record.ErasedMax {
-			break
-		}
+	due, err := x.due(ctx)
+	if err == nil {
+		err = n.clearFiles(ctx)
+	}
+	if err != nil || n.store.ErasuresDue() != 0 {
+		return err
 	}
 	if len(due) == 0 {
+		x.settled = last
 		return nil
-	}
-	if !n.shortenRaftLog() {
-		return nil // in a while
-	}
-	if err := n.store.Scour(ctx); err != nil {
-		return err
 	}
 	body, err := record.Marshal(record.Erased{Seqs: due})
 	if err != nil {
@@ -102,9 +93,34 @@ func (n *Node) eraseNow(ctx context.Context, done map[uint64]bool) error {
 		return fmt.Errorf("attesting an erasure: %w", err)
 	}
 	for _, seq := range due {
-		done[seq] = true
+		x.done[seq] = true
 	}
 	return nil
+}
+
+// due lists erasures to attest, once lists and keys have forgotten what they erased.
+func (x *eraser) due(ctx context.Context) (seqs []uint64, err error) {
+	list, err := x.n.store.Erasures()
+	if err != nil {
+		return nil, err
+	}
+	for i := range list {
+		e := &list[i]
+		if x.done[e.Seq] || len(seqs) == record.ErasedMax {
+			continue
+		}
+		if x.done[e.Seq], err = record.HasAttested(x.n.store.State(), e.Seq, x.n.author.Device); err != nil {
+			return nil, err
+		}
+		if x.done[e.Seq] {
+			continue
+		}
+		if err := x.n.forget(ctx, e); err != nil {
+			return nil, err
+		}
+		seqs = append(seqs, e.Seq)
+	}
+	return seqs, nil
 }
 
 // shortenRaftLog has raft on this box forget the items that it keeps: the bodies of

@@ -169,12 +169,24 @@ func (t *tx) putBody(e *record.Entry) error {
 	}
 	switch {
 	case t.next.erased.covers(r):
+		t.clearAgain(body)
 		body = nil
 	case body == nil && r.Core.BodyLen > 0:
 		t.put(keyAwaited(e.Seq), nil)
 	}
 	t.put(keySeq(pBody, e.Seq), body)
 	return nil
+}
+
+// clearAgain notes that a body that is erased already was written into the files.
+func (t *tx) clearAgain(body []byte) {
+	if body == nil || t.next.erased.scoured == 0 {
+		return
+	}
+	e := *t.next.erased
+	e.scoured = 0
+	t.next.erased = &e
+	t.put(keyScoured, binary.BigEndian.AppendUint64(nil, 0))
 }
 
 // Erased says whether the body of a record is erased, here or wherever it is.

@@ -21,6 +21,14 @@ import (
 // A process that dies in between does it again. Removed files are not overwritten,
 // and flash keeps what it was told to forget: that nobody has the key is what holds.
 
+// LastErasure is one past the newest erasure, 0 for none.
+func (s *Store) LastErasure() uint64 {
+	if e := s.shown.Load().state.erased; e != nil {
+		return e.last
+	}
+	return 0
+}
+
 // ErasuresDue is one past the newest erasure of which the files still may hold
 // something; 0 for none.
 func (s *Store) ErasuresDue() uint64 {
