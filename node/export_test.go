@@ -3,18 +3,13 @@ package node
 import (
 	"context"
 	"errors"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"slices"
 	"testing"
 
-	"github.com/libp2p/go-libp2p/core/protocol"
-
 	"github.com/healthpost/healthpost/record"
-	"github.com/healthpost/healthpost/seal"
 	"github.com/healthpost/healthpost/seal/policy"
 	"github.com/healthpost/healthpost/store"
 	"github.com/healthpost/healthpost/web"
@@ -95,13 +90,6 @@ func (n *Node) OpenLines() ([]string, error) {
 	return out, err
 }
 
-// CompartmentKeys are the unwrapped keys that a box has in memory.
-func (n *Node) CompartmentKeys() []seal.Key {
-	n.vault.mu.Lock()
-	defer n.vault.mu.Unlock()
-	return slices.Collect(maps.Values(n.vault.known))
-}
-
 // WithRule runs boxes under the default rules and one more, until the test ends.
 func WithRule(t testing.TB, rule string) {
 	t.Helper()
@@ -116,15 +104,6 @@ func WithRule(t testing.TB, rule string) {
 	before := policy.Default
 	t.Cleanup(func() { policy.Default = before })
 	policy.Default = func() *policy.Rules { return rules }
-}
-
-// Protocols are those that a running box serves to peers.
-func (n *Node) Protocols() []protocol.ID { return n.up.Load().links.host.Libp2p().Mux().Protocols() }
-
-// InvitationToken is the secret of an invitation.
-func InvitationToken(text string) ([]byte, error) {
-	i, err := parseInvitation(text)
-	return i.Token, err
 }
 
 // KeysAndRules is what opening a chart costs before it is read: its key out of its wrap, and

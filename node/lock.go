@@ -84,11 +84,7 @@ func (b *Box) openKeys(o *Options) (*seal.Keyring, error) {
 		if err != nil {
 			return nil, err
 		}
-		to, err := by.opener()
-		if err != nil {
-			return nil, err
-		}
-		return keys.Open(to)
+		return by.open(keys)
 	}
 	if !o.whileLocked {
 		return nil, fmt.Errorf("%w: start the box and open its lock first, on its page or with 'healthpost keys open'", ErrKeysLocked)
@@ -197,6 +193,14 @@ func (o Opener) opener() (seal.Opener, error) {
 	return seal.Opener{}, fmt.Errorf("%w: give a passphrase or a key file", seal.ErrWrongLock)
 }
 
+func (o Opener) open(keys *seal.Keyring) (*seal.Keyring, error) {
+	by, err := o.opener()
+	if err != nil {
+		return nil, err
+	}
+	return keys.Open(by)
+}
+
 // lock puts a lock on keys that this opens.
 func (o Opener) lock(keys *seal.Keyring) error {
 	to, err := o.opener()
@@ -206,26 +210,38 @@ func (o Opener) lock(keys *seal.Keyring) error {
 	return err
 }
 
-// OpenLock opens the lock of this running box. Wrong ones are counted as wrong PINs are, on disk and so
-// across restarts; web.ErrWrongPIN or *web.LockedError then.
+// OpenLock opens the lock of this box for the page. Wrong ones are counted as wrong PINs are, on disk and
+// so across restarts; web.ErrWrongPIN or *web.LockedError then.
 func (n *Node) OpenLock(ctx context.Context, by Opener) error {
-	switch {
-	case !n.keys.Locked():
-		return nil
-	case !n.isRunning():
+	return n.openLock(func(keys *seal.Keyring) (*seal.Keyring, error) { return n.tryLocked(ctx, keys, by) })
+}
+
+// OpenLockHere is OpenLock for a command, whose owner may read the file of the keys and try anything on it
+// anyway: nothing is counted, so that nobody on the network keeps the box shut. It wraps seal.ErrWrongLock.
+func (n *Node) OpenLockHere(by Opener) error {
+	if n.keys.Locked() && !n.isRunning() {
 		return ErrNotRunning
+	}
+	return n.openLock(by.open)
+}
+
+func (n *Node) openLock(open func(*seal.Keyring) (*seal.Keyring, error)) error {
+	if !n.keys.Locked() {
+		return nil
 	}
 	n.lock.mu.Lock()
 	defer n.lock.mu.Unlock()
 	if n.lock.keys != nil {
 		return nil
 	}
-	keys, err := n.keysToChange(ctx, &by) // the lock may be another since the box started
-	if err != nil {
-		return err
+	keys, _, err := seal.LoadKeyring(n.box.path("keys")) // the lock may be another since the box started
+	if err == nil && keys.Locked() {
+		keys, err = open(keys)
 	}
-	n.openedLocked(keys)
-	return nil
+	if err == nil {
+		n.openedLocked(keys)
+	}
+	return err
 }
 
 // tryLocked opens keys and counts a try that was wrong. The caller holds n.lock.mu.
@@ -242,11 +258,7 @@ func (n *Node) tryLocked(ctx context.Context, keys *seal.Keyring, by Opener) (*s
 	} else if wait > 0 {
 		return nil, &web.LockedError{Until: wait}
 	}
-	o, err := by.opener()
-	var whole *seal.Keyring
-	if err == nil {
-		whole, err = keys.Open(o)
-	}
+	whole, err := by.open(keys)
 	if !errors.Is(err, seal.ErrWrongLock) {
 		if err == nil && t.Fails != 0 {
 			err = n.keepTries(ctx, lockTries{})
@@ -304,7 +316,7 @@ func (n *Node) ChangeLock(ctx context.Context, c LockChange) error {
 	defer n.lock.mu.Unlock()
 	n.lock.ring.Lock()
 	defer n.lock.ring.Unlock()
-	keys, err := n.keysToChange(ctx, c.From)
+	keys, err := n.keysToChange(c.From)
 	if err != nil {
 		return err
 	}
@@ -331,7 +343,7 @@ func (n *Node) ChangeLock(ctx context.Context, c LockChange) error {
 }
 
 // keysToChange are the keys as they are on disk, opened.
-func (n *Node) keysToChange(ctx context.Context, from *Opener) (*seal.Keyring, error) {
+func (n *Node) keysToChange(from *Opener) (*seal.Keyring, error) {
 	keys, _, err := seal.LoadKeyring(n.box.path("keys"))
 	if err != nil || !keys.Locked() {
 		return keys, err
@@ -339,7 +351,7 @@ func (n *Node) keysToChange(ctx context.Context, from *Opener) (*seal.Keyring, e
 	if from == nil {
 		return nil, fmt.Errorf("%w: what opens the lock of now is needed to change it", ErrKeysLocked)
 	}
-	return n.tryLocked(ctx, keys, *from)
+	return from.open(keys)
 }
 
 // lockRoutes are the commands about the lock, and what a locked box answers besides.
@@ -350,27 +362,15 @@ func (n *Node) lockRoutes(reply func(pattern string, f func(r *http.Request) (an
 		if err := json.NewDecoder(r.Body).Decode(&by); err != nil {
 			return nil, errors.New("reading the request: it is none") // the decoder's words could show what was typed
 		}
-		return struct{}{}, inWords(n.OpenLock(r.Context(), by))
+		return struct{}{}, n.OpenLockHere(by)
 	})
 	reply("POST /keys/change", func(r *http.Request) (any, error) {
 		var c LockChange
 		if err := json.NewDecoder(r.Body).Decode(&c); err != nil {
 			return nil, errors.New("reading the request: it is none")
 		}
-		return struct{}{}, inWords(n.ChangeLock(r.Context(), c))
+		return struct{}{}, n.ChangeLock(r.Context(), c)
 	})
-}
-
-// inWords says of a try that did not open the lock what a command shows.
-func inWords(err error) error {
-	var wait *web.LockedError
-	switch {
-	case errors.As(err, &wait):
-		return fmt.Errorf("too many tries that did not open the lock: none is taken for %s", wait.Until.Round(time.Second))
-	case errors.Is(err, web.ErrWrongPIN):
-		return errors.New("this does not open the lock")
-	}
-	return err
 }
 
 // answeredLocked are the commands that take no keys.
