@@ -148,10 +148,15 @@ func grantForSevenDays(t *testing.T, a, b *clinic) {
 	if b.reads(patient) {
 		t.Error("a clock set back opens the chart again")
 	}
+	ward, second := b.signedInAs(t, "Ward Person", "clinician"), b.signedInAs(t, "Second Person", "registrar")
+	if b.mustBreak(ward, patient, "form-glass", second); !b.isOpen(ward, patient) || b.reads(patient) {
+		t.Error("an emergency opens the chart, or not the summary")
+	}
 	if err := b.n.FlushAccess(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.back()
+	emergencyIsTold(t, a, b, patient)
 	a.until("the looks at the other clinic", func(node.Status) bool {
 		return slices.ContainsFunc(a.looksOf(patient), func(l web.Look) bool {
 			return l.Refused && l.What == "view" && l.At.After(time.Now().Add(7*24*time.Hour))

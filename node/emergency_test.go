@@ -334,3 +334,31 @@ func (c *clinic) declare(patient string) error {
 	t := c.t.(*testing.T)
 	return c.breakGlass(c.signedInAs(t, "Declaring Ward", "clinician"), patient, "form-declare", c.signedInAs(t, "Second Ward", "registrar"))
 }
+
+// emergencyIsTold: an emergency at b, which reached nobody, is told to patient and officer at a, and that
+// somebody at a looked into it at b.
+func emergencyIsTold(t *testing.T, a, b *clinic, patient string) {
+	t.Helper()
+	var told web.EmergencyEvent
+	a.until("the emergency at the other clinic", func(node.Status) bool {
+		page, err := a.n.Looks(t.Context(), a.token, patient)
+		if err != nil || len(page.Emergencies) != 1 || page.Emergencies[0].Who == "?" {
+			return false
+		}
+		told = page.Emergencies[0]
+		return true
+	})
+	if told.Who != "Ward Person" || told.Second != "Second Person" || told.Box != "Soroti" || told.Reason != reason {
+		t.Errorf("the patient reads %+v", told)
+	}
+	if page, err := a.n.Looks(t.Context(), a.token, patient); err != nil || len(page.Gaps) != 0 {
+		t.Errorf("gaps in what boxes noted: %+v, %v", page.Gaps, err)
+	}
+	if err := a.n.ReviewEmergency(t.Context(), a.token, told.RID, "form-looked", "it was needed"); err != nil {
+		t.Fatal(err)
+	}
+	b.until("that somebody looked into it", func(node.Status) bool {
+		list, err := b.n.Emergencies(t.Context(), b.token)
+		return err == nil && len(list.List) == 0
+	})
+}
