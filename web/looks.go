@@ -1,6 +1,42 @@
 package web
 
-import "math"
+import (
+	"math"
+	"time"
+
+	"github.com/healthpost/healthpost/chart"
+)
+
+// LooksPage is who looked at one chart.
+type LooksPage struct {
+	Row chart.Row
+	// Gaps are where the access log of a box does not hang together, as far as this one can tell.
+	Gaps []LookGap
+	// Emergencies are those of this chart, newest first, also when they were looked into.
+	Emergencies []EmergencyEvent
+	Looks       []Look
+	More        bool // older ones are left out
+}
+
+// LookGap is a gap in the access log of a box.
+type LookGap struct {
+	Box          string
+	Lines        uint64    // that are missing; 0: a line was changed, or is there twice
+	Since, Until time.Time // around it; zero: not known
+}
+
+// Look is one line of it.
+type Look struct {
+	At      time.Time
+	Who     string // a staff member's name; "" for a command of who runs the box
+	Box     string
+	What    string // an action's name in the rules, "export" or "other"
+	Refused bool
+	Rules   string    // what decided it: ids of the rules, separated by commas; "" when that is not known
+	Grant   string    // id of the patient's grant that it leaned on, or ""
+	Until   time.Time // of that grant; zero for no end
+	Size    uint64    // of the regional record as the box had verified it
+}
 
 // looksBody is who looked at a chart, for the screen and for the patient's own paper.
 type looksBody struct {
