@@ -258,6 +258,10 @@ func (n *Node) decidedOf(c record.CompartmentID, v policy.Verdict) (*web.Decided
 			out.Until = time.Unix(g.Until, 0)
 		}
 	}
+	if strings.HasPrefix(v.Grant.ID, cardGrantWord) {
+		out.Grant, out.Until = v.Grant.ID, time.Unix(v.Grant.Until, 0)
+		return out, nil
+	}
 	if !v.Allowed {
 		if len(con.Limits) == 0 {
 			return out, nil

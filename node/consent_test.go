@@ -99,6 +99,7 @@ func TestPatientsDecideWhoReads(t *testing.T) {
 	recallAndGrantAtOnce(t, a, b, "recall")
 	recallAndGrantAtOnce(t, a, b, "grant")
 	recallWhileAway(t, a, b)
+	opensByCard(t, a, b)
 	grantForSevenDays(t, a, b)
 }
 

@@ -268,8 +268,11 @@ func (n *Node) lookWords(l *lookRow) (web.Look, error) {
 	if a := accessAction(l.Action).action(); a != "" {
 		out.What = string(a)
 	}
-	if accessAction(l.Action) == accessExport {
+	switch accessAction(l.Action) &^ accessRefused {
+	case accessExport:
 		out.What = "export"
+	case accessCard:
+		out.What = "card"
 	}
 	if l.Staff == "" {
 		return out, nil // a command of who runs the box

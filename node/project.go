@@ -25,6 +25,7 @@ import (
 //	res/ blind(name)                sealed: where a resource is and a hash of its JSON (resources.go)
 //	vis/ ^hlc rid                   sealed: one line of the list of this box's visits, newest first
 //	may/ comp                       sealed: whether this box may open the chart (consent.go)
+//	card/ blind(find)               sealed: what a patient's card leads to (patientcard.go)
 //	who/ staff key                  sealed: name and role of a staff key
 //	glass/ comp ^hlc rid            sealed: one emergency and who looked into it (glass.go)
 //	glo/ hlc rid                    sealed: those that nobody looked into yet, oldest first
@@ -274,6 +275,9 @@ func (p *projection) compartment(c record.CompartmentID) error {
 	}
 	p.registered(c, opened)
 	if err := p.standing(c); err != nil {
+		return err
+	}
+	if err := p.cards(c); err != nil {
 		return err
 	}
 	if err := p.visits(c, &ch, opened); err != nil {

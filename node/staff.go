@@ -81,6 +81,7 @@ type signedIn struct {
 	seen    map[seenLook]time.Time // lines made, so that a reload is one look
 
 	glass map[record.CompartmentID]time.Time // when charts were opened in an emergency; guarded by staffRoom.mu
+	cards map[record.CompartmentID]cardPass  // that were shown in this session; guarded by staffRoom.mu
 }
 
 // staffRoom holds the open sessions.

@@ -32,6 +32,12 @@ var uses = map[string]use{
 		return err
 	}},
 	"Looks": {line: "review of a chart by care", do: func(c *clinic, id string) error { _, err := c.n.Looks(c.ctx(), c.token, id); return err }},
+	"Cards": {line: "consent of a chart by care", do: func(c *clinic, id string) error { _, err := c.n.Cards(c.ctx(), c.token, id); return err }},
+	"UseCard": {line: "card of a chart", do: func(c *clinic, id string) error {
+		made := c.makeCard(id, "form-card", web.NewCard{})
+		_, err := c.n.UseCard(c.ctx(), c.token, made.Code, nil, cardPIN)
+		return err
+	}},
 	"Consents": {line: "consent of a chart by care", do: func(c *clinic, id string) error {
 		_, err := c.n.Consents(c.ctx(), c.token, id)
 		return err
@@ -74,6 +80,8 @@ var uses = map[string]use{
 	"SaveVisit":       {why: "the record itself says who wrote it"},
 	"AmendPatient":    {why: "the record itself says who wrote it"},
 	"Retract":         {why: "the record itself says who wrote it"},
+	"NewCard":         {why: "the record itself says who wrote it"},
+	"EndCard":         {why: "the record itself says who wrote it"},
 	"Decide":          {why: "the record itself says who wrote it"},
 	"GiveTo":          {why: "the record itself says who wrote it"},
 	"AddStaff":        {why: "the record itself says who wrote it"},

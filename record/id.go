@@ -109,6 +109,7 @@ const (
 	KindStaff        Kind = 36
 	KindConsent      Kind = 37 // who may read, as a patient decided
 	KindBreakGlass   Kind = 38 // that a chart was opened in an emergency, and that this was looked into
+	KindCard         Kind = 39 // a patient's card, or the end of one
 )
 
 // Sealed reports whether records of this kind carry a sealed body.

@@ -61,6 +61,7 @@ type fakeClinic struct {
 	closed    bool         // by what is decided
 	consent   web.ConsentPage
 	decisions []web.Decision // without their PINs
+	cards     fakeCards
 
 	taint func(string) string // of every text that people type; nil: as it is
 }

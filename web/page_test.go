@@ -210,6 +210,17 @@ func pageCases() []pageCase {
 			form.Set("do", web.DoGrant)
 			return x.post(path, form)
 		}},
+		{"cards", "cards", 200, func(x *fixture) answer {
+			x.signIn()
+			x.makeCard(url.Values{"pin": {fakeCardPIN}, "pin_again": {fakeCardPIN}})
+			x.makeCard(url.Values{"pin": {fakeCardPIN}, "pin_again": {fakeCardPIN}, "holder": {"Grandmother"}, "replace": {"1"}})
+			return x.get("/patient/" + x.people.child + "/cards")
+		}},
+		{"card", "card", 200, func(x *fixture) answer {
+			x.signIn()
+			return x.makeCard(url.Values{"pin": {fakeCardPIN}, "pin_again": {fakeCardPIN}})
+		}},
+		{"usecard", "usecard", 200, func(x *fixture) answer { x.signIn(); return x.get("/card") }},
 		{"looks", "looks", 200, func(x *fixture) answer { x.signIn(); return x.get("/patient/" + x.people.child + "/looks") }},
 		{"root", "root", 200, func(x *fixture) answer { x.signIn(); return x.get("/root") }},
 		{"no-root", "error", 409, func(x *fixture) answer { x.signIn(); x.fake.root = web.RootPage{}; return x.get("/root") }},
@@ -476,7 +487,7 @@ func TestCompressedAndPlainAreTheSame(t *testing.T) {
 var changing = regexp.MustCompile(`-[0-9a-f]{8}\.(css|js|svg)|value="[0-9a-f]{32}"`)
 
 func TestGolden(t *testing.T) {
-	for _, name := range []string{"today", "patient", "check", "conflict", "links", "links-faults", "links-metered", "links-field", "today-banners", "proof", "root", "looks", "patient-closed", "looks-emergency", "emergency", "emergency-open", "emergencies", "consent", "visit-errors"} {
+	for _, name := range []string{"today", "patient", "check", "conflict", "links", "links-faults", "links-metered", "links-field", "today-banners", "proof", "root", "looks", "patient-closed", "looks-emergency", "emergency", "emergency-open", "emergencies", "consent", "cards", "card", "usecard", "visit-errors"} {
 		for _, language := range []string{"en", "fr"} {
 			t.Run(name+"/"+language, func(t *testing.T) {
 				x := newFixture(t)
