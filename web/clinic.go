@@ -109,18 +109,7 @@ type Clinic interface {
 	// Decide writes down what a patient decided, after who is signed in gave their PIN again. formID as in
 	// Register. Errors: ErrWrongPIN, *LockedError, ErrNotFound when the box or the decision is not there.
 	Decide(ctx context.Context, s Session, patientID, formID string, d Decision) error
-	// Cards lists the cards of a patient.
-	Cards(ctx context.Context, s Session, patientID string) (CardsPage, error)
-	// NewCard makes one, which is printed from the answer and cannot be had again: the same formID
-	// once more returns ErrFormUsed. Errors: ErrWeakPIN.
-	NewCard(ctx context.Context, s Session, patientID, formID string, c NewCard) (PrintedCard, error)
-	// EndCard makes a card dead. Errors: ErrNotFound.
-	EndCard(ctx context.Context, s Session, patientID, cardID string) error
-	// UseCard opens the chart of a card to the session for as long as a visit takes. The code is in the
-	// picture where there is one. It needs no network. The access record, of a wrong PIN too, is durable
-	// before it returns. Errors: ErrCardCode, ErrCardPicture, ErrCardUnknown, ErrCardEnded, ErrCardBlocked,
-	// ErrWrongPIN, *LockedError.
-	UseCard(ctx context.Context, s Session, code string, picture []byte, pin string) (patientID string, err error)
+	CardDesk
 
 	// GiveTo gives a patient to a field device of PatientView.Devices, which may then open the chart, or takes
 	// it back. It holds once the region has taken it; what is so already is not stored again. ErrRefused on a

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/url"
@@ -9,6 +10,22 @@ import (
 
 	"github.com/healthpost/healthpost/chart"
 )
+
+// CardDesk is what Clinic knows of patients' cards.
+type CardDesk interface {
+	// Cards lists the cards of a patient.
+	Cards(ctx context.Context, s Session, patientID string) (CardsPage, error)
+	// NewCard makes one, which is printed from the answer and cannot be had again: the same formID
+	// once more returns ErrFormUsed. Errors: ErrWeakPIN.
+	NewCard(ctx context.Context, s Session, patientID, formID string, c NewCard) (PrintedCard, error)
+	// EndCard makes a card dead. Errors: ErrNotFound.
+	EndCard(ctx context.Context, s Session, patientID, cardID string) error
+	// UseCard opens the chart of a card to the session for as long as a visit takes. The code is in the
+	// picture where there is one. It needs no network. The access record, of a wrong PIN too, is durable
+	// before it returns. Errors: ErrCardCode, ErrCardPicture, ErrCardUnknown, ErrCardEnded, ErrCardBlocked,
+	// ErrWrongPIN, *LockedError.
+	UseCard(ctx context.Context, s Session, code string, picture []byte, pin string) (patientID string, err error)
+}
 
 // CardsPage lists the cards of a patient, newest first.
 type CardsPage struct {

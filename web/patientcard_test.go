@@ -3,6 +3,7 @@ package web_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"mime/multipart"
 	"net/http"
 	"net/url"
@@ -61,7 +62,7 @@ func (f *fakeClinic) NewCard(_ context.Context, s web.Session, id, formID string
 			l.Ended, l.EndedBy = now, s.StaffName
 		}
 	}
-	line := web.CardLine{ID: randomHex(16), Holder: c.Holder, At: now.Add(-time.Duration(len(f.cards.lines)) * time.Hour), By: s.StaffName}
+	line := web.CardLine{ID: fmt.Sprintf("%032x", len(f.cards.lines)+1), Holder: c.Holder, At: now.Add(-time.Duration(len(f.cards.lines)) * time.Hour), By: s.StaffName}
 	f.cards.lines = append(f.cards.lines, line)
 	return web.PrintedCard{Row: v.Row, ID: line.ID, Code: fakeCardCode, Holder: c.Holder}, nil
 }
