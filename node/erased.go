@@ -38,13 +38,13 @@ func (n *Node) eraseLoop(ctx context.Context) error {
 		if err := x.run(ctx); err != nil && ctx.Err() == nil && n.store.Err() == nil {
 			n.log.Warn().Err(err).Msg("an erasure waits")
 		}
-		n.fetchAwaited(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
 		case <-again.C:
 			x.settled = 0
+			n.fetchAwaited(ctx)
 		}
 	}
 }

@@ -188,22 +188,6 @@ var (
 	ErrFormUsed = errors.New("form id already used with other content")
 )
 
-// Erasure says what is erased, why, and who agrees.
-type Erasure struct {
-	Record string // id of one record; "" for the whole chart
-	Reason string // one of EraseReasons
-	Second string // staff id of the second person
-	PIN    string // theirs
-}
-
-// EraseReasons are catalogue keys under "erase.reason".
-var EraseReasons = []string{"asked", "mistake", "ordered", "expired"}
-
-// ErasedError: the chart was erased, at a ledger time.
-type ErasedError struct{ At time.Time }
-
-func (e *ErasedError) Error() string { return "erased on " + e.At.Format(time.DateOnly) }
-
 // LockedError is SignIn's answer after too many wrong PINs.
 type LockedError struct {
 	Until time.Duration // from now until the next try is taken
