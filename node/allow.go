@@ -62,7 +62,7 @@ func (n *Node) decide(in *signedIn, a policy.Action, patient string) policy.Verd
 			}
 		}
 	}
-	return policy.Default().Decide(q)
+	return n.rules().Decide(q)
 }
 
 // rights is what somebody with these roles may do here at all; the page offers nothing else.

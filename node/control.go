@@ -59,6 +59,7 @@ func (n *Node) controlRoutes() *routes {
 	n.lockRoutes(reply)
 	n.hubRoutes(reply)
 	n.dictionaryRoutes(reply)
+	n.rulesRoutes(reply)
 	n.eraseRoutes(reply)
 	reply("POST /sync", func(r *http.Request) (any, error) { return n.SyncPeer(r.Context(), r.URL.Query().Get("peer")) })
 	reply("POST /link", func(r *http.Request) (any, error) {

@@ -136,3 +136,9 @@ func (n *Node) KeysAndRules(token, patient string, again bool) error {
 	}
 	return nil
 }
+
+// PublishUnread votes for rules as a release with another language would.
+func (n *Node) PublishUnread(ctx context.Context, text string) error {
+	_, err := n.vote(ctx, &ProposalInfo{Action: actionRules, kind: record.KindRules, body: []byte(text)})
+	return err
+}

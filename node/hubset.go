@@ -26,6 +26,7 @@ const (
 	actionChange   = "change"   // a hub changes its role or keys
 	actionExpel    = "expel"    // a hub's membership ends
 	actionRecovery = "recovery" // recovery keys are named
+	actionRules    = "rules"    // what is allowed in the region changes
 )
 
 // HubSet is who orders the ledger, and what hubs have proposed about that.
@@ -46,14 +47,15 @@ type HubInfo struct {
 // ProposalInfo is a proposal that has too few votes so far.
 type ProposalInfo struct {
 	ID      string    `json:"id"`
-	Action  string    `json:"action"`           // add, change, expel, recovery
+	Action  string    `json:"action"`           // add, change, expel, recovery, rules
 	Device  string    `json:"device,omitempty"` // whom it is about
 	Name    string    `json:"name,omitempty"`
 	Reason  string    `json:"reason,omitempty"` // of who proposed to expel
 	Keys    int       `json:"keys,omitempty"`   // recovery keys, of which so many are needed:
 	KeysMin int       `json:"keysNeeded,omitempty"`
-	Votes   []string  `json:"votes"` // names of the hubs that voted for it
-	Voted   bool      `json:"voted"` // this box did
+	Rules   string    `json:"rules,omitempty"` // the first 16 digits of the SHA-256 of their text
+	Votes   []string  `json:"votes"`           // names of the hubs that voted for it
+	Voted   bool      `json:"voted"`           // this box did
 	Needed  int       `json:"needed"`
 	Lapses  time.Time `json:"lapses"` // in ledger time, when the newest vote counts no more
 
@@ -74,6 +76,8 @@ func (p *ProposalInfo) Words() string {
 		return fmt.Sprintf("change hub %q (%s)", p.Name, p.Device[:12])
 	case actionExpel:
 		return fmt.Sprintf("expel hub %q (%s)", p.Name, p.Device[:12])
+	case actionRules:
+		return fmt.Sprintf("put the rules %s into force", p.Rules)
 	}
 	return fmt.Sprintf("let %d of %d recovery sheets reset the region", p.KeysMin, p.Keys)
 }
@@ -152,6 +156,8 @@ func (n *Node) addProposal(set *HubSet, key []byte, p *record.Proposal, hubs []r
 			return err
 		}
 		x.Action, x.Keys, x.KeysMin = actionRecovery, len(r.Keys), int(r.Needed)
+	case record.KindRules:
+		x.Action, x.Rules = actionRules, rulesName(p.Body)
 	}
 	set.Proposals = append(set.Proposals, x)
 	return nil

@@ -53,7 +53,8 @@ type Node struct {
 	dirty   fanout // told when anything a page shows may have changed
 
 	latest   latestTime
-	signedOf atomic.Pointer[signedNote] // what signedTime read last
+	signedOf atomic.Pointer[signedNote]  // what signedTime read last
+	ruled    atomic.Pointer[regionRules] // of the ledger; nil: those that the program brings
 
 	notices notices
 	places  places
@@ -114,7 +115,7 @@ func Open(o Options) (*Node, error) {
 	if err := n.loadSeed(); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	if err := errors.Join(n.loadOwn(), n.loadEvidence(), n.loadHandover(), n.loadDictionaries(), n.loadClock(), n.loadPlaces()); err != nil && !so.Salvage {
+	if err := errors.Join(n.loadOwn(), n.loadEvidence(), n.loadHandover(), n.loadDictionaries(), n.loadRules(), n.loadClock(), n.loadPlaces()); err != nil && !so.Salvage {
 		return nil, errors.Join(err, st.Close())
 	}
 	n.started = clock.now()

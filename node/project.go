@@ -187,7 +187,7 @@ func (p *projection) arrived(a store.Arrival) error {
 	if err != nil || r == nil {
 		return err
 	}
-	if err := p.witness(a, r); err != nil {
+	if err := errors.Join(p.witness(a, r), p.rulesCame(r, a.Pending)); err != nil {
 		return err
 	}
 	if r.Core.Kind == record.KindKeyWrap && r.Body != nil && !p.n.store.Erased(r) {

@@ -98,6 +98,7 @@ const (
 	KindReset        Kind = 10 // begins a new generation of the ledger
 	KindAssign       Kind = 11 // what a device's replica holds
 	KindDictionary   Kind = 12 // a Dictionary that bodies may be packed with
+	KindRules        Kind = 13 // a vote for what is allowed in the region
 	KindErase        Kind = 14 // has the bodies of a compartment, or of one record, erased
 	KindErased       Kind = 15 // a box attests that it has done so
 

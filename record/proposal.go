@@ -31,7 +31,7 @@ type Vote struct {
 }
 
 // Proposal is what some hubs voted for and too few so far. Body is that of the
-// record that opened it, of kind KindMemberAdd, KindMemberRevoke or KindRecovery.
+// record that opened it, of kind KindMemberAdd, KindMemberRevoke, KindRecovery or KindRules.
 type Proposal struct {
 	Kind      Kind
 	Body      []byte
@@ -101,7 +101,7 @@ func (v *Vote) counts(hubs []DeviceID, now int64) bool {
 }
 
 // Device is the member that the proposal is about; ok false when it is about the
-// recovery keys.
+// recovery keys or the rules.
 func (p Proposal) Device() (d DeviceID, ok bool) {
 	s, err := p.subject()
 	if err != nil || len(s) != len(d) {
@@ -110,8 +110,8 @@ func (p Proposal) Device() (d DeviceID, ok bool) {
 	return DeviceID(s), true
 }
 
-// subject is what a hub has one vote about: a device, or nothing for the recovery
-// keys. The newest counts, so that a hub can change its mind.
+// subject is what a hub has one vote about: a device, nothing for the recovery keys, a
+// word for the rules. The newest counts, so that a hub can change its mind.
 func (p Proposal) subject() ([]byte, error) {
 	switch p.Kind {
 	case KindMemberAdd:
@@ -122,6 +122,8 @@ func (p Proposal) subject() ([]byte, error) {
 		return m.Device, err
 	case KindRecovery:
 		return nil, nil
+	case KindRules:
+		return rulesSubject, CheckRulesText(p.Body)
 	}
 	return nil, fmt.Errorf("reading proposal: %w: kind %d", ErrMalformed, p.Kind)
 }

@@ -39,6 +39,8 @@ func (c *change) allowed(r *Record, author DeviceID) (Verdict, error) {
 		err = c.assign(r, author)
 	case KindDictionary:
 		err = c.addDictionary(r, author)
+	case KindRules:
+		err = c.setRules(r, author)
 	case KindErase:
 		err = c.erase(r, author)
 	case KindErased:

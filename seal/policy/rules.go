@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -40,6 +41,9 @@ var Default = sync.OnceValue(func() *Rules {
 	}
 	return r
 })
+
+// DefaultText is the text of Default.
+func DefaultText() []byte { return bytes.Clone(defaultText) }
 
 var ruleID = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
 
