@@ -13,6 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/healthpost/healthpost/record"
 	peersync "github.com/healthpost/healthpost/sync"
 )
@@ -190,4 +193,46 @@ func TestAGuestOpensNoOtherProtocol(t *testing.T) {
 	if got, err := peersync.RequestJoin(ctx, deviceKey(80, 's'), hub.self, hub.address(t).Addresses, []byte("please")); err != nil || string(got) != "answer" {
 		t.Errorf("joining: %q, %v", got, err)
 	}
+}
+
+// A member that opens as many streams as it can, says half of what there is to say and waits, keeps no
+// other member from its exchange, and gets no more streams than its share.
+func TestOneMemberTakesNoMoreThanItsShare(t *testing.T) {
+	w := newWorld(t, 74, 2)
+	hub := w.start(t, w.hub, w.hubKey, peersync.LinksOptions{}, peersync.HostOptions{Hub: true})
+	greedy, err := peersync.NewHost(peersync.HostOptions{Key: w.clinics[0].key, Allow: w.member})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer greedy.Close()
+	info := peer.AddrInfo{ID: hub.host.Libp2p().ID(), Addrs: hub.host.Libp2p().Network().ListenAddresses()}
+	ctx, cancel := context.WithTimeout(t.Context(), waitMax)
+	defer cancel()
+	if err := greedy.Libp2p().Connect(ctx, info); err != nil {
+		t.Fatal(err)
+	}
+	open := 0
+	for range 600 {
+		s, err := greedy.Libp2p().NewStream(network.WithNoDial(ctx, "here already"), info.ID, peersync.SyncProtocol)
+		if err != nil {
+			break
+		}
+		s.Write([]byte{0, 0, 1}) // the begin of a frame
+		open++
+	}
+	if inbound := streamsFrom(hub, greedy.Libp2p().ID()); open > 256 || inbound > 256 {
+		t.Errorf("the hub keeps %d streams of one member, %d were opened", inbound, open)
+	}
+	w.save(w.clinics[1], record.LaneClinical, 3)
+	c := w.start(t, w.clinics[1].memory, w.clinics[1].key, peersync.LinksOptions{Hubs: fixed(hub.address(t))}, peersync.HostOptions{})
+	if _, err := c.links.SyncNow(ctx, hub.self); err != nil {
+		t.Errorf("another member's exchange: %v", err)
+	}
+}
+
+func streamsFrom(b *box, id peer.ID) (n int) {
+	for _, c := range b.host.Libp2p().Network().ConnsToPeer(id) {
+		n += len(c.GetStreams())
+	}
+	return n
 }
