@@ -42,6 +42,7 @@ const (
 	AuditExport    AuditAction = "export"
 	AuditPrint     AuditAction = "prove"
 	AuditOversee   AuditAction = "oversee"
+	AuditSignIn    AuditAction = "sign-in"
 )
 
 // Systems of an AuditEvent's codes and identifiers.
@@ -85,6 +86,8 @@ func (a AuditAction) kind() auditKind {
 		k.typ, k.action = coding(systemDCM, "110106", "Export"), "R"
 	case AuditBreak:
 		k = auditKind{typ: coding(systemDCM, "110113", "Security Alert"), subtype: coding(systemDCM, "110127", "Emergency Override Started"), action: "E"}
+	case AuditSignIn:
+		k = auditKind{typ: coding(systemDCM, "110114", "User Authentication"), subtype: coding(systemDCM, "110122", "Login"), action: "E"}
 	case "write", "register":
 		k = restKind("create", "C")
 	case "amend", "consent", "give":
@@ -162,6 +165,8 @@ func (raw Audit) Resource() (Resource, error) {
 	switch {
 	case a.Reason != "":
 		o = o.with("outcomeDesc", a.Reason)
+	case a.Refused && a.Action == AuditSignIn:
+		o = o.with("outcomeDesc", "a wrong PIN")
 	case a.Refused:
 		o = o.with("outcomeDesc", "refused by the rules")
 	}
@@ -244,7 +249,7 @@ func (a *Audit) purpose() object {
 	switch a.Action {
 	case AuditEmergency, AuditBreak:
 		return breakTheGlass()
-	case AuditReview, AuditOversee, AuditExport, "carry", "links", "staff":
+	case AuditReview, AuditOversee, AuditExport, AuditSignIn, "carry", "links", "staff":
 		return concept("", coding(systemTerms+"v3-ActReason", "HOPERAT", "healthcare operations"))
 	}
 	return concept("", coding(systemTerms+"v3-ActReason", "TREAT", "treatment"))

@@ -159,7 +159,7 @@ func TestAuditEventsKeepTheirProfile(t *testing.T) {
 	profiled := map[fhir.AuditAction]bool{fhir.AuditView: true, fhir.AuditIdentify: true, fhir.AuditReview: true, fhir.AuditEmergency: true}
 	want := map[fhir.AuditAction]string{fhir.AuditView: "R", fhir.AuditFind: "E", fhir.AuditExport: "R", fhir.AuditPrint: "R", "write": "C", "register": "C", "amend": "U", "retract": "D", "carry": "E", "whatever": "E"}
 	for _, action := range []fhir.AuditAction{fhir.AuditView, fhir.AuditIdentify, fhir.AuditReview, fhir.AuditEmergency, fhir.AuditBreak, fhir.AuditFind, fhir.AuditExport,
-		fhir.AuditPrint, fhir.AuditOversee, "write", "amend", "retract", "give", "register", "links", "carry", "staff", "consent", "whatever"} {
+		fhir.AuditPrint, fhir.AuditOversee, fhir.AuditSignIn, "write", "amend", "retract", "give", "register", "links", "carry", "staff", "consent", "whatever"} {
 		for i := range 8 {
 			a := sampleAudit(action)
 			a.Refused = i&1 != 0

@@ -33,7 +33,8 @@ const (
 	accessExport accessAction = 2
 	accessPrint  accessAction = 3 // a proof on paper
 
-	accessCard accessAction = 20 // a patient's card was shown, with its PIN or without
+	accessCard   accessAction = 20 // a patient's card was shown, with its PIN or without
+	accessSignIn accessAction = 19 // with accessRefused alone: a wrong PIN, for the account that Staff names
 
 	// accessRefused with the code of an action: it was asked for and not allowed.
 	accessRefused accessAction = 0x80

@@ -93,3 +93,25 @@ func TestAccessLogAsAuditEvents(t *testing.T) {
 		t.Error("an export that was ended is whole")
 	}
 }
+
+// TestWrongPINsAreNoted: at sign-in and of a second person, with the account and never the PIN.
+func TestWrongPINsAreNoted(t *testing.T) {
+	c, patient, _ := atWard(t)
+	doctor := c.signedInAs(t, "Doctor Ward", "clinician")
+	second := c.signedInAs(t, "Second Ward", "nurse")
+	if _, err := c.n.SignIn(t.Context(), doctor.StaffID, "999999"); !errors.Is(err, web.ErrWrongPIN) {
+		t.Fatal(err)
+	}
+	if err := c.n.BreakGlass(t.Context(), doctor, patient, "form-a", web.BreakGlass{Reason: reason, Second: second.StaffID, PIN: "999998"}); !errors.Is(err, web.ErrWrongPIN) {
+		t.Fatal(err)
+	}
+	tries := c.events()[string(fhir.AuditSignIn)]
+	if len(tries) != 2 {
+		t.Fatalf("%d tries are noted, want 2", len(tries))
+	}
+	for i, want := range []string{"Doctor Ward", "Second Ward"} {
+		if got := string(tries[i].JSON); !strings.Contains(got, want) || !strings.Contains(got, `"outcome":"4"`) || strings.Contains(got, "99999") {
+			t.Errorf("try %d: %s", i, got)
+		}
+	}
+}

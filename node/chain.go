@@ -200,7 +200,7 @@ const ownLinesMax = 10_000
 // verifyAccess says where the chain of this box does not hang together: somebody took lines of its access
 // log away or changed them.
 func (n *Node) verifyAccess() ([]Damage, error) {
-	if n.o.Store.Salvage || n.store.Err() != nil {
+	if n.o.Store.Salvage || n.store.Err() != nil || n.keys.Locked() {
 		return nil, nil
 	}
 	gaps, err := n.ownGaps()

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
 	"github.com/healthpost/healthpost/seal/policy"
@@ -273,6 +274,8 @@ func (n *Node) lookWords(l *lookRow) (web.Look, error) {
 		out.What = "export"
 	case accessCard:
 		out.What = "card"
+	case accessSignIn:
+		out.What = string(fhir.AuditSignIn)
 	}
 	if l.Staff == "" {
 		return out, nil // a command of who runs the box

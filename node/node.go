@@ -131,7 +131,7 @@ func (n *Node) Close() error {
 	defer cancel()
 	var err error
 	if n.store.Err() == nil && !n.o.Store.Salvage && !n.keys.Locked() {
-		err = n.flushAccess(ctx)
+		err = unlessFull(n.flushAccess(ctx)) // the lines are durable, and wait for room
 	}
 	return errors.Join(err, n.store.Close())
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/healthpost/healthpost/store"
@@ -30,6 +31,9 @@ func (n *Node) wrongPIN(ctx context.Context, a account, now time.Time) error {
 	a.Fails, a.Locked = countWrong(a.Fails, now)
 	if err := n.countTry(ctx, a); err != nil {
 		return explain(err) // a try that cannot be counted is not answered
+	}
+	if err := n.noteLine(ctx, accessLine{Action: uint8(accessRefused | accessSignIn), Staff: a.id(), Size: n.store.Head().Size}); err != nil && !errors.Is(err, store.ErrFull) {
+		return explain(fmt.Errorf("noting the try: %w", err))
 	}
 	if a.Locked > now.Unix() {
 		return &web.LockedError{Until: pinLockFor(a.Fails)}

@@ -215,6 +215,13 @@ func TestSessionsEndWithUseAndProcess(t *testing.T) {
 	at = at.Add(n.o.SessionIdle + time.Second)
 	x.wantIn(false, "idle too long")
 	x.signIn()
+	for range int(sessionLasts / n.o.SessionIdle) {
+		at = at.Add(n.o.SessionIdle - time.Second)
+		x.wantIn(true, "used all day")
+	}
+	at = at.Add(n.o.SessionIdle - time.Second)
+	x.wantIn(false, "used for longer than a day's work")
+	x.signIn()
 	x.wantIn(true, "signed in again")
 	if err := n.Close(); err != nil {
 		t.Fatal(err)

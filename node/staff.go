@@ -37,6 +37,7 @@ const (
 	sessionsEach = 8 // of one member: the newest ones
 	tokenBytes   = 32
 	staffNameMax = 80
+	sessionLasts = 12 * time.Hour
 
 	// What accounts of version 1 say instead of roles.
 	staffRoleText = "staff"
@@ -76,6 +77,7 @@ type signedIn struct {
 	roles   policy.Roles
 	n       uint64 // handle of the session's record (epochs); 0 when it could not be written
 	key     ed25519.PrivateKey
+	since   time.Time
 	used    time.Time
 	opened  uint64                 // later sessions have larger ones
 	seen    map[seenLook]time.Time // lines made, so that a reload is one look
@@ -446,7 +448,7 @@ func (n *Node) openSession(ctx context.Context, a account, priv ed25519.PrivateK
 	if err != nil && !errors.Is(err, store.ErrFull) { // a full box still shows its charts
 		return "", explain(err)
 	}
-	s := &signedIn{n: at, roles: roles, key: priv, used: n.staff.now(), seen: map[seenLook]time.Time{}, glass: map[record.CompartmentID]time.Time{},
+	s := &signedIn{n: at, roles: roles, key: priv, since: n.staff.now(), used: n.staff.now(), seen: map[seenLook]time.Time{}, glass: map[record.CompartmentID]time.Time{},
 		session: web.Session{Token: token, StaffID: a.id(), StaffName: a.Name, May: n.rights(a.id(), roles)}}
 	n.staff.mu.Lock()
 	defer n.staff.mu.Unlock()
@@ -488,9 +490,16 @@ func (r *staffRoom) sessions() []*signedIn {
 	return slices.Collect(maps.Values(r.open))
 }
 
+// over reports whether a session was idle for too long, or began too long ago: a page that is open all day
+// and all night belongs to nobody.
+func (r *staffRoom) over(s *signedIn) bool {
+	now := r.now()
+	return now.Sub(s.used) > r.idle || now.Sub(s.since) > sessionLasts
+}
+
 func (r *staffRoom) sweepLocked() {
 	for token, s := range r.open {
-		if r.now().Sub(s.used) > r.idle {
+		if r.over(s) {
 			delete(r.open, token)
 		}
 	}
@@ -518,7 +527,7 @@ func (r *staffRoom) get(token string, touch bool) (*signedIn, error) {
 	if !ok {
 		return nil, web.ErrNotSignedIn
 	}
-	if r.now().Sub(s.used) > r.idle {
+	if r.over(s) {
 		delete(r.open, token)
 		return nil, web.ErrNotSignedIn
 	}
