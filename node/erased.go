@@ -3,8 +3,10 @@ package node
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -186,6 +188,17 @@ func (n *Node) rowsOfChart(c record.CompartmentID) (gone []store.Row, err error)
 	}
 	drop(append([]byte("may/"), c[:]...))
 	drop(append([]byte("dim/"), c[:]...))
+	glass := append([]byte("glass/"), c[:]...)
+	err = n.store.ScanRows(glass, forgetRowsMax, func(k, _ []byte) bool {
+		if rest := k[len(glass):]; len(rest) == 8+len(record.RID{}) {
+			drop(waitingGlassKey(math.MaxUint64-binary.BigEndian.Uint64(rest), rest[8:]))
+		}
+		drop(k)
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
 	err = n.store.ScanRows([]byte("reg/"), forgetRowsMax, func(k, _ []byte) bool {
 		if bytes.HasSuffix(k, c[:]) {
 			drop(k)
@@ -207,13 +220,14 @@ func (n *Node) rowsOfRecord(rid record.RID) ([]store.Row, error) {
 // rowOrigin says what a row was made of.
 type rowOrigin struct{ compartment, rid []byte }
 
-// sealedRowsWhere finds the rows of visits, resources and forms that were made of
-// something. Their keys do not tell: each is opened, which happens once an erasure.
-func (n *Node) sealedRowsWhere(of func(*rowOrigin) bool) (gone []store.Row, err error) {
-	kinds := []struct {
-		prefix string
-		read   func(key []byte) (rowOrigin, error)
-	}{
+// rowKind is a kind of rows whose keys do not tell what they were made of.
+type rowKind struct {
+	prefix string
+	read   func(key []byte) (rowOrigin, error)
+}
+
+func (n *Node) rowKinds() []rowKind {
+	return []rowKind{
 		{"vis/", func(key []byte) (rowOrigin, error) {
 			var v visitRow
 			_, err := n.readRow(key, &v)
@@ -224,25 +238,31 @@ func (n *Node) sealedRowsWhere(of func(*rowOrigin) bool) (gone []store.Row, err 
 			_, err := n.readRow(key, &r)
 			return rowOrigin{r.Compartment, r.RID}, err
 		}},
+		{"card/", func(key []byte) (rowOrigin, error) {
+			var r cardRow
+			_, err := n.readRow(key, &r)
+			return rowOrigin{compartment: r.Compartment}, err
+		}},
 		{"form/", func(key []byte) (rowOrigin, error) {
 			var r formRow
 			_, err := n.readRow(key, &r)
 			return rowOrigin{r.Patient, r.RID}, err
 		}},
 	}
-	for _, kind := range kinds {
+}
+
+// sealedRowsWhere finds the rows of those kinds that were made of something. Each is
+// opened, which happens once an erasure.
+func (n *Node) sealedRowsWhere(of func(*rowOrigin) bool) (gone []store.Row, err error) {
+	for _, kind := range n.rowKinds() {
 		var bad error
 		err := n.store.ScanRows([]byte(kind.prefix), forgetRowsMax, func(k, _ []byte) bool {
+			var x rowOrigin
 			key := bytes.Clone(k)
-			x, err := kind.read(key)
-			if err != nil {
-				bad = err
-				return false
-			}
-			if of(&x) {
+			if x, bad = kind.read(key); bad == nil && of(&x) {
 				gone = append(gone, store.Row{Key: key})
 			}
-			return true
+			return bad == nil
 		})
 		if err := errors.Join(err, bad); err != nil {
 			return nil, err
