@@ -128,7 +128,7 @@ func (s *Session) ackHead(h ackHead) (head record.FeedHead, durable bool) {
 	if e.rewinds++; e.rewinds > rewindsMax {
 		e.stuck[lane] = true // the next session tries again
 	}
-	own := s.pendingFeed(head.Feed)
+	own, base := s.pendingFeed(head.Feed), e.base[lane]
 	if h.State == ackGap && (e.assumed[lane] && h.N < e.held[lane] || h.N == 0 && own.Opening && e.opening && !e.openingSent) {
 		s.doubtAssumed()
 	}
@@ -141,13 +141,13 @@ func (s *Session) ackHead(h ackHead) (head record.FeedHead, durable bool) {
 		for l := range e.from {
 			e.from[l] = s.sizeToWaitFor()
 		}
-	case own.OrderedN > h.N, h.N == 0 && e.held[lane] == 0 && !own.Opening && own.HeldN != 0:
+	case own.OrderedN > h.N, h.N == 0 && base == 1 && !own.Opening && own.HeldN != 0:
 		// It misses entries of this lane, or all of the epoch, which is in the ledger.
 		// Which of both does not show: the other lanes find out for themselves, for a
 		// peer that was shown another ledger may never get these entries.
 		e.from[lane] = s.sizeToWaitFor()
 	}
-	e.held[lane], e.sent[lane] = h.N, h.N
+	e.held[lane], e.sent[lane], e.base[lane] = h.N, h.N, 0
 	return head, false
 }
 

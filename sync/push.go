@@ -27,6 +27,7 @@ type peerEpoch struct {
 	openingSent bool
 	held        [record.LaneCount]uint64 // durable there up to n
 	sent        [record.LaneCount]uint64 // sent up to n in this session
+	base        [record.LaneCount]uint64 // n of what was sent first, since the lane was last taken back
 	assumed     [record.LaneCount]bool   // held is what it acked in an earlier session
 	stuck       [record.LaneCount]bool   // a record of this lane was refused
 	gave        [record.LaneCount]uint64 // records up to n came from there in this session
@@ -349,6 +350,9 @@ func (s *Session) pushFeed(f *PendingFeed) (Frame, bool, error) {
 		recs = recs[:1]
 		e.openingSent = true
 	} else {
+		if e.base[f.Lane] == 0 {
+			e.base[f.Lane] = n
+		}
 		e.sent[f.Lane] = recs[len(recs)-1].Position().N
 	}
 	s.stats.sent.Add(uint64(len(recs)))
