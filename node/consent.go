@@ -97,11 +97,14 @@ func (n *Node) standing(c record.CompartmentID) (standing, error) {
 	return d.standingOf(n.author.Device), nil
 }
 
-// standing keeps the row.
-func (p *projection) standing(c record.CompartmentID) error {
-	d, err := p.n.directives(c)
-	if err != nil {
-		return err
+// standing keeps the row. Most charts have no directives.
+func (p *projection) standing(c record.CompartmentID, some bool) error {
+	var d directives
+	if some {
+		var err error
+		if d, err = p.n.directives(c); err != nil {
+			return err
+		}
 	}
 	s := d.standingOf(p.n.author.Device)
 	if s == (standing{}) {

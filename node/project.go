@@ -274,7 +274,7 @@ func (p *projection) compartment(c record.CompartmentID) error {
 		return err
 	}
 	p.registered(c, opened)
-	if err := p.standing(c); err != nil {
+	if err := p.standing(c, unread.consent); err != nil {
 		return err
 	}
 	if err := p.cards(c); err != nil {
@@ -297,6 +297,7 @@ func (n *Node) openCompartment(c record.CompartmentID) ([]chart.Opened, error) {
 type unread struct {
 	some       bool // a record of it, for whatever reason
 	dictionary bool // one waits for a dictionary
+	consent    bool // there are directives, which are not opened
 
 	glass []store.Placed // of emergencies: no part of a chart, and not opened
 }
@@ -314,6 +315,7 @@ func (n *Node) openWhole(c record.CompartmentID) (opened []chart.Opened, left un
 		return nil, left, err
 	}
 	for _, x := range recs {
+		left.consent = left.consent || x.Record.Core.Kind == record.KindConsent
 		if x.Record.Core.Kind == record.KindBreakGlass {
 			left.glass = append(left.glass, x)
 		}
