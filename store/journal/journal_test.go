@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -25,7 +26,10 @@ func payload(seq uint64, n int) []byte {
 	return append(b, bytes.Repeat([]byte{byte(seq)}, n)...)
 }
 
-const checkpointEvery = 7
+const (
+	checkpointEvery = 7
+	scourEvery      = 2 * checkpointEvery
+)
 
 // open opens the journal and replays it; got maps sequences to payloads.
 func open(t testing.TB, fs journal.FS) (j *journal.Journal, from uint64, got map[uint64][]byte, err error) {
@@ -59,6 +63,11 @@ func work(j *journal.Journal, rng *rand.Rand, n int) (acked uint64, err error) {
 		if seq%checkpointEvery == 0 {
 			last, _ := j.Last()
 			if err := j.Checkpoint(max(seq-3, last), []byte("note")); err != nil {
+				return acked, err
+			}
+		}
+		if seq%scourEvery == 0 {
+			if err := j.Scour(); err != nil {
 				return acked, err
 			}
 		}
@@ -335,4 +344,58 @@ func TestSegmentsAreUsedAgain(t *testing.T) {
 	if len(names) > 5 {
 		t.Errorf("files %s after 400 frames, want a few that are used again", strings.Join(names, " "))
 	}
+}
+
+// TestScourForgets: what the last checkpoint covers is in no file any more, and what
+// came after it stays.
+func TestScourForgets(t *testing.T) {
+	fs := faultfs.New(1)
+	j, _, _, err := open(t, fs)
+	if err == nil {
+		err = j.Checkpoint(0, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := []byte("what nobody is to find")
+	for _, p := range [][]byte{payload(1, 70_000), append(payload(2, 10), secret...)} {
+		if _, err := j.Append(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(j.Checkpoint(2, nil), j.Scour()); err != nil {
+		t.Fatal(err)
+	}
+	if seq, err := j.Append(payload(3, 10)); err != nil || seq != 3 {
+		t.Fatalf("the next frame is %d, %v", seq, err)
+	}
+	if err := errors.Join(j.Scour(), j.Close()); err != nil {
+		t.Fatal(err)
+	}
+	names, err := fs.Names()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		f, err := fs.Open(name, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := f.Size()
+		b := make([]byte, n)
+		if _, rerr := f.ReadAt(b, 0); err != nil || rerr != nil && !errors.Is(rerr, io.EOF) {
+			t.Fatal(err, rerr)
+		}
+		if bytes.Contains(b, secret) {
+			t.Errorf("%s still holds it", name)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, from, got, err := open(t, fs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkReplay(t, from, 3, got)
 }
