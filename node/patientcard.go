@@ -314,8 +314,11 @@ func (n *Node) tryCard(ctx context.Context, in *signedIn, c record.CompartmentID
 		return errors.Join(n.refusedCard(ctx, in, c), web.ErrCardEnded)
 	case t.Fails >= cardTriesMax:
 		return errors.Join(n.refusedCard(ctx, in, c), web.ErrCardBlocked)
+	case wait > pinLockFor(t.Fails): // the clock was set back
+		t.Locked = now.Add(pinLockFor(t.Fails)).Unix()
+		return errors.Join(explain(n.countCard(ctx, key, t)), &web.LockedError{Until: pinLockFor(t.Fails)})
 	case wait > 0:
-		return &web.LockedError{Until: min(wait, pinLockFor(t.Fails))}
+		return &web.LockedError{Until: wait}
 	}
 	lock, err := seal.DecodeCardLock(row.Lock)
 	if err != nil {

@@ -107,13 +107,16 @@ func TestWrongPINsOfACardAreCounted(t *testing.T) {
 	c.signIn()
 	id := c.register("form-1", "Nakato")
 	made := c.makeCard(id, "form-2", web.NewCard{})
-	wrong, locked := 0, 0
+	wrong, locked, setBack := 0, 0, false
 	for range 40 {
 		_, err := c.n.UseCard(t.Context(), c.token, made.Code, nil, "9999")
 		var wait *web.LockedError
 		switch {
 		case errors.Is(err, web.ErrWrongPIN):
 			wrong++
+		case errors.As(err, &wait) && locked == 0 && !setBack:
+			setBack = true
+			now = now.AddDate(-1, 0, 0) // a clock set back locks for no longer
 		case errors.As(err, &wait):
 			locked++
 			now = now.Add(wait.Until + time.Second)
