@@ -243,6 +243,15 @@ func (n *Node) rowKinds() []rowKind {
 			_, err := n.readRow(key, &r)
 			return rowOrigin{compartment: r.Compartment}, err
 		}},
+		{"glass/", func(key []byte) (rowOrigin, error) {
+			var e glassRow
+			_, err := n.readRow(key, &e)
+			return rowOrigin{e.Compartment, e.RID}, err
+		}},
+		{"glo/", func(key []byte) (rowOrigin, error) {
+			c, _, err := n.rowPlain(key)
+			return rowOrigin{c, key[max(0, len(key)-len(record.RID{})):]}, err
+		}},
 		{"form/", func(key []byte) (rowOrigin, error) {
 			var r formRow
 			_, err := n.readRow(key, &r)
