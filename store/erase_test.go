@@ -3,6 +3,7 @@ package store_test
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"os"
@@ -273,4 +274,41 @@ func TestErasedStaysErased(t *testing.T) {
 		t.Errorf("rebuilding: %+v", rep)
 	}
 	gone(t, clinic.s, recs)
+}
+
+// TestErasedUnderAnOlderProgram opens a store in which a program that does not know
+// erasures took one in: it kept the bodies.
+func TestErasedUnderAnOlderProgram(t *testing.T) {
+	hub := standalone(t)
+	r := rng(t)
+	recs := hub.append(visit(7, 400, r), visit(7, 300, r))
+	hub.order()
+	c := record.CompartmentID{1, 7}
+	hub.append(erasure(hub.a, c[:]))
+	hub.order()
+	for i := range recs {
+		loc, _, err := hub.s.Locate(recs[i].RID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := binary.BigEndian.AppendUint64([]byte("b"), loc.Seq)
+		edit(t, hub.s, key, store.SealRow(key, recs[i].Body))
+	}
+	for _, prefix := range []string{"nx", "ne", "ny"} {
+		for _, row := range rowsUnder(t, hub.s, prefix) {
+			edit(t, hub.s, row.Key, nil)
+		}
+	}
+	if err := hub.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	hub.s = nil
+	if err := os.WriteFile(filepath.Join(hub.dir, "RULES"), []byte("rules 3\nsize 99\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hub.open()
+	gone(t, hub.s, recs)
+	if list, err := hub.s.Erasures(); err != nil || len(list) != 1 {
+		t.Errorf("erasures %+v, %v", list, err)
+	}
 }
