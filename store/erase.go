@@ -269,6 +269,7 @@ func (v *verifier) awaitedRows(l lookup) error {
 		if errors.Is(err, ErrHole) || err == nil && (e.Record.Body != nil || l.st.erased.covers(&e.Record)) {
 			return strayRow(key)
 		}
+		v.rep.Awaited++
 		return err
 	})
 }

@@ -232,9 +232,17 @@ func TestStrippedBodiesComeBack(t *testing.T) {
 		t.Errorf("this box's own record: body of %d bytes, %v", len(got.Body), err)
 	}
 	list, err := clinic.s.Awaited(9)
-	if err != nil || len(list) != 1 || len(damaged(t, clinic.s)) != 1 {
-		t.Fatalf("%v are awaited, %v; damage %v", list, err, damaged(t, clinic.s))
+	rep, verr := clinic.s.Verify(ctx, store.VerifyOptions{}, nil)
+	if err != nil || verr != nil || len(list) != 1 || rep.Awaited != 1 || len(rep.Damage) != 0 {
+		t.Fatalf("%v are awaited, %v; verifying: %+v, %v", list, err, rep, verr)
 	}
+	key := binary.BigEndian.AppendUint64([]byte("v"), list[0])
+	row := rowsUnder(t, clinic.s, string(key))[0]
+	edit(t, clinic.s, key, nil)
+	if d := damaged(t, clinic.s); len(d) != 1 {
+		t.Errorf("a body that is gone without a word: %v", d)
+	}
+	edit(t, clinic.s, key, row.Value)
 	if _, err := clinic.s.Repair(ctx, bare); !errors.Is(err, store.ErrRefused) {
 		t.Errorf("a repair without bodies: %v, want ErrRefused", err)
 	}

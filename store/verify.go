@@ -38,6 +38,7 @@ type Report struct {
 	Rows    uint64 // of any kind
 	Damage  []DamageError
 	Absent  uint64 // entries in holes
+	Awaited uint64 // entries whose body did not come, and that nothing is known to have erased
 	More    bool   // damage past the first 10,000 is not listed
 	// Head is the ledger as it was verified. State continues from there in a
 	// later call; nil when there is damage.
@@ -66,7 +67,6 @@ type verifier struct {
 	fix      func(*fixable) // gets what can be put right; may be nil
 	trusting bool           // signatures are taken for checked: the tree holds them
 
-	final uint64 // entries before come with every body that nothing erased
 	mem   *replayState
 	edge  record.Range
 	tiles tiles
@@ -120,7 +120,7 @@ func newVerifier(s *Store, o VerifyOptions, progress func(done, total uint64)) *
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
 	return &verifier{s: s, o: o, progress: progress, rep: Report{Damage: []DamageError{}}, noted: map[DamageError]bool{}, mem: newReplayState(),
-		final: s.shown.Load().state.final.head.Size, opened: map[record.EpochID]record.DeviceID{}, blob: blobCheck{announced: map[record.BlobID]announcement{}}, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, behind: map[string]bool{}}
+		opened: map[record.EpochID]record.DeviceID{}, blob: blobCheck{announced: map[record.BlobID]announcement{}}, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, behind: map[string]bool{}}
 }
 
 func (v *verifier) run(ctx context.Context) error {

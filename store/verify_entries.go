@@ -28,7 +28,10 @@ type chunk struct {
 // chunkBytesMax bounds the bodies in one chunk, which holds at least one entry.
 const chunkBytesMax = 1 << 20
 
-type entryRows struct{ leaf, body rawRow }
+type entryRows struct {
+	leaf, body rawRow
+	awaited    bool // the body did not come with the entry
+}
 
 // rawRow is a row as stored, or what reading it gave.
 type rawRow struct {
@@ -178,6 +181,12 @@ func (v *verifier) readChunk(l lookup, from, to uint64) *chunk {
 		return &c.rows[i].body
 	})
 	c.cut(v)
+	for i := range c.rows {
+		if len(c.rows[i].body.sealed) == tagBytes && c.err == nil { // no body: erased, awaited, or of length 0
+			_, c.rows[i].awaited, c.err = l.get(keyAwaited(from + uint64(i)))
+			c.err = ignoreDamage(c.err)
+		}
+	}
 	hashes, err := l.storedTile(0, from/tileHashes)
 	if first := from % tileHashes; err == nil && first+uint64(len(c.rows)) <= uint64(len(hashes)) {
 		c.tile = hashes[first:]
@@ -318,8 +327,8 @@ func (v *verifier) checkEntry(seq uint64, rows *entryRows, c *checked, opened ma
 		return
 	case len(body) > 0 || r.Core.BodyLen == 0 || !r.Core.Erasable():
 		r = r.WithBody(body)
-	case !gone && seq < v.final:
-		c.err = entryDamage(&c.entry, "body did not come")
+	case !gone && !rows.awaited:
+		c.err = entryDamage(&c.entry, "body is missing")
 		return
 	}
 	if c.entry.Record = r; r.Body != nil && r.VerifyBody() != nil {
