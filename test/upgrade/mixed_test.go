@@ -38,12 +38,14 @@ const (
 )
 
 // newer is this program with kinds of records and an extension key that this one does
-// not know: what staff opened is written as another kind, attestations as another, and
+// not know: what staff opened is written as another kind besides, attestations as another, and
 // each record of a patient has an extension more.
 func newer(t *testing.T) string {
 	t.Helper()
 	p, err := rig.Overlaid("newer", nil, map[string][2]string{
-		"node/access.go": {`record\.LaneAudit, record\.KindAccess,`, fmt.Sprintf(`record.LaneAudit, record.Kind(%d),`, laterAccess)},
+		"node/access.go": {`_, err = n\.place\(ctx, \[\]store\.Draft\{draft\},`, fmt.Sprintf(`later := draft
+	later.Kind = record.Kind(%d)
+	_, err = n.place(ctx, []store.Draft{draft, later},`, laterAccess)},
 		"node/attest.go": {`if first \{ // the opening record speaks for today\s+return n\.store\.PutRows\(ctx, rows\)\s+\}`, ``},
 		"node/epochs.go": {`placed\[i\]\.Session = n\.epochs\.handles\[placed\[i\]\.Session\]`, fmt.Sprintf(`placed[i].Session = n.epochs.handles[placed[i].Session]
 		if placed[i].Kind == record.KindAttest {
