@@ -64,6 +64,25 @@ func Judge(samples []Sample, limits []Limit) []Growth {
 	return out
 }
 
+// Together adds up what several processes take: what moves from one to another, as
+// the work of who leads does, is no growth. Samples that one of them lacks are left out.
+func Together(lives ...[]Sample) []Sample {
+	n := len(lives[0])
+	for _, l := range lives {
+		n = min(n, len(l))
+	}
+	out := make([]Sample, n)
+	for i := range out {
+		out[i].At, out[i].Entries = lives[0][i].At, lives[0][i].Entries
+		for _, l := range lives {
+			s := l[i]
+			out[i].Goroutines, out[i].Files = out[i].Goroutines+s.Goroutines, out[i].Files+s.Files
+			out[i].HeapLive, out[i].Anonymous, out[i].Resident, out[i].Disk = out[i].HeapLive+s.HeapLive, out[i].Anonymous+s.Anonymous, out[i].Resident+s.Resident, out[i].Disk+s.Disk
+		}
+	}
+	return out
+}
+
 func quartile(samples []Sample, of func(Sample) uint64) uint64 {
 	var list []uint64
 	for _, s := range samples {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -82,17 +83,17 @@ func TestSoak(t *testing.T) {
 	hurt.run(ctx, f.fault)
 	all.Wait()
 
+	var hubs [][]soak.Sample // which of them leads changes
 	for _, l := range seen.lives {
-		if hurt.mayKill(l.box) {
-			continue
-		}
-		for _, g := range soak.Judge(l.samples, f.limits) {
-			t.Logf("%s, %d samples: %s", l.box.Name, len(l.samples), &g)
-			if g.OverLimit() {
-				t.Errorf("%s: %s", l.box.Name, &g)
-			}
+		switch {
+		case hurt.mayKill(l.box):
+		case slices.Contains(r.Hubs, l.box):
+			hubs = append(hubs, l.samples)
+		default:
+			judge(t, l.box.Name, l.samples, f.limits)
 		}
 	}
+	judge(t, "the hubs together", soak.Together(hubs...), f.limits)
 	r.WaitSameIn(10*rig.ConvergeMax, r.Boxes()...)
 	for _, w := range staff {
 		w.saved.MarkersOnce(t, w.box)
@@ -100,6 +101,16 @@ func TestSoak(t *testing.T) {
 	}
 	t.Logf("faults: %v", hurt.count)
 	r.Check(r.Boxes()...)
+}
+
+func judge(t *testing.T, name string, samples []soak.Sample, limits []soak.Limit) {
+	t.Helper()
+	for _, g := range soak.Judge(samples, limits) {
+		t.Logf("%s, %d samples: %s", name, len(samples), &g)
+		if g.OverLimit() {
+			t.Errorf("%s: %s", name, &g)
+		}
+	}
 }
 
 // planted keeps something of every page that is looked at: memory, a goroutine, a file.
