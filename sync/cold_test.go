@@ -128,7 +128,7 @@ func TestBudgetKeepsTheLink(t *testing.T) {
 			t.Errorf("%d records at the hub because of %q, want %d because of %q", got, b.links.Why(), want, why)
 		}
 	}
-	sync(3, peersync.WhyLow) // the opening, urgent and clinical
+	sync(3, peersync.WhyLow)          // the opening, urgent and clinical
 	w.save(c, record.LaneControl, 60) // more than is left, in however few frames they go
 	until(t, "the budget to be used", func() bool { return b.links.Why() == peersync.WhyEmpty })
 	w.save(c, record.LaneClinical, 1)

@@ -327,6 +327,14 @@ func (s *Session) due(f *PendingFeed) (*peerEpoch, bool) {
 	return e, e.wantsOpening(f) || s.nextN(f, e) <= f.HeldN
 }
 
+// filled: a hole of the peer's ledger was filled. What it could not take for lack of
+// entries in there goes to it once more, although its ledger does not become larger.
+func (p *push) filled() {
+	for _, e := range p.epochs {
+		e.from = [record.LaneCount]uint64{}
+	}
+}
+
 func (s *Session) pushFeed(f *PendingFeed) (Frame, bool, error) {
 	e, ok := s.due(f)
 	if !ok {

@@ -254,6 +254,8 @@ func (s *Session) endAsk(why uint64) {
 	g.done, g.asks = append(g.done, why), g.asks[1:]
 	if len(g.asks) > 0 {
 		s.beginAsk()
+	} else if why == filledAll {
+		s.push.filled()
 	}
 }
 
