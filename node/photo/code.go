@@ -27,7 +27,14 @@ func Code(raw []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	long, whole := max(img.Bounds().Dx(), img.Bounds().Dy()), false
 	for _, side := range codeSides {
+		if side >= long { // it is not made larger, and once is enough
+			if whole {
+				continue
+			}
+			whole = true
+		}
 		if text, ok := readCode(shrink(img, side, turn)); ok {
 			return text, nil
 		}
