@@ -28,12 +28,13 @@ type members struct {
 	behind uint64
 
 	observed chan raft.Observation
-	suspect  map[raft.ServerID]bool // voters that do not answer heartbeats
+	suspect  map[raft.ServerID]bool      // voters that do not answer heartbeats
+	leaving  map[raft.ServerID]time.Time // since when the ledger does not name them
 }
 
 func newMembers(r *raft.Raft, l link, self local, o *Options) *members {
 	return &members{raft: r, link: l, self: self, hubs: o.Hubs, profile: o.Profile, log: o.Log, hold: func() bool { return false }, generation: func() uint64 { return 1 }, behind: uint64(o.Profile.MaxAppend),
-		observed: make(chan raft.Observation, 64), suspect: map[raft.ServerID]bool{}}
+		observed: make(chan raft.Observation, 64), suspect: map[raft.ServerID]bool{}, leaving: map[raft.ServerID]time.Time{}}
 }
 
 func (m *members) run(ctx context.Context) {
@@ -137,8 +138,18 @@ func (m *members) stepDown(ctx context.Context, servers []raft.Server) error {
 func (m *members) removeOne(ctx context.Context, servers []raft.Server, wanted map[raft.ServerAddress]record.DeviceID) (bool, error) {
 	for _, s := range servers {
 		if _, ok := wanted[s.Address]; ok {
+			delete(m.leaving, s.ID)
 			continue
 		}
+		since, seen := m.leaving[s.ID]
+		if !seen {
+			since = time.Now()
+			m.leaving[s.ID] = since
+		}
+		if time.Since(since) < m.profile.Reconcile && !m.suspect[s.ID] {
+			continue // it is told first that the entry which takes it out has its place
+		}
+		delete(m.leaving, s.ID)
 		return m.change(ctx, "hub taken out", s.ID, m.raft.RemoveServer(s.ID, 0, m.profile.Call))
 	}
 	return false, nil

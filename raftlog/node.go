@@ -49,6 +49,7 @@ type Node struct {
 	disk       atomic.Pointer[diskState]     // as it was when raft last started
 	servers    atomic.Pointer[configuration] // newest that is committed
 	generation atomic.Uint64                 // that the raft state on this disk is for
+	allowed    sync.Map                      // record.DeviceID to time.Time: when it was a hub last, of those that speak here
 
 	mu        sync.Mutex // guards what follows
 	name      raft.ServerID

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/healthpost/healthpost/record"
@@ -107,12 +108,24 @@ func (n *Node) mourn(ctx context.Context, r *running, fail func(error)) {
 	}
 }
 
+// lingers is how long a hub that was taken out may still speak raft, in Reconciles: it
+// may have voted for that itself, and hears that the entry has its place by no other
+// way than the one by which it heard of the entry.
+const lingers = 3
+
 // allows reports whether a device may speak raft with this hub. Of two voters one
 // that is no hub any more still may: without it the other can neither lead nor
 // take it out.
 func (n *Node) allows(d record.DeviceID) bool {
 	if n.o.AllowHub(d) {
+		n.allowed.Store(d, time.Now())
 		return true
+	}
+	if at, ok := n.allowed.Load(d); ok {
+		if time.Since(at.(time.Time)) < lingers*n.o.Profile.Reconcile {
+			return true
+		}
+		n.allowed.Delete(d)
 	}
 	c := n.servers.Load()
 	if c == nil {
