@@ -16,7 +16,6 @@ import (
 
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
-	"github.com/healthpost/healthpost/seal/policy"
 	"github.com/healthpost/healthpost/store"
 	peersync "github.com/healthpost/healthpost/sync"
 )
@@ -299,20 +298,13 @@ const parcelReportTrailer = "X-Parcel-Report"
 
 func (n *Node) parcelRoutes(table *routes) {
 	table.handle("POST /parcel/read", n.streamed(func(ctx context.Context, r *http.Request, progress func(any)) (any, error) {
-		if err := n.noteCarrying(ctx); err != nil {
-			return nil, err
-		}
 		return n.ReadParcel(ctx, r.Body, func(bytes int64) { progress(Progress{Done: uint64(bytes), Total: uint64(max(r.ContentLength, 0))}) })
 	}))
 	table.handle("POST /parcel/write", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		w.Header().Set("Trailer", exportErrorTrailer+", "+parcelReportTrailer)
 		w.Header().Set("Content-Type", "application/octet-stream")
-		var rep ParcelWritten
-		err := n.noteCarrying(r.Context())
-		if err == nil {
-			rep, err = n.WriteParcel(r.Context(), w, ParcelRequest{For: q.Get("for"), All: q.Get("all") == "true", Full: q.Get("full") == "true"})
-		}
+		rep, err := n.WriteParcel(r.Context(), w, ParcelRequest{For: q.Get("for"), All: q.Get("all") == "true", Full: q.Get("full") == "true"})
 		if err != nil {
 			w.Header().Set(exportErrorTrailer, strings.ReplaceAll(err.Error(), "\n", "; "))
 			return
@@ -322,16 +314,6 @@ func (n *Node) parcelRoutes(table *routes) {
 			w.Header().Set(parcelReportTrailer, string(b))
 		}
 	})
-}
-
-// noteCarrying is the line of a command that reads or writes a parcel. From a full disk
-// records are carried away without one.
-func (n *Node) noteCarrying(ctx context.Context) error {
-	err := n.noteLine(ctx, accessLine{Action: uint8(actionCode(policy.Carry))})
-	if err != nil && !errors.Is(err, store.ErrFull) {
-		return fmt.Errorf("noting the carrying: %w", err)
-	}
-	return nil
 }
 
 // WriteParcel and ReadParcel do on the box what the methods of the same name on

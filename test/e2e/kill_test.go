@@ -214,6 +214,12 @@ func (k *killed) whileStopping() {
 	end()
 }
 
+// A save that a running box does not answer is tried again so often, at such a distance.
+const (
+	savesFailedMax = 600
+	askAgain       = 100 * time.Millisecond
+)
+
 // load saves from several pages until the box is dead; end waits for that. It returns
 // when the first visit is saved, or the box is dead.
 func (k *killed) load() (end func()) {
@@ -226,7 +232,7 @@ func (k *killed) load() (end func()) {
 		mine := rand.New(rand.NewPCG(k.rnd.Uint64(), 1))
 		wg.Go(func() {
 			defer begun()
-			for {
+			for failed := 0; ; {
 				v := rig.NewVisit(mine, k.patient)
 				k.saved.Posted(v)
 				mu.Lock()
@@ -237,8 +243,15 @@ func (k *killed) load() (end func()) {
 				case err == nil:
 					err = k.saved.Acked(v, rid)
 					begun()
+				case (a.Status == 0 || a.Status >= 500) && failed < savesFailedMax && k.box.Running():
+					failed++ // it is on its way, or has too much to do; then it is asked again
+					<-time.After(askAgain)
+					continue
 				case a.Status == 0 || a.Status >= 500:
-					return // the box is dead, or on its way
+					if failed == savesFailedMax {
+						k.t.Errorf("%s runs and saves nothing: status %d, %v", k.box.Name, a.Status, err)
+					}
+					return // the box is dead
 				}
 				if err != nil {
 					k.t.Errorf("%s: %v", k.box.Name, err)
