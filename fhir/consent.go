@@ -92,8 +92,8 @@ func (r Resource) Consent() (c Consent, exact bool) {
 			c.ID = value
 		}
 	}
-	c.At, _ = ParseTime(v.get("dateTime").text)
-	c.Until, _ = ParseTime(p.get("period").get("end").text)
+	c.At, _ = ParseTime(v.get("dateTime").text)             // zero where it is none: another's form, and exact is false
+	c.Until, _ = ParseTime(p.get("period").get("end").text) // likewise
 	if c.Deny {
 		p = p.get("provision").first()
 	}

@@ -218,7 +218,7 @@ func (n *Node) grantTime() time.Time {
 			at = seen
 		}
 	}
-	for now := at.Unix(); ; {
+	for now := at.Unix(); ; { // until this time or a later one is kept
 		last := n.latest.unix.Load()
 		if now <= last || n.latest.unix.CompareAndSwap(last, now) {
 			return at

@@ -240,7 +240,7 @@ const secretBytesMax = 4 << 10
 
 func newSecretReader(c *cobra.Command) *secretReader {
 	r := &secretReader{prompt: c.ErrOrStderr(), lines: bufio.NewReader(io.LimitReader(c.InOrStdin(), secretBytesMax))}
-	r.file, _ = c.InOrStdin().(*os.File)
+	r.file, _ = c.InOrStdin().(*os.File) // nil where input is no file: it is read line by line, without a terminal
 	return r
 }
 
