@@ -60,6 +60,7 @@ check: ## formatting and vet
 	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go' 2>/dev/null || find . -name '*.go' -not -path './.git/*')); \
 	if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted" >&2; exit 1; fi
 	$(GO) vet $(PKGS)
+	cd test/interop && $(GO) vet ./... # a module of its own
 
 unit: ## the tests of every package that ships
 	$(GO) test -count=1 -timeout 10m $$($(GO) list $(PKGS) | grep -v /test/)

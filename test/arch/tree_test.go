@@ -64,6 +64,17 @@ func TestFunctionLengths(t *testing.T) {
 	}
 }
 
+// TestOtherModule asks the module of outside witnesses whether its go.mod still
+// names all that the program imports; a new import would otherwise stop its
+// tests long after everything else passed.
+func TestOtherModule(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-mod=readonly", "-deps", "-test", "./...")
+	cmd.Dir = filepath.Join(root, "test", "interop")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("test/interop: %v; 'go mod tidy' there mends it\n%.500s", err, out)
+	}
+}
+
 // TestRefuses32Bit compiles the guard for machines on which the store would
 // lose records. The guard imports nothing, so that it is what stops the build.
 func TestRefuses32Bit(t *testing.T) {
