@@ -2,6 +2,7 @@ package chart_test
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"math/rand/v2"
 	"reflect"
@@ -24,10 +25,41 @@ func card(id byte, ends ...byte) chart.Card {
 	return c
 }
 
+// keyed is a card with a key.
+func keyed(id byte, ends ...byte) chart.Card {
+	c := card(id, ends...)
+	c.Key = bytes.Repeat([]byte{id, 7}, 16)
+	return c
+}
+
+// TestCardsOfTheFirstVersion: records that were written before cards had keys.
+func TestCardsOfTheFirstVersion(t *testing.T) {
+	for old, want := range map[string]chart.Card{
+		"0185500300000000000000000000000000000050030100000000000000000000000000004203026b4772616e646d6f74686572582001000000000000000000000000000000" + "02000000000000000000000000000000": func() chart.Card {
+			c := card(3, 1, 2)
+			c.Holder = "Grandmother"
+			return c
+		}(),
+		"01854040406050" + "01000000000000000000000000000000": card(0, 1),
+	} {
+		b, err := hex.DecodeString(old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := chart.DecodeCard(b)
+		if err != nil || !reflect.DeepEqual(got, want) || len(got.Key) != 0 {
+			t.Errorf("%+v, %v, want %+v", got, err, want)
+		}
+		if again, err := chart.EncodeCard(got); err != nil || !bytes.Equal(again, b) {
+			t.Errorf("written as %x, %v", again, err)
+		}
+	}
+}
+
 func TestCardsComeBack(t *testing.T) {
 	guardian := card(3, 1, 2)
 	guardian.Holder = "Grandmother"
-	for _, c := range []chart.Card{card(1), card(0, 1), card(2, 1), guardian} {
+	for _, c := range []chart.Card{card(1), card(0, 1), card(2, 1), guardian, keyed(4, 1)} {
 		b, err := chart.EncodeCard(c)
 		if err != nil {
 			t.Fatal(err)
@@ -39,7 +71,9 @@ func TestCardsComeBack(t *testing.T) {
 	}
 	long := card(1)
 	long.Holder = strings.Repeat("a", chart.CardHolderMax+1)
-	for name, c := range map[string]chart.Card{"nothing": {}, "ends itself": card(1, 1), "no lock": {ID: chart.CardID{1}}, "a long holder": long, "a holder of no card": {Holder: "x", Ends: []chart.CardID{{1}}}} {
+	short, none := keyed(1), card(0, 1)
+	short.Key, none.Key = short.Key[:31], short.Key
+	for name, c := range map[string]chart.Card{"nothing": {}, "a short key": short, "a key of no card": none, "ends itself": card(1, 1), "no lock": {ID: chart.CardID{1}}, "a long holder": long, "a holder of no card": {Holder: "x", Ends: []chart.CardID{{1}}}} {
 		if _, err := chart.EncodeCard(c); !errors.Is(err, chart.ErrBody) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -55,9 +89,11 @@ func TestLostCardsStayDead(t *testing.T) {
 	refused.Refused = true
 	twin := at(card(7), 10)
 	twin.Find[3] = 9
+	otherKey := at(keyed(8), 11)
+	otherKey.Key = bytes.Repeat([]byte{9}, 32)
 	lost := at(card(0, 4), 8)
 	lost.Refused = true // the stricter holds
-	all := []chart.Carded{at(card(1), 1), at(card(2, 1), 2), at(card(3), 3), at(card(0, 2), 4), at(card(4), 5), lost, at(card(5), 6), refused, at(card(7), 7), twin}
+	all := []chart.Carded{at(card(1), 1), at(card(2, 1), 2), at(card(3), 3), at(card(0, 2), 4), at(card(4), 5), lost, at(card(5), 6), refused, at(card(7), 7), twin, at(keyed(8), 6), otherKey}
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
 		mixed := append(slices.Clone(all), all[rnd.IntN(len(all))])
@@ -75,7 +111,7 @@ func TestLostCardsStayDead(t *testing.T) {
 }
 
 func FuzzDecodeCard(f *testing.F) {
-	for _, c := range []chart.Card{card(1), card(0, 1), card(2, 1)} {
+	for _, c := range []chart.Card{card(1), card(0, 1), card(2, 1), keyed(3)} {
 		b, err := chart.EncodeCard(c)
 		if err != nil {
 			f.Fatal(err)

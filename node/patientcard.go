@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/ecdh"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -111,10 +112,35 @@ func (n *Node) cardsOf(c record.CompartmentID) ([]chart.CardState, error) {
 		if err != nil {
 			return nil, err
 		}
+		by, _, err := n.store.EpochAuthor(x.Record.Position().Epoch)
+		if err != nil {
+			return nil, err
+		}
 		r, rid := asFirst(x.Record)
-		all = append(all, chart.Carded{Card: one, Refused: !held[x.Record.RID()] && !held[rid], At: timeOfHLC(r.Core.HLC), Author: n.authorName(&r)})
+		all = append(all, chart.Carded{Card: one, Refused: !held[x.Record.RID()] && !held[rid], At: timeOfHLC(r.Core.HLC), Author: n.authorName(&r), By: by})
 	}
 	return chart.FoldCards(all), nil
+}
+
+// cardKeys are the public keys of a compartment's cards that hold, by which closed keys are
+// handed to them. Cards of before cards had keys have none.
+func (n *Node) cardKeys(c record.CompartmentID) ([]*ecdh.PublicKey, error) {
+	list, err := n.cardsOf(c)
+	if err != nil {
+		return nil, err
+	}
+	var keys []*ecdh.PublicKey
+	for i := range list {
+		if list[i].Ended != nil || len(list[i].Key) == 0 {
+			continue
+		}
+		k, err := ecdh.X25519().NewPublicKey(list[i].Key)
+		if err != nil {
+			return nil, fmt.Errorf("reading the key of a card: %w", err)
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
 }
 
 // Cards lists the cards of a patient.
@@ -187,9 +213,12 @@ func (n *Node) drawCard(pin, holder string) (secret seal.CardSecret, c chart.Car
 	if _, err := rand.Read(c.ID[:]); err != nil {
 		return secret, c, fmt.Errorf("naming a card: %w", err)
 	}
-	lock, err := seal.NewCardLock(rand.Reader, secret, pin, n.o.PIN)
-	c.Find, c.Lock, c.Holder = secret.Find(), lock.Encode(), holder
-	return secret, c, err
+	lock, pub, err := seal.NewCardLock(rand.Reader, secret, pin, n.o.PIN)
+	if err != nil {
+		return secret, c, err
+	}
+	c.Find, c.Lock, c.Holder, c.Key = secret.Find(), lock.Encode(), holder, pub.Bytes()
+	return secret, c, nil
 }
 
 // endable are the cards that hold.
@@ -324,7 +353,7 @@ func (n *Node) tryCard(ctx context.Context, in *signedIn, c record.CompartmentID
 	if err != nil {
 		return web.ErrCardUnknown
 	}
-	if lock.Opens(secret, pin) {
+	if _, ok := lock.Open(secret, pin); ok {
 		if t == (cardTries{}) {
 			return nil
 		}

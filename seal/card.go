@@ -2,6 +2,7 @@ package seal
 
 import (
 	"bytes"
+	"crypto/ecdh"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base32"
@@ -115,13 +116,19 @@ func (s CardSecret) key() Key {
 	return k
 }
 
-// CardLock tells whether a secret and a PIN belong together. Neither can be had from
-// it without the other: who has the lock and the card tries PINs at the cost of
-// Params each, who has the lock alone tries 2^128 secrets.
+// CardLock tells whether a secret and a PIN belong together, and gives the card's key where
+// they do. Neither can be had from it without the other: who has the lock and the card
+// tries PINs at the cost of Params each, who has the lock alone tries 2^128 secrets.
+// What it keeps and the key come from the same sum by labels of their own, so that to
+// know Sum and the public key is to know nothing of the private one:
+//
+//	stretched = argon2id(PIN, Salt)
+//	Sum       = HKDF-SHA256(stretched, salt = secret, "hp:card:lock:1")
+//	key       = HKDF-SHA256(stretched, salt = secret, "hp:card:key:1"), an X25519 scalar
 type CardLock struct {
 	Params PINParams
 	Salt   [16]byte
-	Sum    [32]byte // HKDF-SHA256(argon2id(PIN, salt), salt = secret, "hp:card:lock:1")
+	Sum    [32]byte
 }
 
 // Lengths of a card's PIN, in digits. It is typed by a patient, at a box that counts
@@ -142,37 +149,47 @@ func CheckCardPIN(pin string) error {
 	return nil
 }
 
-// NewCardLock binds a secret to a PIN. It wraps ErrWeakPIN.
-func NewCardLock(rand io.Reader, s CardSecret, pin string, params PINParams) (CardLock, error) {
+// NewCardLock binds a secret to a PIN, and gives the public half of the key that they open.
+// It wraps ErrWeakPIN.
+func NewCardLock(rand io.Reader, s CardSecret, pin string, params PINParams) (CardLock, *ecdh.PublicKey, error) {
 	if err := CheckCardPIN(pin); err != nil {
-		return CardLock{}, err
+		return CardLock{}, nil, err
 	}
 	if err := params.check(); err != nil {
-		return CardLock{}, fmt.Errorf("locking a card: %w", err)
+		return CardLock{}, nil, fmt.Errorf("locking a card: %w", err)
 	}
 	l := CardLock{Params: params}
 	if _, err := io.ReadFull(rand, l.Salt[:]); err != nil {
-		return CardLock{}, fmt.Errorf("drawing a salt: %w", err)
+		return CardLock{}, nil, fmt.Errorf("drawing a salt: %w", err)
 	}
-	l.Sum = l.sum(s, pin)
-	return l, nil
+	sum, key := l.derive(s, pin)
+	l.Sum = sum
+	return l, key.PublicKey(), nil
 }
 
-func (l *CardLock) sum(s CardSecret, pin string) [32]byte {
+func (l *CardLock) derive(s CardSecret, pin string) (sum [32]byte, key *ecdh.PrivateKey) {
 	stretching.Lock()
 	defer stretching.Unlock()
-	k := Key(argon2.IDKey([]byte(pin), l.Salt[:], l.Params.Passes, l.Params.MemoryKiB, l.Params.Threads, keyBytes))
-	return [32]byte(deriveKey(k, s[:], []byte("hp:card:lock:1")))
+	stretched := Key(argon2.IDKey([]byte(pin), l.Salt[:], l.Params.Passes, l.Params.MemoryKiB, l.Params.Threads, keyBytes))
+	scalar := deriveKey(stretched, s[:], []byte("hp:card:key:1"))
+	key, err := ecdh.X25519().NewPrivateKey(scalar[:])
+	if err != nil {
+		panic(err) // any 32 bytes are an X25519 scalar
+	}
+	return [32]byte(deriveKey(stretched, s[:], []byte("hp:card:lock:1"))), key
 }
 
-// Opens reports whether the secret and the PIN belong together. Calls wait for one
+// Open gives the card's key where secret and PIN belong together. Calls wait for one
 // another.
-func (l *CardLock) Opens(s CardSecret, pin string) bool {
+func (l *CardLock) Open(s CardSecret, pin string) (*ecdh.PrivateKey, bool) {
 	if l.Params.check() != nil || len(pin) > CardPINMax {
-		return false
+		return nil, false
 	}
-	got := l.sum(s, pin)
-	return subtle.ConstantTimeCompare(got[:], l.Sum[:]) == 1
+	sum, key := l.derive(s, pin)
+	if subtle.ConstantTimeCompare(sum[:], l.Sum[:]) != 1 {
+		return nil, false
+	}
+	return key, true
 }
 
 const cardLockVersion = 1

@@ -2,12 +2,14 @@ package seal_test
 
 import (
 	"bytes"
+	"crypto/ecdh"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
 
+	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
 )
 
@@ -76,7 +78,7 @@ func TestCardCodesNoticeSlips(t *testing.T) {
 
 func TestCardOpensWithItsPINAlone(t *testing.T) {
 	s, other := cardOf(t, 3), cardOf(t, 4)
-	l, err := seal.NewCardLock(rand.NewChaCha8([32]byte{5}), s, "4711", cheapPIN)
+	l, pub, err := seal.NewCardLock(rand.NewChaCha8([32]byte{5}), s, "4711", cheapPIN)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,12 +91,52 @@ func TestCardOpensWithItsPINAlone(t *testing.T) {
 		pin    string
 		want   bool
 	}{{s, "4711", true}, {s, "4712", false}, {s, "", false}, {s, "47110", false}, {other, "4711", false}, {seal.CardSecret{}, "4711", false}, {s, strings.Repeat("4", 99), false}} {
-		if got := again.Opens(x.secret, x.pin); got != x.want {
-			t.Errorf("a PIN of %d digits: opens %v, want %v", len(x.pin), got, x.want)
+		key, got := again.Open(x.secret, x.pin)
+		if got != x.want || got != (key != nil) || got && !key.PublicKey().Equal(pub) {
+			t.Errorf("a PIN of %d digits: opens %v, want %v, with the card's key", len(x.pin), got, x.want)
 		}
 	}
 	if s.Find() == other.Find() || strings.Contains(fmt.Sprintf("%x", s.Find()), fmt.Sprintf("%x", s[:4])) {
 		t.Error("what a card is found by gives its secret away, or is another's")
+	}
+}
+
+// TestCardKeyIsNotInWhatBoxesKeep: a key wrapped to a card opens with secret and PIN, and not with what a
+// box keeps of the card, used as a key; two cards of one secret and PIN have keys of their own.
+func TestCardKeyIsNotInWhatBoxesKeep(t *testing.T) {
+	s := cardOf(t, 3)
+	l, pub, err := seal.NewCardLock(rand.NewChaCha8([32]byte{5}), s, "4711", cheapPIN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	comp, dek := record.CompartmentID{7}, seal.Key{1, 2, 3}
+	w, err := seal.WrapKeyTo(pub, comp, 9, dek)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, ok := l.Open(s, "4711")
+	if !ok {
+		t.Fatal("the card does not open")
+	}
+	if got, err := seal.UnwrapKeyWith(key, w); err != nil || got != dek {
+		t.Errorf("with the card and its PIN: %v", err)
+	}
+	find := s.Find()
+	for name, kept := range map[string][]byte{"the sum of the lock": l.Sum[:], "the salt": append(l.Salt[:], l.Salt[:]...), "what it is found by": append(find[:], find[:]...), "the secret": append(s[:], s[:]...)} {
+		priv, err := ecdh.X25519().NewPrivateKey(kept)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Equal(key.Bytes(), kept) {
+			t.Errorf("%s is the key", name)
+		}
+		if _, err := seal.OpenWith(priv, nil, w.Box); err == nil {
+			t.Errorf("%s opens a wrap", name)
+		}
+	}
+	_, second, err := seal.NewCardLock(rand.NewChaCha8([32]byte{6}), s, "4711", cheapPIN)
+	if err != nil || second.Equal(pub) {
+		t.Errorf("another salt, the same key: %v", err)
 	}
 }
 
@@ -104,10 +146,10 @@ func TestCardPINs(t *testing.T) {
 			t.Errorf("%d digits: %v, want allowed %v", len(pin), err, ok)
 		}
 	}
-	if _, err := seal.NewCardLock(rand.NewChaCha8([32]byte{5}), cardOf(t, 1), "1111", cheapPIN); !errors.Is(err, seal.ErrWeakPIN) {
+	if _, _, err := seal.NewCardLock(rand.NewChaCha8([32]byte{5}), cardOf(t, 1), "1111", cheapPIN); !errors.Is(err, seal.ErrWeakPIN) {
 		t.Errorf("a weak PIN: %v", err)
 	}
-	if _, err := seal.NewCardLock(rand.NewChaCha8([32]byte{5}), cardOf(t, 1), "4711", seal.PINParams{MemoryKiB: 1 << 30, Passes: 1, Threads: 1}); !errors.Is(err, seal.ErrDamaged) {
+	if _, _, err := seal.NewCardLock(rand.NewChaCha8([32]byte{5}), cardOf(t, 1), "4711", seal.PINParams{MemoryKiB: 1 << 30, Passes: 1, Threads: 1}); !errors.Is(err, seal.ErrDamaged) {
 		t.Errorf("a PIN that takes all memory: %v", err)
 	}
 }
@@ -142,7 +184,7 @@ func FuzzParseCardCode(f *testing.F) {
 }
 
 func FuzzDecodeCardLock(f *testing.F) {
-	l, err := seal.NewCardLock(rand.NewChaCha8([32]byte{5}), cardOf(f, 3), "4711", cheapPIN)
+	l, _, err := seal.NewCardLock(rand.NewChaCha8([32]byte{5}), cardOf(f, 3), "4711", cheapPIN)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -43,6 +43,7 @@ type vectors struct {
 	Keyring keyringVector   `json:"keyring"`
 	Staff   staffVector     `json:"staff"`
 	Derive  []derivedVector `json:"derive"`
+	Card    cardVector      `json:"card"`
 }
 
 type bodyVector struct {
@@ -112,6 +113,17 @@ type staffVector struct {
 	Key    hexBytes `json:"key"`
 }
 
+type cardVector struct {
+	Secret  hexBytes `json:"secret"`
+	Code    string   `json:"code"`
+	Find    hexBytes `json:"find"`
+	PIN     string   `json:"pin"`
+	Random  hexBytes `json:"random"`
+	Lock    hexBytes `json:"lock"`
+	Private hexBytes `json:"private"`
+	Public  hexBytes `json:"public"`
+}
+
 type derivedVector struct {
 	Root  hexBytes `json:"root"`
 	Label string   `json:"label"`
@@ -176,7 +188,7 @@ func computeVectors(t *testing.T, stored vectors) vectors {
 		t.Fatal(err)
 	}
 	v.Row = rowVector{key[:], random(62, 24), rowKey, plain, row}
-	v.Keyring, v.Staff = keyringAnswer(t), staffAnswer(t)
+	v.Keyring, v.Staff, v.Card = keyringAnswer(t), staffAnswer(t), cardAnswer(t)
 	return v
 }
 
@@ -237,6 +249,21 @@ func staffAnswer(t *testing.T) staffVector {
 		t.Fatal(err)
 	}
 	return staffVector{random(80, 48), goodPIN, hexBytes(k.Public), k.Encode()}
+}
+
+func cardAnswer(t *testing.T) cardVector {
+	t.Helper()
+	s, pin := seal.CardSecret(random(81, 16)), "4711"
+	l, pub, err := seal.NewCardLock(reproducible(82), s, pin, seal.PINParams{MemoryKiB: 128, Passes: 2, Threads: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, ok := l.Open(s, pin)
+	if !ok {
+		t.Fatal("the card does not open")
+	}
+	find := s.Find()
+	return cardVector{s[:], s.Code(), find[:], pin, random(82, 16), l.Encode(), key.Bytes(), pub.Bytes()}
 }
 
 func packedVectors(t *testing.T, stored []packedVector) []packedVector {
@@ -301,6 +328,11 @@ func checkReadable(t *testing.T, v vectors) {
 	}
 	if ring, err := seal.DecodeKeyring(v.Keyring.File); err != nil || len(ring.Reading) != len(v.Keyring.Reading) {
 		t.Errorf("keyring: %v", err)
+	}
+	if l, err := seal.DecodeCardLock(v.Card.Lock); err != nil {
+		t.Errorf("card: %v", err)
+	} else if key, ok := l.Open(seal.CardSecret(v.Card.Secret), v.Card.PIN); !ok || !bytes.Equal(key.PublicKey().Bytes(), v.Card.Public) {
+		t.Error("card: its secret and PIN do not open it")
 	}
 	if k, err := seal.DecodeStaffKey(v.Staff.Key); err != nil {
 		t.Errorf("staff key: %v", err)
