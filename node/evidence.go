@@ -56,13 +56,39 @@ func evidenceKey(id record.Hash) []byte { return append([]byte("evidence/"), id[
 
 // evidenceRoom is the evidence of this box.
 type evidenceRoom struct {
-	mu      sync.Mutex                // one piece at a time
-	against map[culprit]int           // pieces kept; guarded by mu
-	count   int                       // guarded by mu
-	seen    map[record.RID]bool       // refusals looked at; guarded by mu
-	written map[record.Hash]bool      // put into the ledger by this process; guarded by mu
+	mu      sync.Mutex           // one piece at a time
+	against map[culprit]int      // pieces kept; guarded by mu
+	count   int                  // guarded by mu
+	seen    map[record.RID]bool  // refusals looked at; guarded by mu
+	written map[record.Hash]bool // put into the ledger by this process; guarded by mu
+	seenIDs evidenceIDs
 	offered atomic.Pointer[[]offered] // newest first
 	frozen  atomic.Bool               // confirmation is
+}
+
+// evidenceIDs are the beginnings of the ids of what is kept, and of what was looked
+// at and not kept: sessions ask for neither again. The latter is forgotten when the
+// box stops.
+type evidenceIDs struct {
+	mu   sync.Mutex
+	list map[[8]byte]bool // guarded by mu
+}
+
+const evidenceIDsMax = 4 * evidenceMax
+
+func (e *evidenceIDs) add(id record.Hash) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.list == nil || len(e.list) >= evidenceIDsMax {
+		e.list = map[[8]byte]bool{} // some are asked for once more
+	}
+	e.list[[8]byte(id[:8])] = true
+}
+
+func (e *evidenceIDs) lacks(id [8]byte) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return !e.list[id]
 }
 
 // culprit is who did what.
@@ -80,6 +106,9 @@ type offered struct {
 // errNoEvidence: evidence that what this box knows explains otherwise.
 var errNoEvidence = errors.New("no evidence against anybody")
 
+// errKept: a promise that the ledger shows kept. No larger ledger will show otherwise.
+var errKept = fmt.Errorf("%w: kept", errNoEvidence)
+
 // loadEvidence reads what was kept.
 func (n *Node) loadEvidence() error {
 	n.evidence.against, n.evidence.seen, n.evidence.written = map[culprit]int{}, map[record.RID]bool{}, map[record.Hash]bool{}
@@ -93,6 +122,7 @@ func (n *Node) loadEvidence() error {
 		n.evidence.count++
 		piece := offered{at: row.At, bytes: row.Bytes}
 		if e, err := record.DecodeEvidence(row.Bytes); err == nil {
+			n.evidence.seenIDs.add(e.ID())
 			if f, err := n.verifyEvidence(e); err == nil {
 				piece.final = f.Final
 				for _, d := range f.Culprits {
@@ -196,11 +226,15 @@ func (n *Node) keepEvidence(from record.DeviceID, e record.Evidence) error {
 	if err == nil {
 		err = n.plausible(f)
 	}
+	if errors.Is(err, errKept) {
+		n.evidence.seenIDs.add(id)
+	}
 	if err != nil {
 		return fmt.Errorf("keeping evidence: %w", err)
 	}
 	freezes := n.freezes(f, id)
 	if len(f.Culprits) == 0 || len(freezes) == 0 && (n.evidence.count >= evidenceMax || n.evidence.against[culprit{f.Culprits[0], f.Kind}] >= evidencePerCulprit) {
+		n.evidence.seenIDs.add(id)
 		return nil
 	}
 	row := evidenceRow{At: n.o.Now().Unix(), From: from[:], Bytes: e.Encode()}
@@ -213,6 +247,7 @@ func (n *Node) keepEvidence(from record.DeviceID, e record.Evidence) error {
 		return fmt.Errorf("keeping evidence: %w", err)
 	}
 	n.evidence.count++
+	n.evidence.seenIDs.add(id)
 	for _, d := range f.Culprits {
 		n.evidence.against[culprit{d, f.Kind}]++
 	}
@@ -261,7 +296,7 @@ func (n *Node) plausible(f record.Finding) error {
 			return err
 		}
 	}
-	return fmt.Errorf("%w: all that was promised is in the ledger", errNoEvidence)
+	return fmt.Errorf("%w: all that was promised is in the ledger", errKept)
 }
 
 // missing reports whether the record of a receipt could have been ordered before

@@ -67,7 +67,7 @@ func (l *links) sessionOptions(region record.RegionID) peersync.Options {
 		WantOrdered: func() bool {
 			return n.collecting || l.order != nil && l.order.looking.Load() || !n.box.Role.Orders() && !n.frozen()
 		},
-		Evidence: n.knownEvidence, TakeEvidence: n.takeEvidence, Contradiction: n.contradiction, Handover: n.handOver, TakeReset: n.takeReset, TakeReceipt: n.takeReceipt, Promises: n.passedOn, Carry: n.mayCarry, Ledger: n.ledgerID, Hubs: n.hubs, HubsSize: n.hubsSize,
+		Evidence: n.knownEvidence, TakeEvidence: n.takeEvidence, LooksAt: n.evidence.seenIDs.lacks, Contradiction: n.contradiction, Handover: n.handOver, TakeReset: n.takeReset, TakeReceipt: n.takeReceipt, Promises: n.passedOn, Carry: n.mayCarry, Ledger: n.ledgerID, Hubs: n.hubs, HubsSize: n.hubsSize,
 		Final: func(note []byte) (record.Checkpoint, error) {
 			return record.VerifyFinal(n.ledgerID(), note, n.hubs())
 		},

@@ -107,8 +107,15 @@ func TestPromiseAboutWhatIsInTheLedgerIsNoEvidence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	named := e.ID()
+	if !c.n.LooksAt([8]byte(named[:8])) {
+		t.Error("evidence that was never seen is not asked for")
+	}
 	if err := c.n.TakeEvidence(hubID, e.Encode()); err == nil {
 		t.Error("evidence about a record that is in the ledger was kept")
+	}
+	if c.n.LooksAt([8]byte(named[:8])) {
+		t.Error("what was looked at and not kept is asked for again")
 	}
 	if list, err := c.n.EvidenceList(); err != nil || len(list) != 0 {
 		t.Errorf("evidence: %+v, %v; want none", list, err)

@@ -134,11 +134,12 @@ func (s *Session) handleEvidence(p []byte) error {
 }
 
 // heardOf asks for a piece that the peer named, unless it is known here.
+// What was seen here and not kept would otherwise come with every session.
 func (s *Session) heardOf(id evidenceID) {
 	g := &s.gossip
 	known := g.told[id]
 	g.told[id] = true
-	if !known && s.o.TakeEvidence != nil && len(g.ask) < evidenceHeardMax {
+	if !known && s.o.TakeEvidence != nil && len(g.ask) < evidenceHeardMax && (s.o.LooksAt == nil || s.o.LooksAt(id)) {
 		g.ask = append(g.ask, id)
 	}
 }

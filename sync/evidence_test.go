@@ -20,6 +20,9 @@ type witness struct {
 	known [][]byte // newest first
 	told  int      // contradictions
 	heard int      // pieces of peers
+
+	declines bool // keeps nothing of peers
+	seen     map[[8]byte]bool
 }
 
 func (w *world) witnesses(ms ...*memory) map[*memory]*witness {
@@ -30,6 +33,7 @@ func (w *world) witnesses(ms ...*memory) map[*memory]*witness {
 	w.tweak = func(m *memory, o *peersync.Options) {
 		if x := all[m]; x != nil {
 			o.Evidence, o.TakeEvidence, o.Contradiction = x.evidence, x.take, x.contradiction
+			o.LooksAt = func(id [8]byte) bool { return !x.seen[id] }
 		}
 	}
 	return all
@@ -45,6 +49,14 @@ func (x *witness) take(_ record.DeviceID, b []byte) error {
 	}
 	if _, err := e.Verify(x.w.region, []record.DeviceID{x.w.hub.self}); err != nil {
 		return err
+	}
+	if x.declines {
+		id := e.ID()
+		if x.seen == nil {
+			x.seen = map[[8]byte]bool{}
+		}
+		x.seen[[8]byte(id[:8])] = true
+		return nil
 	}
 	x.keep(b)
 	return nil
@@ -312,6 +324,26 @@ func TestEvidenceIsGossiped(t *testing.T) {
 		t.Errorf("nothing new took %d bytes, frames %v", n, x.frames)
 	}
 	t.Logf("nothing new where both know %d pieces: %d bytes, frames %v", len(all[a].known), n, x.frames)
+}
+
+// TestEvidenceThatWasNotKept: who looked at a piece and keeps it not, because it has
+// one like it, does not ask for it at every meeting.
+func TestEvidenceThatWasNotKept(t *testing.T) {
+	w, _ := twoViews(t, 47, 2)
+	a, b, c := w.clinics[0].memory, w.clinics[1].memory, w.clinics[2].memory
+	all := w.witnesses(a, b, c)
+	all[c].declines = true
+	if _, _, err := w.meet(a, b, noLimit); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if _, _, err := w.meet(a, c, noLimit); err != nil {
+			t.Fatal(err)
+		}
+		if want := len(all[a].known); all[c].heard != want || want == 0 {
+			t.Errorf("meeting %d: %d pieces came, want %d once", i, all[c].heard, want)
+		}
+	}
 }
 
 // TestEvidenceGoesFirst: before pending records, and before entries.

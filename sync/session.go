@@ -88,6 +88,10 @@ type Options struct {
 	// nothing. An error that wraps record.ErrMalformed blames the peer, one that
 	// LocalFault knows is this box's, any other leaves the evidence alone.
 	TakeEvidence func(from record.DeviceID, b []byte) error
+	// LooksAt reports whether a piece that a peer names is worth asking for: what is
+	// kept beyond the newest eight, or was seen and not kept, is not. id is the
+	// beginning of its SHA-256. nil: all that is not named here.
+	LooksAt func(id [8]byte) bool
 	// Contradiction takes a verified final note of the peer that the own ledger
 	// contradicts. Evidence that comes back is sent at once; empty sends none. From
 	// then on the session carries evidence and pending records, no entries. nil:

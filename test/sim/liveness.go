@@ -270,9 +270,6 @@ func (w *world) last() error {
 			if err != nil {
 				return err
 			}
-			if n > idleBytesMax && w.twice != nil { // what a contradiction holds up stands in every greeting
-				n -= idleBytesMax / 2
-			}
 			if n > idleBytesMax && w.members == nil { // what a revoked clinic left with a carrier goes out in every session
 				return w.violated(SyncTerminates, "%s and %s exchange %d bytes to say nothing", c, o, n)
 			}

@@ -17,6 +17,7 @@ type witness struct {
 	shelf    [][]byte // newest first
 	finds    []record.Finding
 	known    map[record.Hash]bool
+	seen     map[[8]byte]bool    // kept, or not worth it
 	looked   map[record.RID]bool // refusals
 	frozen   bool
 	lied     bool            // evidence says so: frozen, unless a hook prevents it
@@ -33,7 +34,7 @@ type promise struct {
 }
 
 func newWitness() *witness {
-	return &witness{known: map[record.Hash]bool{}, looked: map[record.RID]bool{}, blamed: map[record.DeviceID]int{}}
+	return &witness{known: map[record.Hash]bool{}, seen: map[[8]byte]bool{}, looked: map[record.RID]bool{}, blamed: map[record.DeviceID]int{}}
 }
 
 // perCulprit bounds what a box takes from others about one device: whoever lies
@@ -66,6 +67,7 @@ func (w *world) passedOn(b *box) [][]byte {
 func (w *world) watch(b *box, o *peersync.Options) {
 	o.Evidence = func() [][]byte { return w.passedOn(b) }
 	o.TakeEvidence = func(_ record.DeviceID, piece []byte) error { return w.takeEvidence(b, piece, false) }
+	o.LooksAt = func(id [8]byte) bool { return !b.wit.seen[id] }
 	o.Contradiction = func(_ record.DeviceID, note []byte) []byte { return w.contradicted(b, note) }
 	if w.gang != nil {
 		o.TakeReceipt = func(_ record.DeviceID, r record.Receipt) error {
@@ -101,9 +103,16 @@ func (w *world) takeEvidence(b *box, piece []byte, own bool) error {
 		}
 	}
 	if !own && !(f.Kind == record.EvidenceSplitView && f.Final) && b.against(f) >= perCulprit {
+		b.wit.seen[prefix(e)] = true
 		return nil
 	}
 	return w.keepEvidence(b, e, f)
+}
+
+// prefix is what sessions call a piece.
+func prefix(e record.Evidence) [8]byte {
+	id := e.ID()
+	return [8]byte(id[:8])
 }
 
 // against counts the pieces about the first culprit of a finding.
@@ -129,9 +138,10 @@ func (w *world) keepEvidence(b *box, e record.Evidence, f record.Finding) error 
 	}
 	wit := b.wit
 	if f.Kind == record.EvidenceEquivocation && slices.ContainsFunc(wit.finds, func(x record.Finding) bool { return x.Kind == f.Kind && x.Feed == f.Feed }) {
+		wit.seen[prefix(e)] = true
 		return nil // one piece freezes the feed
 	}
-	wit.known[e.ID()] = true
+	wit.known[e.ID()], wit.seen[prefix(e)] = true, true
 	wit.shelf = slices.Insert(wit.shelf, 0, e.Encode())
 	wit.finds = slices.Insert(wit.finds, 0, f)
 	w.res.Evidence++
