@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal"
 	"github.com/healthpost/healthpost/seal/policy"
 	"github.com/healthpost/healthpost/store"
 	"github.com/healthpost/healthpost/web"
@@ -141,4 +142,13 @@ func (n *Node) KeysAndRules(token, patient string, again bool) error {
 func (n *Node) PublishUnread(ctx context.Context, text string) error {
 	_, err := n.vote(ctx, &ProposalInfo{Action: actionRules, kind: record.KindRules, body: []byte(text)})
 	return err
+}
+
+// EscrowKeyID is the id of the escrow that new keys are wrapped to, "" for none.
+func (n *Node) EscrowKeyID() string {
+	key, ok := n.escrowKey()
+	if !ok {
+		return ""
+	}
+	return seal.PublicKeyID(key).String()
 }

@@ -27,6 +27,7 @@ const (
 	actionExpel    = "expel"    // a hub's membership ends
 	actionRecovery = "recovery" // recovery keys are named
 	actionRules    = "rules"    // what is allowed in the region changes
+	actionEscrow   = "escrow"   // sheets are named that recover charts
 )
 
 // HubSet is who orders the ledger, and what hubs have proposed about that.
@@ -47,15 +48,16 @@ type HubInfo struct {
 // ProposalInfo is a proposal that has too few votes so far.
 type ProposalInfo struct {
 	ID      string    `json:"id"`
-	Action  string    `json:"action"`           // add, change, expel, recovery, rules
+	Action  string    `json:"action"`           // add, change, expel, recovery, rules, escrow
 	Device  string    `json:"device,omitempty"` // whom it is about
 	Name    string    `json:"name,omitempty"`
 	Reason  string    `json:"reason,omitempty"` // of who proposed to expel
-	Keys    int       `json:"keys,omitempty"`   // recovery keys, of which so many are needed:
+	Keys    int       `json:"keys,omitempty"`   // recovery keys, or sheets of an escrow, of which so many are needed:
 	KeysMin int       `json:"keysNeeded,omitempty"`
-	Rules   string    `json:"rules,omitempty"` // the first 16 digits of the SHA-256 of their text
-	Votes   []string  `json:"votes"`           // names of the hubs that voted for it
-	Voted   bool      `json:"voted"`           // this box did
+	Rules   string    `json:"rules,omitempty"`  // the first 16 digits of the SHA-256 of their text
+	Escrow  string    `json:"escrow,omitempty"` // id of its key
+	Votes   []string  `json:"votes"`            // names of the hubs that voted for it
+	Voted   bool      `json:"voted"`            // this box did
 	Needed  int       `json:"needed"`
 	Lapses  time.Time `json:"lapses"` // in ledger time, when the newest vote counts no more
 
@@ -78,6 +80,8 @@ func (p *ProposalInfo) Words() string {
 		return fmt.Sprintf("expel hub %q (%s)", p.Name, p.Device[:12])
 	case actionRules:
 		return fmt.Sprintf("put the rules %s into force", p.Rules)
+	case actionEscrow:
+		return fmt.Sprintf("let %d of %d sheets of key %s recover charts", p.KeysMin, p.Keys, p.Escrow)
 	}
 	return fmt.Sprintf("let %d of %d recovery sheets reset the region", p.KeysMin, p.Keys)
 }
@@ -158,6 +162,12 @@ func (n *Node) addProposal(set *HubSet, key []byte, p *record.Proposal, hubs []r
 		x.Action, x.Keys, x.KeysMin = actionRecovery, len(r.Keys), int(r.Needed)
 	case record.KindRules:
 		x.Action, x.Rules = actionRules, rulesName(p.Body)
+	case record.KindEscrow:
+		e, err := record.DecodeEscrow(p.Body)
+		if err != nil {
+			return err
+		}
+		x.Action, x.Escrow, x.Keys, x.KeysMin = actionEscrow, escrowID(e.Public), int(e.Of), int(e.Need)
 	}
 	set.Proposals = append(set.Proposals, x)
 	return nil

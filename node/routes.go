@@ -35,6 +35,8 @@ var commandWays = map[string]way{
 	"POST /recovery":       {2 * DisclosureBytesMax, "a vote in the ledger"},
 	"GET /erasures":        {noBody, "nothing"},
 	"POST /erase":          {shortBody, "an erasure in the ledger"},
+	"GET /escrow":          {noBody, "nothing"},
+	"POST /escrow":         {shortBody, "a vote in the ledger"},
 	"GET /rules":           {noBody, "nothing"},
 	"POST /rules":          {rulesBodyMax, "a vote in the ledger"},
 	"GET /dictionaries":    {noBody, "nothing"},

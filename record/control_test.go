@@ -36,6 +36,7 @@ var decoders = map[string]func([]byte) (any, error){
 	"attest":   decode(record.DecodeAttest),
 	"recovery": decode(record.DecodeRecovery),
 	"reset":    decode(record.DecodeReset),
+	"escrow":   decode(record.DecodeEscrow),
 }
 
 // laterBodies are sound bodies of the other readable kinds.
@@ -46,6 +47,7 @@ func laterBodies() map[string]any {
 	return map[string]any{
 		"attest":   record.Attest{Size: 7, Root: make([]byte, 32)},
 		"recovery": record.Recovery{Needed: 1, Keys: [][]byte{make([]byte, 32)}},
+		"escrow":   record.Escrow{V: 1, Public: make([]byte, 32), Need: 3, Of: 5},
 		"reset": record.Reset{Generation: 2, Size: 7, Root: make([]byte, 32), Members: []record.MemberAdd{hub},
 			Signatures: []record.ResetSignature{{Key: 0, Sig: sig}, {Key: 15, Sig: sig}}},
 	}
@@ -53,7 +55,7 @@ func laterBodies() map[string]any {
 
 // The blank field that carries the array tag is no part of a value.
 var unexportedIgnored = cmpopts.IgnoreUnexported(record.EpochOpen{}, record.MemberAdd{}, record.MemberRevoke{}, record.RegionFound{}, record.SessionOpen{},
-	record.Attest{}, record.Recovery{}, record.Reset{}, record.ResetSignature{})
+	record.Attest{}, record.Recovery{}, record.Reset{}, record.ResetSignature{}, record.Escrow{})
 
 func TestControlRoundTrip(t *testing.T) {
 	open, add, revoke, found, session := soundBodies()

@@ -45,6 +45,8 @@ func (c *change) allowed(r *Record, author DeviceID) (Verdict, error) {
 		err = c.erase(r, author)
 	case KindErased:
 		err = c.erased(r, author)
+	case KindEscrow:
+		err = c.setEscrow(r, author)
 	}
 	if errors.Is(err, ErrState) {
 		return 0, err

@@ -1,0 +1,119 @@
+package node
+
+import (
+	"context"
+	"crypto/ecdh"
+	"errors"
+	"net/http"
+
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal"
+)
+
+// A region may have an escrow: a key that lies on no box, to which the keys of charts are wrapped
+// besides those who may open them. Sheets on paper, some of them together, give its private
+// half when the boxes are lost that could read. The hubs vote for the public half.
+
+// escrowID is what people compare: on sheets, in lists, in votes.
+func escrowID(public []byte) string {
+	key, err := ecdh.X25519().NewPublicKey(public)
+	if err != nil {
+		return ""
+	}
+	return seal.PublicKeyID(key).String()
+}
+
+// escrowKey is the key of the escrow in force; false where the region has none.
+func (n *Node) escrowKey() (*ecdh.PublicKey, bool) {
+	list, err := record.EscrowsOf(n.store.State())
+	if err != nil || len(list) == 0 {
+		return nil, false
+	}
+	key, err := ecdh.X25519().NewPublicKey(list[len(list)-1].Public)
+	return key, err == nil
+}
+
+// Escrows are the escrows of a region, that in force last.
+type Escrows struct {
+	List []EscrowInfo   `json:"list"`
+	Open []ProposalInfo `json:"open"` // what hubs voted for and too few so far
+}
+
+// EscrowInfo is one of them.
+type EscrowInfo struct {
+	Key  string `json:"key"` // its id
+	Need int    `json:"need"`
+	Of   int    `json:"of"`
+	Seq  uint64 `json:"seq"` // of the entry by which it passed
+}
+
+// Escrows lists the escrows that passed and the votes so far.
+func (n *Node) Escrows() (Escrows, error) {
+	out := Escrows{List: []EscrowInfo{}, Open: []ProposalInfo{}}
+	list, err := record.EscrowsOf(n.store.State())
+	if err != nil {
+		return out, err
+	}
+	for _, e := range list {
+		out.List = append(out.List, EscrowInfo{Key: escrowID(e.Public), Need: int(e.Need), Of: int(e.Of), Seq: e.Seq})
+	}
+	set, err := n.HubSet()
+	if err != nil {
+		return out, err
+	}
+	for _, p := range set.Proposals {
+		if p.Action == actionEscrow {
+			out.Open = append(out.Open, p)
+		}
+	}
+	return out, nil
+}
+
+// SetEscrow votes for an escrow. From when more than half of the hubs voted for the same on,
+// boxes wrap new keys of charts to it.
+func (n *Node) SetEscrow(ctx context.Context, q EscrowPublic) (Voted, error) {
+	if err := n.mayVote("voting for an escrow"); err != nil {
+		return Voted{}, err
+	}
+	e, err := q.escrow()
+	if err != nil {
+		return Voted{}, err
+	}
+	region, _ := n.box.RegionID()
+	if q.Region != region.String() {
+		return Voted{}, errors.New("voting for an escrow: it was made for another region")
+	}
+	now, err := n.Escrows()
+	if err != nil {
+		return Voted{}, err
+	}
+	id := escrowID(e.Public)
+	if i := len(now.List) - 1; i >= 0 && now.List[i].Key == id && now.List[i].Need == int(e.Need) && now.List[i].Of == int(e.Of) {
+		return Voted{}, errors.New("voting for an escrow: it is in force already")
+	}
+	body, err := record.Marshal(e)
+	if err != nil {
+		return Voted{}, err
+	}
+	return n.vote(ctx, &ProposalInfo{Action: actionEscrow, Escrow: id, Keys: int(e.Of), KeysMin: int(e.Need), kind: record.KindEscrow, body: body})
+}
+
+func (n *Node) escrowRoutes(reply func(pattern string, f func(r *http.Request) (any, error))) {
+	reply("GET /escrow", func(*http.Request) (any, error) { return n.Escrows() })
+	reply("POST /escrow", func(r *http.Request) (any, error) {
+		var q EscrowPublic
+		if err := readJSON(r, &q); err != nil {
+			return nil, err
+		}
+		return n.SetEscrow(r.Context(), q)
+	})
+}
+
+// Escrows and SetEscrow do on the box what the methods of the same name on Node say.
+func (c *Client) Escrows(ctx context.Context) (e Escrows, err error) {
+	return e, c.call(ctx, http.MethodGet, "/escrow", nil, &e)
+}
+
+func (c *Client) SetEscrow(ctx context.Context, q EscrowPublic) (v Voted, err error) {
+	return v, c.call(ctx, http.MethodPost, "/escrow", q, &v)
+}
