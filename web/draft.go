@@ -102,9 +102,15 @@ func (s *draftShelf) removeLocked(key draftKey) {
 	}
 }
 
+// draftForms are the forms of a chart whose typing is kept.
+var draftForms = []string{"/visit", "/details", "/emergency"}
+
 // draftPath tells whether the form at a path is one whose typing is kept.
 func draftPath(p string) bool {
-	return p == "/register" || (strings.HasPrefix(p, "/patient/") && (strings.HasSuffix(p, "/visit") || strings.HasSuffix(p, "/details")))
+	if !strings.HasPrefix(p, "/patient/") {
+		return p == "/register"
+	}
+	return slices.ContainsFunc(draftForms, func(end string) bool { return strings.HasSuffix(p, end) })
 }
 
 // keepDraft is what the script posts while somebody types; "drop" takes the draft away.

@@ -2,6 +2,7 @@ package web
 
 import (
 	"errors"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -97,6 +98,7 @@ func (q *request) emergencyPage(f form) error {
 		q.fillEmergency(&body, &view)
 	}
 	p := q.newPage("", "emergency.title", body)
+	f.Values = maps.Clone(f.Values) // a draft's are everybody's
 	f.Values.Del("pin")
 	p.Form = f
 	return q.show("emergency", p)
@@ -194,6 +196,7 @@ func (q *request) afterGlass(id, patient string, err error) error {
 	case err != nil:
 		return err
 	}
+	q.drafts.done(q.session.StaffID, q.r.URL.Path, id)
 	return q.redirect("/patient/" + url.PathEscape(patient) + "/emergency")
 }
 

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"slices"
 	"time"
+
+	"github.com/healthpost/healthpost/chart"
 )
 
 // Erasure says what is erased, why, and who agrees.
@@ -24,10 +26,11 @@ type ErasedError struct{ At time.Time }
 
 func (e *ErasedError) Error() string { return "erased on " + e.At.Format(time.DateOnly) }
 
-// eraseBody is the page that has a chart erased everywhere.
+// eraseBody is the page that has a chart erased everywhere, or one record of it.
 type eraseBody struct {
 	ID      string
 	Who     personLine
+	Entry   *visitCard // what is shown of the record; nil for the whole chart
 	Reasons []string
 	Staff   []StaffTile // who may agree: everybody here but who asks
 }
@@ -46,15 +49,40 @@ func (q *request) erasePage(f form) error {
 		return err
 	}
 	staff = slices.DeleteFunc(slices.Clone(staff), func(s StaffTile) bool { return s.ID == q.session.StaffID })
-	p := q.newPage("", "erase.title", eraseBody{ID: view.ID, Who: q.person(view.Row), Reasons: EraseReasons, Staff: staff})
+	body, title := eraseBody{ID: view.ID, Who: q.person(view.Row), Reasons: EraseReasons, Staff: staff}, "erase.title"
+	if rid := q.r.PathValue("rid"); rid != "" {
+		l, ok := recordLine(&view.Chart, rid)
+		if !ok {
+			return ErrNotFound
+		}
+		card := q.lineCard(&view.Chart, l)
+		body.Entry, title = &card, "erase.entry_title"
+	}
+	p := q.newPage("", title, body)
 	p.Form = f
 	return q.show("erase", p)
+}
+
+// recordLine is the line of a chart that shows what a record says: of a visit's, its visit. Who somebody
+// is goes with the chart alone.
+func recordLine(c *chart.Chart, rid string) (*chart.Line, bool) {
+	for i := range c.Visits {
+		if ridText(c.Visits[i].Shown.RID) == rid {
+			return &c.Visits[i].Line, true
+		}
+	}
+	for i := range c.Lines {
+		if l := &c.Lines[i]; l.Type != "Patient" && ridText(l.Shown.RID) == rid {
+			return l, true
+		}
+	}
+	return nil, false
 }
 
 // erase takes the second person's PIN, which like that of signing in is never shown
 // again, kept or logged.
 func erase(q *request) error {
-	x := Erasure{Reason: q.value("reason"), Second: q.value("staff"), PIN: NormaliseDigits(q.r.PostForm.Get("pin"))}
+	x := Erasure{Record: q.r.PathValue("rid"), Reason: q.value("reason"), Second: q.value("staff"), PIN: NormaliseDigits(q.r.PostForm.Get("pin"))}
 	f := form{Values: url.Values{"reason": {x.Reason}, "staff": {x.Second}}}
 	fault := func(field, key string) { f.Errors = append(f.Errors, fieldProblem{field, q.words.Text(key)}) }
 	if !slices.Contains(EraseReasons, x.Reason) {
@@ -91,6 +119,9 @@ func erase(q *request) error {
 		return q.erasePage(f)
 	case err != nil:
 		return fmt.Errorf("erasing: %w", err)
+	}
+	if x.Record != "" {
+		return q.redirect("/patient/" + url.PathEscape(patientID) + "?done=entry_erased")
 	}
 	return q.redirect("/patient/" + url.PathEscape(patientID) + "?done=erased")
 }

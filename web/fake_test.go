@@ -514,7 +514,15 @@ func (f *fakeClinic) Erase(_ context.Context, s web.Session, id string, x web.Er
 	case f.pins[x.Second] != x.PIN:
 		return web.ErrWrongPIN
 	}
-	f.erased[id] = now
+	if x.Record == "" {
+		f.erased[id] = now
+		return nil
+	}
+	i := slices.IndexFunc(f.records[id], func(o chart.Opened) bool { return o.RID.String() == x.Record })
+	if i < 0 {
+		return web.ErrNotFound
+	}
+	f.records[id] = slices.Delete(slices.Clone(f.records[id]), i, i+1)
 	return nil
 }
 

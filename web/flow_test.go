@@ -223,6 +223,67 @@ func TestEndedSessionKeepsWhatWasTyped(t *testing.T) {
 	}
 }
 
+// TestEndedSessionKeepsTheReason: of an emergency, without the PIN of the second person, until it was taken.
+func TestEndedSessionKeepsTheReason(t *testing.T) {
+	x := newFixture(t)
+	x.signIn()
+	path := "/patient/" + x.people.child + "/emergency"
+	form := with(hidden(x.get(path).body, path), "reason", emergencyReason, "staff", "staff-2")
+	if a := x.post("/draft", with(form, "path", path, "pin", "271828")); a.status != http.StatusNoContent {
+		t.Fatalf("keeping the draft: status %d", a.status)
+	}
+	x.fake.mu.Lock()
+	clear(x.fake.sessions)
+	x.fake.mu.Unlock()
+	page := x.follow(x.post("/sign-in", url.Values{"staff": {staffID}, "pin": {staffPIN}, "next": {path}}))
+	if !strings.Contains(page.body, emergencyReason) || !strings.Contains(page.body, `value="staff-2" checked`) || strings.Contains(page.body, "271828") {
+		t.Errorf("the reason did not come back alone: %s", words(page.body))
+	}
+	x.follow(x.post(path, with(hidden(page.body, path), "reason", emergencyReason, "staff", "staff-2", "pin", "271828")))
+	x.fake.mu.Lock()
+	clear(x.fake.glass)
+	x.fake.mu.Unlock()
+	if strings.Contains(x.get(path).body, emergencyReason) {
+		t.Error("the draft is still there after the emergency was declared")
+	}
+}
+
+func TestEraseOneEntry(t *testing.T) {
+	x := newFixture(t)
+	x.signIn()
+	chart := "/patient/" + x.people.child
+	path := x.erasePath(x.people.child)
+	page := x.get(path)
+	if !strings.Contains(page.body, "Erase this entry") || strings.Contains(page.body, "All that is written in this chart") {
+		t.Errorf("the page: %s", words(page.body))
+	}
+	before := strings.Count(x.get(chart).body, "<article")
+	answers := func(reason, staff, pin string) url.Values {
+		return url.Values{"reason": {reason}, "staff": {staff}, "pin": {pin}}
+	}
+	for name, form := range map[string]url.Values{"no reason": answers("", "staff-2", "271828"), "oneself": answers("mistake", staffID, staffPIN), "a wrong PIN": answers("mistake", "staff-2", "000000")} {
+		if a := x.post(path, form); a.status != http.StatusUnprocessableEntity || !strings.Contains(a.body, "Erase this entry") {
+			t.Errorf("%s: status %d, want 422 with the form", name, a.status)
+		}
+	}
+	if got := strings.Count(x.get(chart).body, "<article"); got != before {
+		t.Fatalf("%d visits after refusals, want %d", got, before)
+	}
+	a := x.follow(x.post(path, answers("mistake", "staff-2", "271828")))
+	if !strings.Contains(a.body, "will be erased everywhere") || strings.Count(a.body, "<article") != before-1 {
+		t.Errorf("after it: status %d, %d visits, want %d", a.status, strings.Count(a.body, "<article"), before-1)
+	}
+	if a := x.get(path); a.status != http.StatusNotFound {
+		t.Errorf("the page of what is gone: status %d, want 404", a.status)
+	}
+	x.fake.mu.Lock()
+	details := x.fake.viewLocked(x.people.child).Chart.Patient.Shown.RID.String()
+	x.fake.mu.Unlock()
+	if a := x.get(chart + "/erase/" + details); a.status != http.StatusNotFound {
+		t.Errorf("who somebody is: status %d, want 404", a.status)
+	}
+}
+
 func TestFaultsAreSaidInWords(t *testing.T) {
 	for _, c := range []struct {
 		err    error

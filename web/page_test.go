@@ -113,6 +113,7 @@ func pageCases() []pageCase {
 			x.signIn()
 			return x.post("/patient/"+x.people.child+"/erase", url.Values{"reason": {"asked"}, "staff": {"staff-2"}, "pin": {"000000"}})
 		}},
+		{"erase-entry", "erase", 200, func(x *fixture) answer { x.signIn(); return x.get(x.erasePath(x.people.child)) }},
 		{"erased", "error", 410, func(x *fixture) answer {
 			x.signIn()
 			return x.follow(x.post("/patient/"+x.people.child+"/erase", url.Values{"reason": {"asked"}, "staff": {"staff-2"}, "pin": {"271828"}}))
@@ -279,6 +280,17 @@ func (x *fixture) withdrawPath(patient string) string {
 	m := withdrawLink.FindStringSubmatch(x.get("/patient/" + patient).body)
 	if m == nil {
 		x.t.Fatal("no link to withdraw")
+	}
+	return m[1]
+}
+
+var eraseLink = regexp.MustCompile(`href="(/patient/[0-9a-f]+/erase/[0-9a-f]{64})"`)
+
+func (x *fixture) erasePath(patient string) string {
+	x.t.Helper()
+	m := eraseLink.FindStringSubmatch(x.get("/patient/" + patient).body)
+	if m == nil {
+		x.t.Fatal("no link to erase an entry")
 	}
 	return m[1]
 }

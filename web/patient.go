@@ -55,6 +55,7 @@ type double struct {
 type entryLine struct {
 	Words, By       string
 	Withdraw, Proof string // addresses, or ""; a proof is offered for a vaccination, visits have their own
+	Erase           string // likewise
 	Badge           badge
 }
 
@@ -69,6 +70,7 @@ type visitCard struct {
 	Facts        []factLine
 	Files        []fileLine
 	Withdraw     string // address of the page that withdraws it
+	Erase        string // address of the page that erases its record everywhere
 	Proof        string // address of its printed proof, when it is confirmed
 }
 
@@ -107,7 +109,7 @@ func (q *request) patientNotice(c *chart.Chart) notice {
 		return notice{}
 	}
 	switch done := q.r.URL.Query().Get("done"); done {
-	case "registered", "changed", "resolved", "retracted", "given", "erased":
+	case "registered", "changed", "resolved", "retracted", "given", "erased", "entry_erased":
 		return notice{Text: q.words.Text("patient." + done)}
 	}
 	return notice{}
@@ -193,7 +195,7 @@ func (q *request) byLine(v chart.Version) string {
 }
 
 func (q *request) entry(patientID string, l chart.Line, words string) entryLine {
-	return entryLine{Words: words, By: q.byLine(l.Shown), Withdraw: q.withdrawPath(patientID, l), Badge: badgeOf(q.words, l.Shown.State, ridText(l.Shown.RID))}
+	return entryLine{Words: words, By: q.byLine(l.Shown), Withdraw: q.withdrawPath(patientID, l), Erase: q.erasePath(patientID, l), Badge: badgeOf(q.words, l.Shown.State, ridText(l.Shown.RID))}
 }
 
 func (q *request) withdrawPath(patientID string, l chart.Line) string {
@@ -201,6 +203,14 @@ func (q *request) withdrawPath(patientID string, l chart.Line) string {
 		return ""
 	}
 	return "/patient/" + url.PathEscape(patientID) + "/withdraw/" + l.Shown.Ref.String()
+}
+
+// erasePath is where the record that shows a line is erased.
+func (q *request) erasePath(patientID string, l chart.Line) string {
+	if !q.session.May[MayErase] || l.Shown.Op != chart.OpPut || patientID == "" {
+		return ""
+	}
+	return "/patient/" + url.PathEscape(patientID) + "/erase/" + ridText(l.Shown.RID)
 }
 
 // proofPath is where the proof of a version's record is printed, or "" while it has no place to prove.
@@ -247,7 +257,7 @@ func (q *request) visitCards(patientID string, c *chart.Chart, files map[string]
 		if e.Reason.Text != "" {
 			card.Facts = []factLine{{Label: q.words.Text("measure.problem"), Value: problemWords(q.words, e.Reason)}}
 		}
-		card.Reason, card.Author = l.Heads[0].Reason, l.Heads[0].Author
+		card.Reason, card.Author, card.Erase = l.Heads[0].Reason, l.Heads[0].Author, q.erasePath(patientID, l)
 		cards = append(cards, card)
 	}
 	return cards
@@ -265,6 +275,7 @@ func (q *request) visitCard(patientID string, v *chart.Visit, files map[string]F
 	card := visitCard{
 		When: formatTime(q.words, v.At.In(q.opts.Location)), Author: firstOf(v.Shown.Author, v.View.Author), Urgent: v.View.Urgent,
 		Badge: badgeOf(q.words, v.Shown.State, ridText(v.Shown.RID)), Withdraw: q.withdrawPath(patientID, v.Line), Proof: q.proofPath(v.Shown),
+		Erase: q.erasePath(patientID, v.Line),
 	}
 	if firstVersion(v).Clock == 0 {
 		card.When = q.words.Text("time.uncertain", card.When)

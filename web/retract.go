@@ -58,7 +58,7 @@ func (q *request) lineCard(c *chart.Chart, l *chart.Line) visitCard {
 			for _, f := range card.Files { // named, not opened, from here
 				card.Facts = append(card.Facts, factLine{Label: q.words.Text("file.title"), Value: f.Name})
 			}
-			card.Withdraw, card.Files = "", nil
+			card.Withdraw, card.Erase, card.Files = "", "", nil
 			return card
 		}
 	}

@@ -90,6 +90,7 @@ func routeTable() []route {
 		{path: "/patient/{patient}/give", post: give, bodyMax: shortBytesMax, changes: toRecords},
 		{path: "/patient/{patient}/withdraw/{ref}", get: showWithdraw, may: MayRetract, post: withdraw, bodyMax: formBytesMax, changes: toRecords},
 		{path: "/patient/{patient}/erase", get: showErase, may: MayErase, post: erase, bodyMax: shortBytesMax, changes: toRecords},
+		{path: "/patient/{patient}/erase/{rid}", get: showErase, may: MayErase, post: erase, bodyMax: shortBytesMax, changes: toRecords},
 		{path: "/emergencies", get: showEmergencies, may: MayOversee},
 		{path: "/emergencies/reviewed", post: reviewEmergency, bodyMax: formBytesMax, changes: toRecords},
 		{path: "/links", get: showLinks},
