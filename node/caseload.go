@@ -59,7 +59,11 @@ func (n *Node) wrapsFor(session uint64, m *record.Member, list [][]byte) ([]stor
 		if err != nil {
 			return nil, err
 		}
-		drafts = append(drafts, wrapDraft(c, session, body))
+		heads, err := n.headsFor(c, session, m)
+		if err != nil {
+			return nil, err
+		}
+		drafts = append(append(drafts, wrapDraft(c, session, body)), heads...)
 	}
 	return drafts, nil
 }

@@ -112,7 +112,7 @@ func (n *Node) saveNewPatient(ctx context.Context, session uint64, lane record.L
 	return c, err
 }
 
-func (n *Node) bodyDraft(lane record.Lane, kind record.Kind, c record.CompartmentID, k seal.Key, session uint64, body chart.Body) (store.Draft, error) {
+func (n *Node) bodyDraft(lane record.Lane, kind record.Kind, c record.CompartmentID, k dek, session uint64, body chart.Body) (store.Draft, error) {
 	plain, err := chart.EncodeBody(body)
 	if err != nil {
 		return store.Draft{}, err
@@ -121,8 +121,8 @@ func (n *Node) bodyDraft(lane record.Lane, kind record.Kind, c record.Compartmen
 	if err != nil {
 		return store.Draft{}, err
 	}
-	if packed.SealedLen(firstGen) > record.BodyBytesMax {
-		return store.Draft{}, fmt.Errorf("sealing a body of %d bytes: %w", packed.SealedLen(firstGen), seal.ErrTooLarge)
+	if size := packed.SealedLen(k.gen); size > record.BodyBytesMax {
+		return store.Draft{}, fmt.Errorf("sealing a body of %d bytes: %w", size, seal.ErrTooLarge)
 	}
 	d := n.vault.draft(lane, kind, c, k, session, packed)
 	if blobs := body.Announcements(); len(blobs) > 0 {
@@ -299,18 +299,20 @@ func patientReference(ch *chart.Chart) string {
 	return r.FullURL
 }
 
-// saveInto writes one record into a patient's compartment.
+// saveInto writes one record into a patient's compartment, with the keys that it is sealed under where they are new.
 func (n *Node) saveInto(ctx context.Context, session uint64, lane record.Lane, kind record.Kind, c record.CompartmentID, body chart.Body, row func(record.RID, record.CompartmentID) (store.Row, error)) error {
-	key, err := n.vault.key(c, firstGen)
+	unlock := n.forms.lock("keys " + c.String())
+	defer unlock()
+	s, err := n.sealing(c, session)
 	if err != nil {
 		return err
 	}
-	draft, err := n.bodyDraft(lane, kind, c, key, session, body)
+	draft, err := n.bodyDraft(lane, kind, c, s.dek, session, body)
 	if err != nil {
 		return err
 	}
-	_, err = n.append(ctx, []store.Draft{draft}, func(placed []record.Record) ([]store.Row, error) {
-		r, err := row(placed[0].RID(), c)
+	_, err = n.append(ctx, append(s.wraps, draft), func(placed []record.Record) ([]store.Row, error) {
+		r, err := row(placed[len(placed)-1].RID(), c)
 		return []store.Row{r}, err
 	})
 	return err

@@ -48,8 +48,10 @@ func standingKey(c record.CompartmentID) []byte { return append([]byte("may/"), 
 // directives are what is read of a compartment to know who may open it.
 type directives struct {
 	all    []chart.Decided
-	unread bool // there are some that cannot be read here
+	places []stand // of all
+	unread bool    // there are some that cannot be read here
 	homes  []record.DeviceID
+	first  stand // of the record that registered somebody here first
 }
 
 func (d *directives) consent() chart.Consent { return chart.FoldConsent(d.all, d.unread) }
@@ -146,7 +148,7 @@ func (n *Node) directives(c record.CompartmentID) (d directives, err error) {
 		case record.KindConsent:
 			err = d.add(n, x, lost[x.Record.RID()])
 		case record.KindRegistration:
-			err = d.registered(n, x)
+			err = errors.Join(d.registered(n, x), d.founded(n, x))
 		}
 		if err != nil {
 			return d, err
@@ -173,6 +175,7 @@ func (d *directives) add(n *Node, x store.Placed, refused bool) error {
 			by, _, err := n.store.EpochAuthor(x.Record.Position().Epoch)
 			r, rid := asFirst(x.Record)
 			d.all = append(d.all, chart.Decided{Directive: one, RID: rid, By: by, Refused: refused, At: timeOfHLC(r.Core.HLC), Author: n.authorName(&r)})
+			d.places = append(d.places, standOf(&x, by))
 			return err
 		}
 	}

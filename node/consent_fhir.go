@@ -104,7 +104,7 @@ func (i *importer) consent(s fhir.Save, r fhir.Resource) (done bool, err error) 
 			return false, err
 		}
 	}
-	return exact, i.decide(s, d, exact)
+	return exact, i.decide(s, &known, d, exact)
 }
 
 // has reports whether there is a directive with this id.
@@ -136,7 +136,7 @@ func (i *importer) directive(c fhir.Consent, exact bool) (d chart.Directive, ok 
 }
 
 // decide drafts the record of a decision.
-func (i *importer) decide(s fhir.Save, d chart.Directive, counted bool) error {
+func (i *importer) decide(s fhir.Save, known *directives, d chart.Directive, counted bool) error {
 	plain, err := chart.EncodeDirective(d)
 	if err != nil {
 		return err
@@ -149,7 +149,14 @@ func (i *importer) decide(s fhir.Save, d chart.Directive, counted bool) error {
 	if err != nil {
 		return err
 	}
-	i.drafts = append(i.drafts, i.n.vault.draft(record.LaneControl, record.KindConsent, p.c, p.key, 0, packed))
+	if _, here := i.known(s); here {
+		wraps, err := i.n.handKeys(p.c, 0, known, &d)
+		if err != nil {
+			return err
+		}
+		i.keys(wraps)
+	}
+	i.drafts = append(i.drafts, i.n.vault.draft(record.LaneControl, record.KindConsent, p.c, p.first, 0, packed))
 	if counted {
 		i.added++
 	}

@@ -150,11 +150,15 @@ func (n *Node) Decide(ctx context.Context, s web.Session, patientID, formID stri
 		}
 		unlock := n.forms.lock("decide " + patientID)
 		defer unlock()
-		d, err := n.directive(c, q)
+		known, err := n.directives(c)
 		if err != nil {
 			return err
 		}
-		return n.appendDirective(ctx, in.n, c, d, row)
+		d, err := n.directive(&known, q)
+		if err != nil {
+			return err
+		}
+		return n.appendDirective(ctx, in.n, c, &known, d, row)
 	})
 	return err
 }
@@ -169,11 +173,7 @@ func (n *Node) confirmPIN(ctx context.Context, in *signedIn, pin string) error {
 }
 
 // directive puts a decision in the form of a record, as what is here stands.
-func (n *Node) directive(c record.CompartmentID, q web.Decision) (chart.Directive, error) {
-	known, err := n.directives(c)
-	if err != nil {
-		return chart.Directive{}, err
-	}
+func (n *Node) directive(known *directives, q web.Decision) (chart.Directive, error) {
 	con := known.consent()
 	d := chart.Directive{}
 	rand.Read(d.ID[:]) // never fails: it ends the process instead
@@ -228,7 +228,8 @@ func (n *Node) grant(d chart.Directive, known []chart.Decided, q web.Decision) (
 	return d, err
 }
 
-func (n *Node) appendDirective(ctx context.Context, session uint64, c record.CompartmentID, d chart.Directive, row func(record.RID, record.CompartmentID) (store.Row, error)) error {
+// appendDirective writes it, with the keys that go with it.
+func (n *Node) appendDirective(ctx context.Context, session uint64, c record.CompartmentID, known *directives, d chart.Directive, row func(record.RID, record.CompartmentID) (store.Row, error)) error {
 	plain, err := chart.EncodeDirective(d)
 	if err != nil {
 		return err
@@ -237,8 +238,14 @@ func (n *Node) appendDirective(ctx context.Context, session uint64, c record.Com
 	if err != nil {
 		return err
 	}
-	_, err = n.append(ctx, []store.Draft{draft}, func(placed []record.Record) ([]store.Row, error) {
-		r, err := row(placed[0].RID(), c)
+	unlock := n.forms.lock("keys " + c.String())
+	defer unlock()
+	wraps, err := n.handKeys(c, session, known, &d)
+	if err != nil {
+		return err
+	}
+	_, err = n.append(ctx, append(wraps, draft), func(placed []record.Record) ([]store.Row, error) {
+		r, err := row(placed[len(placed)-1].RID(), c)
 		return []store.Row{r}, err
 	})
 	return err

@@ -335,12 +335,16 @@ func (n *Node) draftAgain(x *strandedRecord) (store.Draft, bool, error) {
 	if err != nil {
 		return d, false, err
 	}
-	key, err := n.vault.key(r.Core.Compartment, firstGen)
+	gen, err := seal.Generation(r.Body)
+	if err != nil {
+		return d, false, err
+	}
+	key, err := n.vault.key(r.Core.Compartment, gen)
 	if err != nil {
 		return d, false, err
 	}
 	d.Seal = func(pos record.Position) ([]byte, error) {
-		return packed.Seal(rand.Reader, key, firstGen, pos, d.Kind, d.Compartment)
+		return packed.Seal(rand.Reader, key, gen, pos, d.Kind, d.Compartment)
 	}
 	return d, true, nil
 }

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"crypto/ecdh"
-	"crypto/rand"
 	"errors"
 	"fmt"
 
@@ -68,7 +67,11 @@ func (n *Node) keepFieldKeys(ctx context.Context, sealed []byte) error {
 	if _, err := ecdh.X25519().NewPublicKey(k.Letterbox); err != nil {
 		return fmt.Errorf("%w: letterbox: %w", seal.ErrDamaged, err)
 	}
-	rows, err := n.vault.wrapRows(k.Wraps)
+	wraps, err := seal.DecodeWraps(k.Wraps)
+	if err != nil {
+		return fmt.Errorf("reading key wraps: %w", err)
+	}
+	rows, err := n.vault.wrapRows(wraps)
 	if err != nil {
 		return err
 	}
@@ -87,7 +90,7 @@ func (v *vault) letterbox() (*ecdh.PublicKey, error) {
 	return ecdh.X25519().NewPublicKey(b)
 }
 
-// wrapTo hands the key of a compartment to one device.
+// wrapTo hands the key that a compartment began with to one device.
 func (v *vault) wrapTo(encryption *ecdh.PublicKey, c record.CompartmentID) (seal.Wrap, error) {
 	k, err := v.key(c, firstGen)
 	if err != nil {
@@ -96,19 +99,15 @@ func (v *vault) wrapTo(encryption *ecdh.PublicKey, c record.CompartmentID) (seal
 	return seal.WrapKeyTo(encryption, c, firstGen, k)
 }
 
-// wrapsForRegion hands a new key to everybody who may read in the region.
-func (v *vault) wrapsForRegion(c record.CompartmentID, k seal.Key) ([]seal.Wrap, error) {
-	if reading, ok := v.keys.CurrentReading(); ok {
-		w, err := seal.WrapKey(rand.Reader, reading, c, firstGen, k)
-		return []seal.Wrap{w}, err
-	}
-	others, err := v.letterbox()
+// wrapsForRegion hands a key to everybody who may read in the region.
+func (v *vault) wrapsForRegion(c record.CompartmentID, k dek) ([]seal.Wrap, error) {
+	all, err := v.region()
 	if err != nil {
-		return nil, fmt.Errorf("making a compartment key: %w", err)
+		return nil, fmt.Errorf("handing a key to the region: %w", err)
 	}
 	var wraps []seal.Wrap
-	for _, to := range []*ecdh.PublicKey{others, v.keys.ExchangeKey().PublicKey()} {
-		w, err := seal.WrapKeyTo(to, c, firstGen, k)
+	for i := range all {
+		w, err := all[i].wrap(c, k)
 		if err != nil {
 			return nil, err
 		}

@@ -156,7 +156,8 @@ type importer struct {
 type importPatient struct {
 	ready bool
 	c     record.CompartmentID
-	key   seal.Key
+	first dek // what decisions are sealed under
+	key   dek // what all else is
 }
 
 func (i *importer) save(s fhir.Save) error {
@@ -321,7 +322,7 @@ func (i *importer) compartment(s fhir.Save) (importPatient, error) {
 		if errors.Is(err, seal.ErrNoKey) {
 			err = fmt.Errorf("the region's directory is not on this box yet: let it reach a hub once, then import again: %w", err)
 		}
-		return importPatient{true, directory(region), k}, err
+		return importPatient{true, directory(region), dek{firstGen, k}, dek{firstGen, k}}, err
 	}
 	p := &i.patients[s.Patient]
 	if p.ready {
@@ -332,21 +333,27 @@ func (i *importer) compartment(s fhir.Save) (importPatient, error) {
 		if err != nil {
 			return *p, err
 		}
-		k, err := i.n.vault.key(c, firstGen)
+		s, err := i.n.sealing(c, 0)
 		if err != nil {
 			return *p, err
 		}
-		*p = importPatient{true, c, k}
+		i.keys(s.wraps)
+		*p = importPatient{true, c, s.first, s.dek}
 		return *p, nil
 	}
 	c, k, wrap, err := i.n.vault.newCompartment(0)
 	if err != nil {
 		return *p, err
 	}
-	i.drafts = append(i.drafts, wrap)
-	i.rep.Records--
-	*p = importPatient{true, c, k}
+	i.keys([]store.Draft{wrap})
+	*p = importPatient{true, c, k, k}
 	return *p, nil
+}
+
+// keys drafts wraps, which are no records that somebody asked for.
+func (i *importer) keys(wraps []store.Draft) {
+	i.drafts = append(i.drafts, wraps...)
+	i.rep.Records -= len(wraps)
 }
 
 // flush writes the drafts that wait in one transaction.

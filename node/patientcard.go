@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"crypto/ecdh"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -120,27 +119,6 @@ func (n *Node) cardsOf(c record.CompartmentID) ([]chart.CardState, error) {
 		all = append(all, chart.Carded{Card: one, Refused: !held[x.Record.RID()] && !held[rid], At: timeOfHLC(r.Core.HLC), Author: n.authorName(&r), By: by})
 	}
 	return chart.FoldCards(all), nil
-}
-
-// cardKeys are the public keys of a compartment's cards that hold, by which closed keys are
-// handed to them. Cards of before cards had keys have none.
-func (n *Node) cardKeys(c record.CompartmentID) ([]*ecdh.PublicKey, error) {
-	list, err := n.cardsOf(c)
-	if err != nil {
-		return nil, err
-	}
-	var keys []*ecdh.PublicKey
-	for i := range list {
-		if list[i].Ended != nil || len(list[i].Key) == 0 {
-			continue
-		}
-		k, err := ecdh.X25519().NewPublicKey(list[i].Key)
-		if err != nil {
-			return nil, fmt.Errorf("reading the key of a card: %w", err)
-		}
-		keys = append(keys, k)
-	}
-	return keys, nil
 }
 
 // Cards lists the cards of a patient.

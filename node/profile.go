@@ -202,8 +202,8 @@ func (n *Node) rowsAbout(c record.CompartmentID) ([]store.Row, error) {
 	return rows, err
 }
 
-// wrapsMax bounds the generations of one compartment's key.
-const wrapsMax = 1000
+// wrapsMax bounds the generations of one compartment's key that are looked at.
+const wrapsMax = 1 << 20
 
 // forget drops the unwrapped keys of a compartment.
 func (v *vault) forget(c record.CompartmentID) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/healthpost/healthpost/chart"
 	"github.com/healthpost/healthpost/record"
@@ -101,13 +102,16 @@ func (n *Node) projectOnce(ctx context.Context) (done bool, err error) {
 	if err != nil || len(arrivals) == 0 {
 		return true, err
 	}
-	p := &projection{n: n, ctx: ctx, dirty: map[record.CompartmentID]bool{}}
+	p := &projection{n: n, ctx: ctx, dirty: map[record.CompartmentID]bool{}, linked: map[record.CompartmentID]bool{}}
 	for _, a := range arrivals {
 		if err := p.arrived(a); err != nil {
 			return false, err
 		}
 	}
 	if err := p.flush(); err != nil { // keys first: what follows needs them
+		return false, err
+	}
+	if err := p.links(); err != nil {
 		return false, err
 	}
 	for _, r := range p.access {
@@ -133,14 +137,15 @@ func (n *Node) projectOnce(ctx context.Context) (done bool, err error) {
 
 // projection collects the rows of one batch of arrivals.
 type projection struct {
-	n     *Node
-	ctx   context.Context
-	dirty map[record.CompartmentID]bool
-	order []record.CompartmentID
-	back  uint64 // records of this box that others gave back
-	rows  []store.Row
-	size  int
-	err   error
+	n      *Node
+	ctx    context.Context
+	dirty  map[record.CompartmentID]bool
+	linked map[record.CompartmentID]bool // charts whose keys may lead to others
+	order  []record.CompartmentID
+	back   uint64 // records of this box that others gave back
+	rows   []store.Row
+	size   int
+	err    error
 
 	chains    map[record.DeviceID]*chainRow // of access lines, as they will be
 	access    []*record.Record              // of this batch, to be laid out once its keys are there
@@ -191,7 +196,7 @@ func (p *projection) arrived(a store.Arrival) error {
 		return err
 	}
 	if r.Core.Kind == record.KindKeyWrap && r.Body != nil && !p.n.store.Erased(r) {
-		rows, err := p.n.vault.wrapRows(r.Body)
+		rows, err := p.keys(r)
 		if errors.Is(err, seal.ErrDamaged) || errors.Is(err, record.ErrMalformed) || errors.Is(err, seal.ErrNewer) {
 			p.n.log.Warn().Str("rid", r.RID().Short()).Msg("key wraps cannot be read")
 		} else if err != nil {
@@ -208,6 +213,36 @@ func (p *projection) arrived(a store.Arrival) error {
 		p.touch(c)
 	}
 	return p.dictionaryCame(a, r)
+}
+
+// keys keeps what a key-wrap record hands to this box. Closed generations stand in records of their
+// chart; what they lead to is looked for when they are there.
+func (p *projection) keys(r *record.Record) ([]store.Row, error) {
+	wraps, err := seal.DecodeWraps(r.Body)
+	if err != nil {
+		return nil, fmt.Errorf("reading key wraps: %w", err)
+	}
+	c := r.Core.Compartment
+	wraps = slices.DeleteFunc(wraps, func(w seal.Wrap) bool { return w.Generation != firstGen && w.Compartment != c })
+	rows, err := p.n.vault.wrapRows(wraps)
+	if len(rows) < len(wraps) || slices.ContainsFunc(wraps, func(w seal.Wrap) bool { return w.Generation != firstGen }) {
+		p.linked[c] = true
+	}
+	return rows, err
+}
+
+// links keeps the keys that those which came lead to.
+func (p *projection) links() error {
+	for c := range p.linked {
+		rows, err := p.n.linkRows(c)
+		if err != nil {
+			return err
+		}
+		for _, r := range rows { // each leans on one before it
+			p.put(r)
+		}
+	}
+	return p.flush()
 }
 
 // touch has a compartment's rows made again.

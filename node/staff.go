@@ -284,7 +284,8 @@ func (n *Node) addAccount(ctx context.Context, session uint64, s web.NewStaff, r
 	return err
 }
 
-// sealedDraft packs and seals a body into a compartment that exists already.
+// sealedDraft packs and seals a body into a compartment that exists already, under the key
+// that the region has: what boxes must read to keep the rules, and the directory.
 func (n *Node) sealedDraft(lane record.Lane, kind record.Kind, c record.CompartmentID, session uint64, plain []byte) (store.Draft, error) {
 	k, err := n.vault.key(c, firstGen)
 	if errors.Is(err, seal.ErrNoKey) { // it may have arrived a moment ago
@@ -299,7 +300,7 @@ func (n *Node) sealedDraft(lane record.Lane, kind record.Kind, c record.Compartm
 	if err != nil {
 		return store.Draft{}, err
 	}
-	return n.vault.draft(lane, kind, c, k, session, packed), nil
+	return n.vault.draft(lane, kind, c, dek{firstGen, k}, session, packed), nil
 }
 
 // EndStaff ends an account on this box with every session of it, and tells the region. What

@@ -14,7 +14,7 @@ import (
 
 const (
 	vaultKeysMax = 4096 // unwrapped compartment keys kept in memory
-	firstGen     = 1
+	firstGen     = seal.GenerationFirst
 )
 
 // vault finds the keys of compartments: it keeps the wraps of this replica as
@@ -42,30 +42,61 @@ func wrapRowKey(c record.CompartmentID, gen uint64) []byte {
 	return binary.BigEndian.AppendUint64(append([]byte("wrap/"), c[:]...), gen)
 }
 
-// wrapRows keeps the wraps of a key-wrap record that this box can open. A wrap
+// wrapRows keeps the wraps of a key-wrap record that this box's own keys open. A wrap
 // that is here already stays: the first one seen for a generation counts, and a
 // second one holds the same key or is a lie that opens nothing.
-func (v *vault) wrapRows(body []byte) ([]store.Row, error) {
-	wraps, err := seal.DecodeWraps(body)
-	if err != nil {
-		return nil, fmt.Errorf("reading key wraps: %w", err)
-	}
+func (v *vault) wrapRows(wraps []seal.Wrap) ([]store.Row, error) {
 	var rows []store.Row
 	for _, w := range wraps {
-		if _, err := v.keys.Unwrap(w); err != nil {
-			continue // for somebody else
+		k, err := v.keys.Unwrap(w)
+		if err != nil || !k.IsGeneration(w.Generation) {
+			continue // for somebody else, or another key than its number says
 		}
-		key := wrapRowKey(w.Compartment, w.Generation)
-		if _, err := v.store.GetRow(key); err == nil {
-			continue
-		}
-		one, err := seal.EncodeWraps([]seal.Wrap{w})
-		if err != nil {
+		if rows, err = v.wrapRow(rows, w); err != nil {
 			return nil, err
 		}
-		rows = append(rows, store.Row{Key: key, Value: one})
 	}
 	return rows, nil
+}
+
+func (v *vault) wrapRow(rows []store.Row, w seal.Wrap) ([]store.Row, error) {
+	key := wrapRowKey(w.Compartment, w.Generation)
+	if _, err := v.store.GetRow(key); err == nil {
+		return rows, nil
+	}
+	one, err := seal.EncodeWraps([]seal.Wrap{w})
+	return append(rows, store.Row{Key: key, Value: one}), err
+}
+
+// held are the keys of a compartment that this box has.
+func (v *vault) held(c record.CompartmentID) (map[uint64]seal.Key, error) {
+	gens, err := v.generations(c, func(uint64) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	keys := map[uint64]seal.Key{}
+	for _, gen := range gens {
+		k, err := v.key(c, gen)
+		if err != nil && !unreadable(err) {
+			return nil, err
+		}
+		if err == nil {
+			keys[gen] = k
+		}
+	}
+	return keys, nil
+}
+
+// generations are those that a wrap is here of.
+func (v *vault) generations(c record.CompartmentID, wanted func(gen uint64) bool) (gens []uint64, err error) {
+	prefix := append([]byte("wrap/"), c[:]...)
+	err = v.store.ScanRows(prefix, wrapsMax, func(key, _ []byte) bool {
+		if rest := key[len(prefix):]; len(rest) == 8 && wanted(binary.BigEndian.Uint64(rest)) {
+			gens = append(gens, binary.BigEndian.Uint64(rest))
+		}
+		return true
+	})
+	return gens, err
 }
 
 // key gives one generation's key. seal.ErrNoKey when no wrap for it is here.
@@ -88,11 +119,27 @@ func (v *vault) key(c record.CompartmentID, gen uint64) (seal.Key, error) {
 	if err != nil || len(wraps) != 1 {
 		return seal.Key{}, fmt.Errorf("reading the wrap of compartment %s: %w", c, errors.Join(seal.ErrDamaged, err))
 	}
-	if k, err = v.keys.Unwrap(wraps[0]); err != nil {
+	if k, err = v.unwrap(wraps[0]); err != nil {
 		return seal.Key{}, fmt.Errorf("opening the wrap of compartment %s: %w", c, err)
 	}
 	v.remember(id, k)
 	return k, nil
+}
+
+// unwrap opens a wrap that is kept here: with a newer key of the compartment, or one of this
+// box's own. Rows lead to no circle: one that leans on another is kept after that other.
+func (v *vault) unwrap(w seal.Wrap) (seal.Key, error) {
+	newer, err := v.generations(w.Compartment, func(gen uint64) bool { return gen != w.Generation && w.Recipient.NamesGeneration(gen) })
+	if err != nil {
+		return seal.Key{}, err
+	}
+	for _, gen := range newer {
+		k, err := v.key(w.Compartment, gen)
+		if err == nil && k.ID() == w.Recipient {
+			return seal.UnwrapKey(k, w)
+		}
+	}
+	return v.keys.Unwrap(w)
 }
 
 func (v *vault) remember(id vaultID, k seal.Key) {
@@ -123,22 +170,28 @@ func (v *vault) open(r *record.Record) ([]byte, error) {
 	return plain, nil
 }
 
+// dek is a key of a compartment with the number of its generation.
+type dek struct {
+	gen uint64
+	key seal.Key
+}
+
 // draft seals a packed body into a compartment at whatever position it gets.
-func (v *vault) draft(lane record.Lane, kind record.Kind, c record.CompartmentID, k seal.Key, session uint64, packed seal.Packed) store.Draft {
+func (v *vault) draft(lane record.Lane, kind record.Kind, c record.CompartmentID, k dek, session uint64, packed seal.Packed) store.Draft {
 	return store.Draft{Lane: lane, Kind: kind, Compartment: c, Session: session, Seal: func(pos record.Position) ([]byte, error) {
-		return packed.Seal(rand.Reader, k, firstGen, pos, kind, c)
+		return packed.Seal(rand.Reader, k.key, k.gen, pos, kind, c)
 	}}
 }
 
 // newCompartment makes a compartment with its key and the draft of the wrap that
 // hands the key to the region.
-func (v *vault) newCompartment(session uint64) (record.CompartmentID, seal.Key, store.Draft, error) {
+func (v *vault) newCompartment(session uint64) (record.CompartmentID, dek, store.Draft, error) {
 	var c record.CompartmentID
 	if _, err := rand.Read(c[:]); err != nil {
-		return c, seal.Key{}, store.Draft{}, fmt.Errorf("naming a compartment: %w", err)
+		return c, dek{}, store.Draft{}, fmt.Errorf("naming a compartment: %w", err)
 	}
 	k, d, err := v.wrapFor(c, session)
-	return c, k, d, err
+	return c, dek{firstGen, k}, d, err
 }
 
 // wrapFor makes a first key for a compartment and the draft of its wrap.
@@ -147,7 +200,7 @@ func (v *vault) wrapFor(c record.CompartmentID, session uint64) (seal.Key, store
 	if err != nil {
 		return k, store.Draft{}, err
 	}
-	wraps, err := v.wrapsForRegion(c, k)
+	wraps, err := v.wrapsForRegion(c, dek{firstGen, k})
 	if err != nil {
 		return k, store.Draft{}, err
 	}
