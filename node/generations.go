@@ -2,7 +2,6 @@ package node
 
 import (
 	"cmp"
-	"crypto/ecdh"
 	"crypto/rand"
 	"maps"
 	"slices"
@@ -307,6 +306,3 @@ func (n *Node) linkRows(c record.CompartmentID) (rows []store.Row, err error) {
 	}
 	return rows, nil
 }
-
-// escrowKey is the key of the region's escrow; false where it has none.
-func (n *Node) escrowKey() (*ecdh.PublicKey, bool) { return nil, false }
