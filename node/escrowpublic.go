@@ -19,8 +19,9 @@ type EscrowPublic struct {
 	Format int    `toml:"format" json:"format"`
 	Region string `toml:"region" json:"region"`
 	Name   string `toml:"name" json:"name"`
-	Key    string `toml:"key" json:"key"` // X25519, 64 hexadecimal digits
-	ID     string `toml:"id" json:"id"`   // of the key, as the sheets show it
+	Key    string `toml:"key" json:"key"`       // X25519, 64 hexadecimal digits
+	Verify string `toml:"verify" json:"verify"` // Ed25519, 64 hexadecimal digits
+	ID     string `toml:"id" json:"id"`         // of the key, as the sheets show it
 	Need   int    `toml:"need" json:"need"`
 	Of     int    `toml:"of" json:"of"`
 }
@@ -64,8 +65,9 @@ func (p *EscrowPublic) escrow() (record.Escrow, error) {
 		return record.Escrow{}, fmt.Errorf("reading the escrow: format %d, this program knows %d", p.Format, escrowPublicFormat)
 	}
 	raw, err := hex.DecodeString(p.Key)
-	if err != nil || len(raw) != 32 {
-		return record.Escrow{}, errors.New("reading the escrow: the key is not 64 hexadecimal digits")
+	verifier, err2 := hex.DecodeString(p.Verify)
+	if err != nil || err2 != nil || len(raw) != 32 || len(verifier) != 32 {
+		return record.Escrow{}, errors.New("reading the escrow: a key is not 64 hexadecimal digits")
 	}
 	key, err := ecdh.X25519().NewPublicKey(raw)
 	if err == nil {
@@ -77,7 +79,7 @@ func (p *EscrowPublic) escrow() (record.Escrow, error) {
 	if p.Of < 0 || p.Need < 0 {
 		return record.Escrow{}, errors.New("reading the escrow: numbers of sheets")
 	}
-	e := record.Escrow{V: 1, Public: raw, Need: uint64(p.Need), Of: uint64(p.Of)}
+	e := record.Escrow{V: 1, Public: raw, Verifier: verifier, Need: uint64(p.Need), Of: uint64(p.Of)}
 	body, err := record.Marshal(e)
 	if err == nil {
 		_, err = record.DecodeEscrow(body)
@@ -91,5 +93,6 @@ func NewEscrow(rand io.Reader, region RegionKeys, need, of int) (EscrowPublic, [
 	if err != nil {
 		return EscrowPublic{}, nil, err
 	}
-	return EscrowPublic{Format: escrowPublicFormat, Region: region.Region, Name: region.Name, Key: hex.EncodeToString(key.Bytes()), ID: seal.PublicKeyID(key).String(), Need: need, Of: of}, shares, nil
+	return EscrowPublic{Format: escrowPublicFormat, Region: region.Region, Name: region.Name, Key: hex.EncodeToString(key.Exchange.Bytes()), Verify: hex.EncodeToString(key.Verifier),
+		ID: seal.PublicKeyID(key.Exchange).String(), Need: need, Of: of}, shares, nil
 }

@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"slices"
@@ -22,11 +23,12 @@ var escrowSubject = []byte("escrow")
 // key lies on no box: Need of the Of sheets together give it. A hub's record is a vote
 // (see Proposal); what passed counts from its entry on, until another passes.
 type Escrow struct {
-	_      struct{} `cbor:",toarray"`
-	V      uint64   // 1
-	Public []byte   // 32: X25519
-	Need   uint64
-	Of     uint64
+	_        struct{} `cbor:",toarray"`
+	V        uint64   // 1
+	Public   []byte   // 32: X25519, to wrap to
+	Verifier []byte   // 32: Ed25519, which tells who used it
+	Need     uint64
+	Of       uint64
 }
 
 // DecodeEscrow reads and checks the body of an escrow. Whether anybody has sheets of it is not
@@ -36,7 +38,7 @@ func DecodeEscrow(body []byte) (Escrow, error) {
 	if err := decodeControl(body, &e, "escrow"); err != nil {
 		return e, err
 	}
-	err := checkLen(e.Public, 32, "key of an escrow")
+	err := firstError(checkLen(e.Public, 32, "key of an escrow"), checkLen(e.Verifier, ed25519.PublicKeySize, "verifier of an escrow"))
 	if err == nil && (e.V != 1 || e.Need < EscrowNeedMin || e.Need > e.Of || e.Of > EscrowSheetsMax) {
 		err = fmt.Errorf("%w: version %d, %d of %d sheets", ErrMalformed, e.V, e.Need, e.Of)
 	}

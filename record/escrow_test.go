@@ -2,14 +2,19 @@ package record_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"errors"
 	"testing"
 
 	"github.com/healthpost/healthpost/record"
 )
 
+func escrowSigner(key byte) ed25519.PrivateKey {
+	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{key}, 32))
+}
+
 func escrowOf(key byte, need, of uint64) record.Escrow {
-	return record.Escrow{V: 1, Public: bytes.Repeat([]byte{key}, 32), Need: need, Of: of}
+	return record.Escrow{V: 1, Public: bytes.Repeat([]byte{key}, 32), Verifier: escrowSigner(key).Public().(ed25519.PublicKey), Need: need, Of: of}
 }
 
 func (b *box) escrow(e record.Escrow) record.Record {
@@ -74,7 +79,7 @@ func TestEscrowIsOrderedWhateverItSays(t *testing.T) {
 	another := escrowOf(1, 2, 3)
 	another.V = 2
 	short := escrowOf(1, 2, 3)
-	short.Public = short.Public[:31]
+	short.Verifier = short.Verifier[:31]
 	for _, e := range []record.Escrow{another, short, escrowOf(1, 1, 3), escrowOf(1, 4, 3), escrowOf(1, 2, 17), escrowOf(1, 0, 0), escrowOf(1, 3, 1<<62)} {
 		g.mustOrder(t, g.hubs[0].escrow(e), g.hubs[1].escrow(e), g.hubs[2].escrow(e))
 		if _, err := record.DecodeEscrow(mustMarshal(e)); !errors.Is(err, record.ErrMalformed) {
@@ -86,7 +91,7 @@ func TestEscrowIsOrderedWhateverItSays(t *testing.T) {
 	if keys, _ := g.escrows(t); len(keys) != 0 || len(g.proposals(t)) != 0 {
 		t.Errorf("escrows %d, %d proposals", keys, len(g.proposals(t)))
 	}
-	if b := mustMarshal(escrowOf(1, 16, 16)); len(b) > 40 {
-		t.Errorf("an escrow has %d bytes, want at most 40", len(b))
+	if b := mustMarshal(escrowOf(1, 16, 16)); len(b) > 74 {
+		t.Errorf("an escrow has %d bytes, want at most 74", len(b))
 	}
 }

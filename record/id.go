@@ -102,6 +102,7 @@ const (
 	KindErase        Kind = 14 // has the bodies of a compartment, or of one record, erased
 	KindErased       Kind = 15 // a box attests that it has done so
 	KindEscrow       Kind = 16 // a vote for the key that sheets on paper recover charts with
+	KindEscrowUse    Kind = 17 // a chart was opened with such sheets
 
 	KindSealed       Kind = 32 // first kind with a sealed body
 	KindClinical     Kind = 32

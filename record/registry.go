@@ -48,6 +48,7 @@ const (
 	registryDictionary = 'd' // dictionaries of the ledger: [[[name, seq], ...]]
 	registryRules      = 'u' // rules that passed: [[[name, seq], ...]]
 	registryEscrow     = 'k' // escrows that passed: [[[body, seq], ...]]
+	registryUsed       = 'l' // ‖ seq(8): an escrow was used: time, compartment, device, until, key
 	registryErased     = 'x' // ‖ compartment(16) or rid(32): its bodies are erased; seq of the entry that says so
 	registryErasure    = 'e' // ‖ seq(8): an erasure: time, target, reason, device
 	registryAttested   = 'a' // ‖ seq(8) ‖ device(32): the device attested the erasure; ledger time

@@ -47,6 +47,8 @@ func (c *change) allowed(r *Record, author DeviceID) (Verdict, error) {
 		err = c.erased(r, author)
 	case KindEscrow:
 		err = c.setEscrow(r, author)
+	case KindEscrowUse:
+		err = c.useEscrow(r, author)
 	}
 	if errors.Is(err, ErrState) {
 		return 0, err

@@ -2,6 +2,7 @@ package seal
 
 import (
 	"crypto/ecdh"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +15,7 @@ import (
 // different keys.
 var ErrEscrow = errors.New("these sheets do not open the escrow")
 
-// An escrow's key is derived from a secret of 128 bits, which is split among the holders of
+// An escrow's keys are derived from a secret of 128 bits, which is split among the holders of
 // sheets: replicated sharing. For every set of need-1 holders a part of 16 random bytes is drawn
 // and given to all that are not in the set; the secret is the XOR of all parts. Any need holders
 // have every part: of each set at least one of them is not a member. Any need-1 holders lack the
@@ -34,18 +35,49 @@ func (s *escrowSecret) add(part []byte) {
 	}
 }
 
-// key derives the X25519 key: HKDF(secret, "hp:escrow:1").
-func (s *escrowSecret) key() (*ecdh.PrivateKey, error) {
+// EscrowKey is what the sheets of an escrow give together: it opens what is wrapped to the escrow,
+// and signs that it was used. It never prints itself.
+type EscrowKey struct {
+	exchange *ecdh.PrivateKey
+	signer   ed25519.PrivateKey
+}
+
+// Format hides the keys from every verb of fmt.
+func (*EscrowKey) Format(f fmt.State, _ rune) { io.WriteString(f, "(key of an escrow)") }
+
+// MarshalText hides the keys from JSON and from loggers.
+func (*EscrowKey) MarshalText() ([]byte, error) { return []byte("(key of an escrow)"), nil }
+
+// Public is what others wrap keys to.
+func (k *EscrowKey) Public() *ecdh.PublicKey { return k.exchange.PublicKey() }
+
+// Verifier is the Ed25519 key that its signatures verify with.
+func (k *EscrowKey) Verifier() ed25519.PublicKey { return k.signer.Public().(ed25519.PublicKey) }
+
+// Sign signs that the escrow was used.
+func (k *EscrowKey) Sign(claim []byte) []byte { return ed25519.Sign(k.signer, claim) }
+
+// Unwrap opens a wrap to the escrow; errors as for UnwrapKeyWith.
+func (k *EscrowKey) Unwrap(w Wrap) (Key, error) { return UnwrapKeyWith(k.exchange, w) }
+
+// Clear forgets what can be forgotten: crypto/ecdh keeps a copy until memory is used again.
+func (k *EscrowKey) Clear() {
+	clear(k.signer)
+	k.exchange = nil
+}
+
+// key derives both: HKDF(secret, "hp:escrow:1") and, as a seed, HKDF(secret, "hp:escrow:sign:1").
+func (s *escrowSecret) key() (*EscrowKey, error) {
 	var k Key
 	copy(k[:], s[:])
-	scalar := deriveKey(k, nil, []byte("hp:escrow:1"))
+	scalar, seed := deriveKey(k, nil, []byte("hp:escrow:1")), deriveKey(k, nil, []byte("hp:escrow:sign:1"))
 	clear(k[:])
-	defer clear(scalar[:])
+	defer func() { clear(scalar[:]); clear(seed[:]) }()
 	priv, err := ecdh.X25519().NewPrivateKey(scalar[:])
 	if err != nil {
 		return nil, fmt.Errorf("deriving an escrow's key: %w", err)
 	}
-	return priv, nil
+	return &EscrowKey{priv, ed25519.NewKeyFromSeed(seed[:])}, nil
 }
 
 // EscrowShare is what one sheet says. It never prints itself.
@@ -104,11 +136,18 @@ func escrowParts(need, of int) int {
 	return n
 }
 
-// NewEscrow draws the key of an escrow and splits it. The private half is nowhere but in
+// EscrowPublic is the public half.
+type EscrowPublic struct {
+	Exchange *ecdh.PublicKey
+	Verifier ed25519.PublicKey
+}
+
+// NewEscrow draws the keys of an escrow and splits them. The private half is nowhere but in
 // the shares when it returns.
-func NewEscrow(rand io.Reader, need, of int) (*ecdh.PublicKey, []EscrowShare, error) {
+func NewEscrow(rand io.Reader, need, of int) (EscrowPublic, []EscrowShare, error) {
+	var public EscrowPublic
 	if err := CheckEscrowNumbers(need, of); err != nil {
-		return nil, nil, err
+		return public, nil, err
 	}
 	shares := make([]EscrowShare, of)
 	for i := range shares {
@@ -119,7 +158,7 @@ func NewEscrow(rand io.Reader, need, of int) (*ecdh.PublicKey, []EscrowShare, er
 	for _, set := range escrowSets(need, of) {
 		var part [escrowPartBytes]byte
 		if _, err := io.ReadFull(rand, part[:]); err != nil {
-			return nil, nil, fmt.Errorf("drawing an escrow: %w", err)
+			return public, nil, fmt.Errorf("drawing an escrow: %w", err)
 		}
 		secret.add(part[:])
 		for i := range shares {
@@ -131,17 +170,19 @@ func NewEscrow(rand io.Reader, need, of int) (*ecdh.PublicKey, []EscrowShare, er
 	}
 	priv, err := secret.key()
 	if err != nil {
-		return nil, nil, err
+		return public, nil, err
 	}
+	defer priv.Clear()
+	public = EscrowPublic{priv.Public(), priv.Verifier()}
 	for i := range shares {
-		shares[i].Key = PublicKeyID(priv.PublicKey())
+		shares[i].Key = PublicKeyID(public.Exchange)
 	}
-	return priv.PublicKey(), shares, nil
+	return public, shares, nil
 }
 
-// OpenEscrow gives the private key of which these are shares. The errors wrap ErrEscrow and
+// OpenEscrow gives the keys of which these are shares. The errors wrap ErrEscrow and
 // hold nothing of the parts.
-func OpenEscrow(shares []EscrowShare) (*ecdh.PrivateKey, error) {
+func OpenEscrow(shares []EscrowShare) (*EscrowKey, error) {
 	if err := checkShares(shares); err != nil {
 		return nil, err
 	}
@@ -168,7 +209,7 @@ func OpenEscrow(shares []EscrowShare) (*ecdh.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if PublicKeyID(priv.PublicKey()) != shares[0].Key {
+	if PublicKeyID(priv.Public()) != shares[0].Key {
 		return nil, fmt.Errorf("%w: together they give another key than %s: one of them is damaged or forged", ErrEscrow, shares[0].Key)
 	}
 	return priv, nil

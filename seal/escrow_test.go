@@ -20,7 +20,7 @@ func newEscrow(t testing.TB, seed byte, need, of int) (id seal.KeyID, shares []s
 	if err != nil {
 		t.Fatal(err)
 	}
-	return seal.PublicKeyID(public), shares
+	return seal.PublicKeyID(public.Exchange), shares
 }
 
 // chosen are the shares whose bit is set.
@@ -45,7 +45,7 @@ func TestEscrowOpensWithAnyEnough(t *testing.T) {
 			}
 			priv, err := seal.OpenEscrow(chosen(shares, set))
 			switch {
-			case n >= x.need && (err != nil || seal.PublicKeyID(priv.PublicKey()) != id):
+			case n >= x.need && (err != nil || seal.PublicKeyID(priv.Public()) != id):
 				t.Fatalf("%d of %d, sheets %b: %v", x.need, x.of, set, err)
 			case n < x.need && (!errors.Is(err, seal.ErrEscrow) || priv != nil):
 				t.Fatalf("%d of %d, sheets %b: got %v, want ErrEscrow", x.need, x.of, set, err)
@@ -178,7 +178,7 @@ func TestEscrowTextAsPeopleTypeIt(t *testing.T) {
 		}
 		back = append(back, s)
 	}
-	if priv, err := seal.OpenEscrow(back); err != nil || seal.PublicKeyID(priv.PublicKey()) != id {
+	if priv, err := seal.OpenEscrow(back); err != nil || seal.PublicKeyID(priv.Public()) != id {
 		t.Errorf("as typed: %v", err)
 	}
 	_, others := newEscrow(t, 4, 3, 5)
@@ -233,6 +233,13 @@ func TestEscrowSharesDoNotPrint(t *testing.T) {
 		if strings.Contains(text, secret) || !strings.Contains(text, "sheet 1 of 3") {
 			t.Error("a share prints itself")
 		}
+	}
+	key, err := seal.OpenEscrow(shares[:2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := key.MarshalText(); fmt.Sprintf("%v %+v %x", key, key, key)+string(text) != strings.Repeat("(key of an escrow) ", 3)[:56]+string(text) || len(text) != 18 {
+		t.Errorf("a key prints itself")
 	}
 	shares[0].Clear()
 	if _, err := seal.OpenEscrow(shares[:2]); !errors.Is(err, seal.ErrEscrow) {
