@@ -33,8 +33,16 @@ type Chart struct {
 	// Incomplete: there are records that were not given to Fold, as who opened them
 	// found. What is not in the chart may be in those.
 	Incomplete bool
+	Closed     Closed // what of it is closed to the box that opened them
 
 	index map[string]int // reference text -> Lines
+}
+
+// Closed are records that are sealed under keys which a box does not hold.
+type Closed struct {
+	Records int
+	Since   time.Time // when the first of them was written
+	Homes   []string  // the boxes that open them in any case
 }
 
 // The clinical lines with their views.
@@ -264,7 +272,7 @@ func (f *folder) medicine(m Medicine, v *Visit) {
 
 // Identity is the chart of what says who this is, for who may see no more.
 func (c *Chart) Identity() Chart {
-	out := Chart{Patient: c.Patient, Demographics: c.Demographics, index: map[string]int{}}
+	out := Chart{Patient: c.Patient, Demographics: c.Demographics, Closed: c.Closed, index: map[string]int{}}
 	if c.Patient == nil {
 		return out
 	}

@@ -17,6 +17,7 @@ type Emergency struct {
 	Blood      []fhir.Observation // the newest of each different result
 	Contacts   []fhir.Contact
 	Incomplete bool // as Chart.Incomplete
+	Closed     Closed
 }
 
 // EmergencyMax is how many entries a list of an Emergency has at most.
@@ -30,7 +31,7 @@ var (
 
 // Emergency is the summary of a chart for an emergency.
 func (c *Chart) Emergency() Emergency {
-	e := Emergency{NoAllergy: len(c.Allergies) == 0 && len(c.PastAllergies) > 0, Incomplete: c.Incomplete}
+	e := Emergency{NoAllergy: len(c.Allergies) == 0 && len(c.PastAllergies) > 0, Incomplete: c.Incomplete, Closed: c.Closed}
 	for i := range c.Allergies[:min(len(c.Allergies), EmergencyMax)] {
 		e.Allergies = append(e.Allergies, c.Allergies[i].View)
 	}

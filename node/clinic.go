@@ -183,7 +183,15 @@ func (n *Node) fold(c record.CompartmentID) (chart.Chart, error) {
 		}
 	}
 	ch := chart.Fold(opened)
-	ch.Incomplete = missing || left.some
+	ch.Incomplete, ch.Closed = missing || left.some, left.closed
+	if left.closed.Records > 0 {
+		d, err := n.directives(c)
+		if err != nil {
+			return chart.Chart{}, err
+		}
+		con := d.consent()
+		ch.Closed.Homes = n.homesOf(&d, &con)
+	}
 	return ch, nil
 }
 

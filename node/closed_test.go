@@ -91,7 +91,7 @@ func TestLimitHoldsAgainstARootShell(t *testing.T) {
 	b.robs(patient, "xx") // nothing is closed that a fire could close for good
 
 	withEscrow(hub, a, b, c)
-	a.visited(patient, "closed", "burn")
+	a.visited(patient, "closed", "fever")
 	for _, box := range []*clinic{b, c, hub} {
 		box.robs(patient, "xx-")
 	}
@@ -119,11 +119,11 @@ func permissionEnds(t *testing.T, a, b, c *clinic, patient string) {
 	b.stop()
 	b.start()
 	b.signIn()
-	b.visited(patient, "fifth", "sore")
+	b.visited(patient, "fifth", "fever")
 	a.readsAll(patient, 5)
 	together(a, b)
 	a.decides(patient, "end", web.Decision{Do: web.DoEnd, ID: a.grant(patient)})
-	a.visited(patient, "sixth", "rash")
+	a.visited(patient, "sixth", "cough")
 	b.robs(patient, "xxxxx-")
 	c.robs(patient, "xx----")
 	a.stop()
@@ -148,7 +148,7 @@ func nobodyOpensItself(t *testing.T, a, b *clinic, patient string) {
 			t.Fatal(err)
 		}
 	}
-	own("seventh", "itch", "xxxxx--")
+	own("seventh", "fever", "xxxxx--")
 	gens, err := a.n.Generations(patient, record.KindClinical)
 	if err != nil {
 		t.Fatal(err)
@@ -168,12 +168,12 @@ func nobodyOpensItself(t *testing.T, a, b *clinic, patient string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own("eighth", "pain", "xxxxx---")
+	own("eighth", "fever", "xxxxx---")
 	a.readsAll(patient, 8)
 	a.stop()
 	a.start()
 	a.signIn()
-	own("ninth", "ache", "xxxxx----")
+	own("ninth", "fever", "xxxxx----")
 	a.readsAll(patient, 9)
 }
 

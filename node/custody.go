@@ -166,3 +166,16 @@ func (n *Node) cardIn(x *store.Placed) (one chart.Card, err error) {
 	}
 	return one, err
 }
+
+// limits are those that hold, for who may open the chart or for who is handed its keys.
+func (d *directives) limits() (ids []chart.DirectiveID) {
+	k := d.custody()
+	for _, list := range [][]chart.Decided{d.consent().Limits, k.consent.Limits} {
+		for _, l := range list {
+			if !slices.Contains(ids, l.ID) {
+				ids = append(ids, l.ID)
+			}
+		}
+	}
+	return ids
+}

@@ -35,7 +35,7 @@ func (n *Node) Consents(ctx context.Context, s web.Session, patientID string) (w
 		return web.ConsentPage{}, explain(err)
 	}
 	con := d.consent()
-	page := web.ConsentPage{Row: ch.Row(), Limited: con.Limited(), Unread: con.Unread, Homes: n.homesOf(&d, &con)}
+	page := web.ConsentPage{Row: ch.Row(), Limited: con.Limited() || len(d.limits()) > 0, Unread: con.Unread, Homes: n.homesOf(&d, &con)}
 	if len(d.homes) == 0 {
 		if page.Homes, err = n.registeredAt(c); err != nil {
 			return page, explain(err)
@@ -182,9 +182,8 @@ func (n *Node) directive(known *directives, q web.Decision) (chart.Directive, er
 		d.Decision = chart.DecisionLimit
 	case web.DoOpen:
 		d.Decision = chart.DecisionEnd
-		for _, l := range con.Limits[:min(len(con.Limits), chart.DirectiveRefsMax)] {
-			d.Refs = append(d.Refs, l.ID)
-		}
+		limits := known.limits()
+		d.Refs = limits[:min(len(limits), chart.DirectiveRefsMax)]
 	case web.DoGrant:
 		return n.grant(d, known.all, q)
 	case web.DoEnd:

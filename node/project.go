@@ -331,10 +331,24 @@ func (n *Node) openCompartment(c record.CompartmentID) ([]chart.Opened, error) {
 // unread is what could not be opened of a compartment.
 type unread struct {
 	some       bool // a record of it, for whatever reason
+	closed     chart.Closed
 	dictionary bool // one waits for a dictionary
 	consent    bool // there are directives, which are not opened
 
 	glass []store.Placed // of emergencies: no part of a chart, and not opened
+}
+
+// keep counts a record that is sealed under a closed generation.
+func (u *unread) keep(r *record.Record) {
+	gen, err := seal.Generation(r.Body)
+	if err != nil || !seal.IsClosed(gen) {
+		return
+	}
+	first, _ := asFirst(*r)
+	if at := timeOfHLC(first.Core.HLC); u.closed.Records == 0 || at.Before(u.closed.Since) {
+		u.closed.Since = at
+	}
+	u.closed.Records++
 }
 
 // openWhole also answers what could not be opened.
@@ -366,6 +380,7 @@ func (n *Node) openWhole(c record.CompartmentID) (opened []chart.Opened, left un
 		left.some = left.some || err != nil
 		left.dictionary = left.dictionary || errors.As(err, &unknown)
 		if errors.Is(err, seal.ErrNoKey) || errors.Is(err, seal.ErrNewer) {
+			left.keep(&x.Record)
 			continue // a key, a dictionary or an update may come
 		}
 		if errors.Is(err, seal.ErrDamaged) || errors.Is(err, chart.ErrBody) {
