@@ -78,7 +78,7 @@ kills: setup ## clinics and hubs that are killed KILLS times each, paused, out o
 	HEALTHPOST_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 8h ./test/e2e -run 'Killed|Paused|OutOfMemory|ClocksJump|Seen$$'
 
 arm: setup ## the same ledger on amd64 and arm64, and the pure packages' own tests on arm64
-	$(GO) test -count=1 -v ./test/arm/...
+	HEALTHPOST_LEDGER=100000 $(GO) test -count=1 -v ./test/arm/...
 	GOARCH=arm64 $(GO) test -count=1 -exec qemu-aarch64-static ./record ./seal ./fhir ./chart ./store
 
 sim: ## whole regions in virtual time, on all cores: make sim SEEDS=200, make sim SEED=7 SCENARIOS=hubs
