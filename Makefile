@@ -75,7 +75,7 @@ fuzz: ## fuzz targets for FUZZTIME each, two at a time: a drawn third, or FUZZSH
 	./test/fuzz.sh $(FUZZTIME) $(FUZZSHARE)
 
 kills: setup ## clinics and hubs that are killed KILLS times each, paused, out of memory, with clocks that jump
-	HEALTHPOST_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 8h ./test/e2e -run 'Killed|Paused|OutOfMemory|ClocksJump|Seen$$'
+	HEALTHPOST_KILLS=$(KILLS) $(GO) test -count=1 -v -timeout 8h ./test/e2e -run 'Killed|Line|Paused|OutOfMemory|ClocksJump|Seen$$'
 
 arm: setup ## the same ledger on amd64 and arm64, and the pure packages' own tests on arm64
 	HEALTHPOST_LEDGER=100000 $(GO) test -count=1 -v ./test/arm/...
