@@ -56,7 +56,7 @@ func (n *Node) decide(in *signedIn, a policy.Action, patient string) policy.Verd
 			s = standing{Limited: true}
 		}
 		q.Limited, q.Home, q.Grant = s.Limited, s.Home, policy.Grant{ID: s.Grant, Until: s.Until}
-		if q.Limited && !q.Home && (s.Grant == "" || s.Until != 0 && s.Until <= q.Time) {
+		if cardOpens(a) && q.Limited && !q.Home && (s.Grant == "" || s.Until != 0 && s.Until <= q.Time) {
 			if g, ok := n.cardGrant(in, c); ok {
 				q.Grant = g
 			}

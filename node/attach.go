@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -61,8 +62,16 @@ func (f *stagedFile) file() fhir.File {
 	return fhir.File{Hash: fhir.ContentHash(f.Hash), Type: f.Type, Size: int(f.Size), Title: f.Title}
 }
 
-func (n *Node) stagedFiles(formID string) ([]stagedFile, error) {
+func (n *Node) stagedFiles(in *signedIn, formID string) ([]stagedFile, error) {
 	var out []stagedFile
+	n.staff.mu.Lock()
+	if l := in.lentFilesLocked(formID); l != nil {
+		out = slices.Clone(l.files)
+	}
+	n.staff.mu.Unlock()
+	if len(out) > 0 {
+		return out, nil
+	}
 	for i := range byte(fhir.FilesMax) {
 		var f stagedFile
 		ok, err := n.readRow(stagedKey(formID, i), &f)
@@ -78,13 +87,14 @@ func (n *Node) stagedFiles(formID string) ([]stagedFile, error) {
 
 // Attach keeps a file for a form.
 func (n *Node) Attach(ctx context.Context, s web.Session, patientID, formID, name string, content []byte) error {
-	if _, err := n.allow(ctx, s, policy.Write, patientID); err != nil {
+	in, err := n.allow(ctx, s, policy.Write, patientID)
+	if err != nil {
 		return err
 	}
 	if formID == "" || len(formID) > formIDMax {
 		return web.ErrNotFound
 	}
-	c, ch, err := n.patient(patientID)
+	c, ch, err := n.patientFor(in, patientID)
 	if err != nil {
 		return err
 	}
@@ -97,7 +107,7 @@ func (n *Node) Attach(ctx context.Context, s web.Session, patientID, formID, nam
 	if err := n.dropStaged(ctx); err != nil {
 		return explain(err)
 	}
-	files, err := n.stagedFiles(formID)
+	files, err := n.stagedFiles(in, formID)
 	if err != nil {
 		return explain(err)
 	}
@@ -116,7 +126,12 @@ func (n *Node) Attach(ctx context.Context, s web.Session, patientID, formID, nam
 			return explain(err)
 		}
 	}
-	return explain(n.stage(ctx, formID, c, fileName(name), &blob))
+	f := n.stagedFile(c, fileName(name), &blob)
+	if _, ok := n.passFor(in, c); ok {
+		n.stageLent(in, formID, f)
+		return nil
+	}
+	return explain(n.stage(ctx, formID, &f))
 }
 
 // prepareFile makes a photo small and looks at what a document is.
@@ -147,13 +162,17 @@ func (n *Node) sealFile(ctx context.Context, content, thumb []byte) (chart.Blob,
 	return chart.Blob{Blob: b, Hash: fhir.HashContent(content), Key: chart.BlobKey(key), Type: photo.Sniff(content), Size: uint32(len(content)), Thumb: thumb}, err
 }
 
-func (n *Node) stage(ctx context.Context, formID string, c record.CompartmentID, name string, b *chart.Blob) error {
+func (n *Node) stagedFile(c record.CompartmentID, name string, b *chart.Blob) stagedFile {
 	thumb := b.Thumb
 	if thumb == nil {
 		thumb = []byte{}
 	}
-	plain, err := record.Marshal(stagedFile{Patient: c[:], Hash: b.Hash[:], Root: b.Root[:], Bytes: b.Bytes, Key: b.Key[:], Type: b.Type, Size: b.Size,
-		Thumb: thumb, Title: name, At: n.o.Now().Unix()})
+	return stagedFile{Patient: c[:], Hash: b.Hash[:], Root: b.Root[:], Bytes: b.Bytes, Key: b.Key[:], Type: b.Type, Size: b.Size,
+		Thumb: thumb, Title: name, At: n.o.Now().Unix()}
+}
+
+func (n *Node) stage(ctx context.Context, formID string, f *stagedFile) error {
+	plain, err := record.Marshal(f)
 	if err != nil {
 		return err
 	}
@@ -191,10 +210,11 @@ func fileName(name string) string {
 
 // Attached lists the files of a form.
 func (n *Node) Attached(ctx context.Context, s web.Session, formID string) ([]web.Attachment, error) {
-	if _, err := n.allow(ctx, s, policy.Write, ""); err != nil {
+	in, err := n.allow(ctx, s, policy.Write, "")
+	if err != nil {
 		return nil, err
 	}
-	files, err := n.stagedFiles(formID)
+	files, err := n.stagedFiles(in, formID)
 	if err != nil {
 		return nil, explain(err)
 	}
@@ -207,11 +227,17 @@ func (n *Node) Attached(ctx context.Context, s web.Session, formID string) ([]we
 
 // Detach takes a file from a form. Its sealed bytes go with what is staged for long.
 func (n *Node) Detach(ctx context.Context, s web.Session, formID, id string) error {
-	if _, err := n.allow(ctx, s, policy.Write, ""); err != nil {
+	in, err := n.allow(ctx, s, policy.Write, "")
+	if err != nil {
 		return err
 	}
 	unlock := n.forms.lock(formID)
 	defer unlock()
+	n.staff.mu.Lock()
+	if l := in.lentFilesLocked(formID); l != nil {
+		l.files = slices.DeleteFunc(slices.Clone(l.files), func(f stagedFile) bool { return hex.EncodeToString(f.Hash) == id })
+	}
+	n.staff.mu.Unlock()
 	for i := range byte(fhir.FilesMax) {
 		var f stagedFile
 		key := stagedKey(formID, i)
@@ -228,9 +254,9 @@ func (n *Node) Detach(ctx context.Context, s web.Session, formID, id string) err
 
 // filesOf puts a form's files into its visit. A file that was dropped because the
 // form lay for long is a field to correct.
-func (n *Node) filesOf(formID string, v *fhir.Visit) ([]chart.Blob, error) {
+func (n *Node) filesOf(in *signedIn, formID string, v *fhir.Visit) ([]chart.Blob, error) {
 	v.Files = nil
-	files, err := n.stagedFiles(formID)
+	files, err := n.stagedFiles(in, formID)
 	if err != nil {
 		return nil, err
 	}

@@ -56,11 +56,13 @@ func (a *audience) addKey(n *Node, raw []byte) bool {
 }
 
 // audience lists them: the boxes at home, those with a permission, the patient's cards, the
-// escrow, and this box.
-func (n *Node) audience(c record.CompartmentID, k *custody, escrow *ecdh.PublicKey) (*audience, error) {
+// escrow, and this box, unless it writes by a card.
+func (n *Node) audience(c record.CompartmentID, k *custody, escrow *ecdh.PublicKey, byCard bool) (*audience, error) {
 	now := n.grantTime()
 	a := &audience{boxes: map[record.DeviceID]bool{n.author.Device: true}, may: map[seal.KeyID]bool{}}
-	a.addKey(n, n.keys.ExchangeKey().PublicKey().Bytes())
+	if !byCard {
+		a.addKey(n, n.keys.ExchangeKey().PublicKey().Bytes())
+	}
 	members, err := n.store.Members()
 	if err != nil {
 		return nil, err

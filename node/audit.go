@@ -157,7 +157,7 @@ func (x *auditing) about(a *fhir.Audit, c record.CompartmentID) error {
 	a.Compartment = c.String()
 	known, ok := x.patients[c]
 	if !ok {
-		opened, err := x.n.fold(c)
+		opened, err := x.n.fold(c, nil)
 		if err != nil {
 			return err
 		}

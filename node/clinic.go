@@ -146,6 +146,23 @@ func fieldsError(fields []fhir.FieldError) error {
 
 // patient reads a patient id and gives the chart as this box holds it.
 func (n *Node) patient(id string) (record.CompartmentID, chart.Chart, error) {
+	return n.patientWith(id, nil)
+}
+
+// patientFor is patient as a session reads it, to which a card may have lent keys.
+func (n *Node) patientFor(in *signedIn, id string) (record.CompartmentID, chart.Chart, error) {
+	c, err := record.ParseCompartmentID(id)
+	if err != nil {
+		return c, chart.Chart{}, web.ErrNotFound
+	}
+	lent, err := n.lentTo(in, c)
+	if err != nil {
+		return c, chart.Chart{}, explain(err)
+	}
+	return n.patientWith(id, lent)
+}
+
+func (n *Node) patientWith(id string, lent lentKeys) (record.CompartmentID, chart.Chart, error) {
 	c, err := record.ParseCompartmentID(id)
 	region, _ := n.box.RegionID()
 	if err != nil || c == directory(region) {
@@ -154,7 +171,7 @@ func (n *Node) patient(id string) (record.CompartmentID, chart.Chart, error) {
 	if err := n.erasedError(c); err != nil {
 		return c, chart.Chart{}, explain(err)
 	}
-	ch, err := n.fold(c)
+	ch, err := n.fold(c, lent)
 	if err == nil && ch.Patient == nil {
 		err = web.ErrNotFound
 	}
@@ -162,8 +179,8 @@ func (n *Node) patient(id string) (record.CompartmentID, chart.Chart, error) {
 }
 
 // fold opens and folds one compartment with names and states.
-func (n *Node) fold(c record.CompartmentID) (chart.Chart, error) {
-	opened, left, err := n.openWhole(c)
+func (n *Node) fold(c record.CompartmentID, lent lentKeys) (chart.Chart, error) {
+	opened, left, err := n.openWhole(c, lent)
 	if err != nil {
 		return chart.Chart{}, err
 	}
@@ -207,7 +224,7 @@ func (n *Node) Open(ctx context.Context, s web.Session, id string) (web.PatientV
 	if err != nil {
 		return web.PatientView{}, err
 	}
-	c, ch, err := n.patient(id)
+	c, ch, err := n.patientFor(in, id)
 	if err != nil {
 		return web.PatientView{}, err
 	}
@@ -215,7 +232,7 @@ func (n *Node) Open(ctx context.Context, s web.Session, id string) (web.PatientV
 		return web.PatientView{}, explain(err)
 	}
 	if n.completeChart(ctx, c) {
-		if c, ch, err = n.patient(id); err != nil {
+		if c, ch, err = n.patientFor(in, id); err != nil {
 			return web.PatientView{}, err
 		}
 	}
@@ -263,7 +280,7 @@ func (n *Node) SaveVisit(ctx context.Context, s web.Session, patientID, formID s
 	if err != nil {
 		return web.Saved{}, err
 	}
-	blobs, err := n.filesOf(formID, &v)
+	blobs, err := n.filesOf(in, formID, &v)
 	if err == nil {
 		err = fieldsError(v.Validate())
 	}
@@ -272,8 +289,12 @@ func (n *Node) SaveVisit(ctx context.Context, s web.Session, patientID, formID s
 	}
 	content := v
 	content.At = time.Time{} // the moment of a tap is not what was typed
-	r, err := n.once(formID, []any{"visit", patientID, content}, func(row func(record.RID, record.CompartmentID) (store.Row, error)) error {
-		c, ch, err := n.patient(patientID)
+	typed, err := n.typed(in, patientID, []any{"visit", patientID, content})
+	if err != nil {
+		return web.Saved{}, err
+	}
+	r, err := n.once(formID, typed, func(row func(record.RID, record.CompartmentID) (store.Row, error)) error {
+		c, ch, err := n.patientFor(in, patientID)
 		if err != nil {
 			return err
 		}
@@ -285,7 +306,7 @@ func (n *Node) SaveVisit(ctx context.Context, s web.Session, patientID, formID s
 		if v.Urgent {
 			lane = record.LaneControl
 		}
-		return n.saveInto(ctx, in.n, lane, record.KindClinical, c, chart.Body{Items: chart.PutItems(res), Blobs: blobs}, row)
+		return n.saveInto(ctx, in, lane, record.KindClinical, c, chart.Body{Items: chart.PutItems(res), Blobs: blobs}, row)
 	})
 	if err != nil {
 		return web.Saved{}, err
@@ -308,14 +329,18 @@ func patientReference(ch *chart.Chart) string {
 }
 
 // saveInto writes one record into a patient's compartment, with the keys that it is sealed under where they are new.
-func (n *Node) saveInto(ctx context.Context, session uint64, lane record.Lane, kind record.Kind, c record.CompartmentID, body chart.Body, row func(record.RID, record.CompartmentID) (store.Row, error)) error {
+func (n *Node) saveInto(ctx context.Context, in *signedIn, lane record.Lane, kind record.Kind, c record.CompartmentID, body chart.Body, row func(record.RID, record.CompartmentID) (store.Row, error)) error {
 	unlock := n.forms.lock("keys " + c.String())
 	defer unlock()
-	s, err := n.sealing(c, session)
+	lent, err := n.lentTo(in, c)
 	if err != nil {
 		return err
 	}
-	draft, err := n.bodyDraft(lane, kind, c, s.dek, session, body)
+	s, err := n.sealing(c, in.n, lent)
+	if err != nil {
+		return err
+	}
+	draft, err := n.bodyDraft(lane, kind, c, s.dek, in.n, body)
 	if err != nil {
 		return err
 	}
@@ -339,8 +364,12 @@ func (n *Node) AmendPatient(ctx context.Context, s web.Session, patientID, formI
 	for _, b := range base {
 		refs = append(refs, b.String())
 	}
-	_, err = n.once(formID, []any{"amend", patientID, reg, refs}, func(row func(record.RID, record.CompartmentID) (store.Row, error)) error {
-		c, ch, err := n.patient(patientID)
+	typed, err := n.typed(in, patientID, []any{"amend", patientID, reg, refs})
+	if err != nil {
+		return err
+	}
+	_, err = n.once(formID, typed, func(row func(record.RID, record.CompartmentID) (store.Row, error)) error {
+		c, ch, err := n.patientFor(in, patientID)
 		if err != nil {
 			return err
 		}
@@ -352,7 +381,7 @@ func (n *Node) AmendPatient(ctx context.Context, s web.Session, patientID, formI
 		if err != nil {
 			return err
 		}
-		return n.saveInto(ctx, in.n, record.LaneClinical, record.KindRegistration, c, chart.Body{Items: []chart.Item{chart.PutItem(amended, base...)}}, row)
+		return n.saveInto(ctx, in, record.LaneClinical, record.KindRegistration, c, chart.Body{Items: []chart.Item{chart.PutItem(amended, base...)}}, row)
 	})
 	return err
 }
@@ -376,8 +405,12 @@ func (n *Node) Retract(ctx context.Context, s web.Session, patientID, formID str
 	if err != nil {
 		return err
 	}
-	_, err = n.once(formID, []any{"retract", patientID, ref.String(), reason}, func(row func(record.RID, record.CompartmentID) (store.Row, error)) error {
-		c, ch, err := n.patient(patientID)
+	typed, err := n.typed(in, patientID, []any{"retract", patientID, ref.String(), reason})
+	if err != nil {
+		return err
+	}
+	_, err = n.once(formID, typed, func(row func(record.RID, record.CompartmentID) (store.Row, error)) error {
+		c, ch, err := n.patientFor(in, patientID)
 		if err != nil {
 			return err
 		}
@@ -385,7 +418,7 @@ func (n *Node) Retract(ctx context.Context, s web.Session, patientID, formID str
 		if len(items) == 0 {
 			return web.ErrNotFound
 		}
-		return n.saveInto(ctx, in.n, record.LaneClinical, record.KindClinical, c, chart.Body{Reason: reason, Items: items}, row)
+		return n.saveInto(ctx, in, record.LaneClinical, record.KindClinical, c, chart.Body{Reason: reason, Items: items}, row)
 	})
 	return err
 }

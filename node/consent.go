@@ -189,7 +189,7 @@ func (d *directives) add(n *Node, x store.Placed, refused bool) error {
 // registered adds the box where somebody was registered: whose record says for the first
 // time who this is. An amendment names what it amends.
 func (d *directives) registered(n *Node, x store.Placed) error {
-	o, err := n.openRecord(x)
+	o, err := n.openRecord(x, nil)
 	if x.Record.Body == nil || unreadable(err) {
 		return nil
 	}
@@ -265,7 +265,7 @@ func (n *Node) decidedOf(c record.CompartmentID, v policy.Verdict) (*web.Decided
 		}
 	}
 	if strings.HasPrefix(v.Grant.ID, cardGrantWord) {
-		out.Grant, out.Until = v.Grant.ID, time.Unix(v.Grant.Until, 0)
+		out.Grant, out.Until, out.ByCard = v.Grant.ID, time.Unix(v.Grant.Until, 0), true
 		return out, nil
 	}
 	if !v.Allowed {

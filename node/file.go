@@ -23,7 +23,7 @@ func (n *Node) File(ctx context.Context, s web.Session, patientID, id string) (w
 	if err != nil {
 		return web.File{}, err
 	}
-	c, ch, err := n.patient(patientID)
+	c, ch, err := n.patientFor(in, patientID)
 	if err != nil {
 		return web.File{}, err
 	}

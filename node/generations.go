@@ -50,11 +50,15 @@ type lineage struct {
 }
 
 // lineage reads the closed generations of a chart that are held here.
-func (n *Node) lineage(c record.CompartmentID) (*lineage, error) {
+func (n *Node) lineage(c record.CompartmentID) (*lineage, error) { return n.lineageWith(c, nil) }
+
+// lineageWith is lineage with keys that were lent besides.
+func (n *Node) lineageWith(c record.CompartmentID, lent lentKeys) (*lineage, error) {
 	held, err := n.vault.held(c)
 	if err != nil {
 		return nil, err
 	}
+	maps.Copy(held, lent)
 	l := &lineage{c: c}
 	if l.first.key, err = n.vault.key(c, firstGen); err != nil {
 		return nil, err
@@ -123,9 +127,10 @@ func (n *Node) eachWrap(c record.CompartmentID, f func(w seal.Wrap, by record.De
 	return nil
 }
 
-// sealing says what the next record of a chart is sealed under.
-func (n *Node) sealing(c record.CompartmentID, session uint64) (sealing, error) {
-	l, err := n.lineage(c)
+// sealing says what the next record of a chart is sealed under. Who writes by a card, with keys that were
+// lent, hands none of them on: only what no head is for makes another, and that is not for this box.
+func (n *Node) sealing(c record.CompartmentID, session uint64, lent lentKeys) (sealing, error) {
+	l, err := n.lineageWith(c, lent)
 	if err != nil {
 		return sealing{}, err
 	}
@@ -136,7 +141,7 @@ func (n *Node) sealing(c record.CompartmentID, session uint64) (sealing, error) 
 	}
 	k := d.custody()
 	if !k.consent.Limited() {
-		if len(l.heads) > 0 {
+		if len(l.heads) > 0 && lent == nil {
 			s.wraps, err = n.toRegion(l, session)
 		}
 		return s, err
@@ -145,7 +150,7 @@ func (n *Node) sealing(c record.CompartmentID, session uint64) (sealing, error) 
 	if !ok {
 		return s, nil
 	}
-	a, err := n.audience(c, &k, escrow)
+	a, err := n.audience(c, &k, escrow, lent != nil)
 	if err != nil {
 		return s, err
 	}
@@ -155,7 +160,9 @@ func (n *Node) sealing(c record.CompartmentID, session uint64) (sealing, error) 
 		return s, err
 	}
 	s.dek = l.heads[i].dek
-	s.wraps, err = l.handed(session, a.to)
+	if lent == nil {
+		s.wraps, err = l.handed(session, a.to)
+	}
 	return s, err
 }
 

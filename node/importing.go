@@ -333,7 +333,7 @@ func (i *importer) compartment(s fhir.Save) (importPatient, error) {
 		if err != nil {
 			return *p, err
 		}
-		s, err := i.n.sealing(c, 0)
+		s, err := i.n.sealing(c, 0, nil)
 		if err != nil {
 			return *p, err
 		}

@@ -1,7 +1,9 @@
 package node
 
 import (
+	"bytes"
 	"context"
+	"crypto/ecdh"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -52,6 +54,14 @@ type cardPass struct {
 	id    chart.CardID
 	key   []byte // of its row
 	until time.Time
+	opens *ecdh.PrivateKey // what was wrapped to the card; nil for one of before cards had keys
+	forms seal.Key         // by which forms of the session remember what they saved
+}
+
+// cardOpens reports whether a card lets do this. It opens a chart to be read and written in; who
+// else may, which cards there are and what goes is decided where the chart is open without one.
+func cardOpens(a policy.Action) bool {
+	return a != policy.Consent && a != policy.Give && a != policy.Erase
 }
 
 func (n *Node) cardKey(word string, find [16]byte) []byte {
@@ -219,14 +229,35 @@ func (n *Node) saveCard(ctx context.Context, session uint64, c record.Compartmen
 	if err != nil {
 		return err
 	}
-	_, err = n.append(ctx, []store.Draft{d}, func(placed []record.Record) ([]store.Row, error) {
+	unlock := n.forms.lock("keys " + c.String())
+	defer unlock()
+	wraps, err := n.handToCard(c, session, one.Key)
+	if err != nil {
+		return err
+	}
+	_, err = n.append(ctx, append(wraps, d), func(placed []record.Record) ([]store.Row, error) {
 		if row == nil {
 			return nil, nil
 		}
-		r, err := row(placed[0].RID(), c)
+		r, err := row(placed[len(placed)-1].RID(), c)
 		return []store.Row{r}, err
 	})
 	return err
+}
+
+// handToCard hands the closed keys that this box holds to a card. One that only ends others has no key;
+// to those, who writes next in the chart hands no more.
+func (n *Node) handToCard(c record.CompartmentID, session uint64, card []byte) ([]store.Draft, error) {
+	if len(card) == 0 {
+		return nil, nil
+	}
+	l, err := n.lineage(c)
+	if err != nil {
+		return nil, err
+	}
+	a := audience{may: map[seal.KeyID]bool{}}
+	a.addKey(n, card)
+	return l.handed(session, a.to)
 }
 
 // EndCard makes a card dead, everywhere as soon as the record comes there.
@@ -276,19 +307,36 @@ func (n *Node) UseCard(ctx context.Context, s web.Session, code string, picture 
 		return "", web.ErrCardUnknown
 	}
 	c := record.CompartmentID(row.Compartment)
-	if err := n.tryCard(ctx, in, c, &row, secret, pin); err != nil {
+	opens, err := n.tryCard(ctx, in, c, &row, secret, pin)
+	if err != nil {
 		return "", err
 	}
 	if err := n.noteAccess(ctx, in, c, accessCard); err != nil {
 		return "", explain(err)
+	}
+	pass := cardPass{id: chart.CardID(row.ID), key: n.cardKey("card/", find), until: n.grantTime().Add(cardPassFor), forms: seal.Derive(seal.Key(opens.Bytes()), "forms")}
+	keyed, err := n.isKeyOf(opens, c, pass.id)
+	if err != nil {
+		return "", explain(err)
+	}
+	if keyed {
+		pass.opens = opens
 	}
 	n.staff.mu.Lock()
 	defer n.staff.mu.Unlock()
 	if in.cards == nil {
 		in.cards = map[record.CompartmentID]cardPass{}
 	}
-	in.cards[c] = cardPass{id: chart.CardID(row.ID), key: n.cardKey("card/", find), until: n.grantTime().Add(cardPassFor)}
+	in.cards[c] = pass
 	return c.String(), nil
+}
+
+// isKeyOf reports whether a card's record names this key.
+func (n *Node) isKeyOf(opens *ecdh.PrivateKey, c record.CompartmentID, id chart.CardID) (bool, error) {
+	list, err := n.cardsOf(c)
+	return slices.ContainsFunc(list, func(s chart.CardState) bool {
+		return s.ID == id && bytes.Equal(s.Key, opens.PublicKey().Bytes())
+	}), err
 }
 
 func cardSecret(code string, picture []byte) (seal.CardSecret, error) {
@@ -306,42 +354,42 @@ func cardSecret(code string, picture []byte) (seal.CardSecret, error) {
 	return secret, nil
 }
 
-// tryCard tries a PIN. Wrong ones are counted on disk; one that cannot be counted is not
-// answered.
-func (n *Node) tryCard(ctx context.Context, in *signedIn, c record.CompartmentID, row *cardRow, secret seal.CardSecret, pin string) error {
+// tryCard gives the card's key to who knows the PIN. Wrong ones are counted on disk; one that
+// cannot be counted is not answered.
+func (n *Node) tryCard(ctx context.Context, in *signedIn, c record.CompartmentID, row *cardRow, secret seal.CardSecret, pin string) (*ecdh.PrivateKey, error) {
 	key := n.cardKey("cardtry/", secret.Find())
 	var t cardTries
 	if _, err := n.readRow(key, &t); err != nil {
-		return explain(err)
+		return nil, explain(err)
 	}
 	now := n.o.Now()
 	wait := time.Unix(t.Locked, 0).Sub(now)
 	switch {
 	case row.Ended:
-		return errors.Join(n.refusedCard(ctx, in, c), web.ErrCardEnded)
+		return nil, errors.Join(n.refusedCard(ctx, in, c), web.ErrCardEnded)
 	case t.Fails >= cardTriesMax:
-		return errors.Join(n.refusedCard(ctx, in, c), web.ErrCardBlocked)
+		return nil, errors.Join(n.refusedCard(ctx, in, c), web.ErrCardBlocked)
 	case wait > pinLockFor(t.Fails): // the clock was set back
 		t.Locked = now.Add(pinLockFor(t.Fails)).Unix()
-		return errors.Join(explain(n.countCard(ctx, key, t)), &web.LockedError{Until: pinLockFor(t.Fails)})
+		return nil, errors.Join(explain(n.countCard(ctx, key, t)), &web.LockedError{Until: pinLockFor(t.Fails)})
 	case wait > 0:
-		return &web.LockedError{Until: wait}
+		return nil, &web.LockedError{Until: wait}
 	}
 	lock, err := seal.DecodeCardLock(row.Lock)
 	if err != nil {
-		return web.ErrCardUnknown
+		return nil, web.ErrCardUnknown
 	}
-	if _, ok := lock.Open(secret, pin); ok {
-		if t == (cardTries{}) {
-			return nil
+	if opens, ok := lock.Open(secret, pin); ok {
+		if t != (cardTries{}) {
+			err = explain(n.countCard(ctx, key, cardTries{}))
 		}
-		return explain(n.countCard(ctx, key, cardTries{}))
+		return opens, err
 	}
 	t.Fails, t.Locked = countWrong(t.Fails, now)
 	if err := n.countCard(ctx, key, t); err != nil {
-		return explain(err)
+		return nil, explain(err)
 	}
-	return errors.Join(n.refusedCard(ctx, in, c), web.ErrWrongPIN)
+	return nil, errors.Join(n.refusedCard(ctx, in, c), web.ErrWrongPIN)
 }
 
 func (n *Node) countCard(ctx context.Context, key []byte, t cardTries) error {
@@ -360,17 +408,36 @@ func (n *Node) refusedCard(ctx context.Context, in *signedIn, c record.Compartme
 	return explain(n.noteAccess(ctx, in, c, accessCard|accessRefused))
 }
 
-// cardGrant is what a card that was shown in this session allows now. One that was ended
-// meanwhile allows nothing.
-func (n *Node) cardGrant(in *signedIn, c record.CompartmentID) (policy.Grant, bool) {
+// passFor is the pass of a card that was shown in this session, while it holds. With the card's
+// end, and with the time, it is gone from memory.
+func (n *Node) passFor(in *signedIn, c record.CompartmentID) (cardPass, bool) {
 	n.staff.mu.Lock()
 	pass, ok := in.cards[c]
 	n.staff.mu.Unlock()
 	if !ok {
-		return policy.Grant{}, false
+		return cardPass{}, false
 	}
 	var row cardRow
-	if ok, err := n.readRow(pass.key, &row); err != nil || !ok || row.Ended || chart.CardID(row.ID) != pass.id {
+	ok, err := n.readRow(pass.key, &row)
+	if err != nil {
+		return cardPass{}, false
+	}
+	if ok && !row.Ended && chart.CardID(row.ID) == pass.id && n.grantTime().Before(pass.until) {
+		return pass, true
+	}
+	n.staff.mu.Lock()
+	defer n.staff.mu.Unlock()
+	if in.cards[c].until.Equal(pass.until) {
+		delete(in.cards, c)
+	}
+	return cardPass{}, false
+}
+
+// cardGrant is what a card that was shown in this session allows now. One that was ended
+// meanwhile allows nothing.
+func (n *Node) cardGrant(in *signedIn, c record.CompartmentID) (policy.Grant, bool) {
+	pass, ok := n.passFor(in, c)
+	if !ok {
 		return policy.Grant{}, false
 	}
 	return policy.Grant{ID: cardGrantWord + hex.EncodeToString(pass.id[:]), Until: pass.until.Unix()}, true

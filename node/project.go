@@ -287,7 +287,7 @@ func (p *projection) compartment(c record.CompartmentID) error {
 		return nil // eraseLoop removes its rows
 	}
 	region, _ := p.n.box.RegionID()
-	opened, unread, err := p.n.openWhole(c)
+	opened, unread, err := p.n.openWhole(c, nil)
 	dim := unread.dictionary
 	if err == nil {
 		dim, err = p.glass(c, unread.glass, dim)
@@ -324,7 +324,7 @@ func (p *projection) compartment(c record.CompartmentID) error {
 // openCompartment opens what this box can of a compartment, without names and
 // states, which lists do not show.
 func (n *Node) openCompartment(c record.CompartmentID) ([]chart.Opened, error) {
-	opened, _, err := n.openWhole(c)
+	opened, _, err := n.openWhole(c, nil)
 	return opened, err
 }
 
@@ -351,8 +351,8 @@ func (u *unread) keep(r *record.Record) {
 	u.closed.Records++
 }
 
-// openWhole also answers what could not be opened.
-func (n *Node) openWhole(c record.CompartmentID) (opened []chart.Opened, left unread, err error) {
+// openWhole also answers what could not be opened, even with the keys that were lent.
+func (n *Node) openWhole(c record.CompartmentID, lent lentKeys) (opened []chart.Opened, left unread, err error) {
 	recs, err := n.store.Compartment(c)
 	if err == nil {
 		recs, err = n.withRefused(c, recs)
@@ -375,7 +375,7 @@ func (n *Node) openWhole(c record.CompartmentID) (opened []chart.Opened, left un
 			left.some = left.some || !p
 			continue
 		}
-		o, err := n.openRecord(x)
+		o, err := n.openRecord(x, lent)
 		var unknown *seal.UnknownDictionary
 		left.some = left.some || err != nil
 		left.dictionary = left.dictionary || errors.As(err, &unknown)
@@ -395,8 +395,8 @@ func (n *Node) openWhole(c record.CompartmentID) (opened []chart.Opened, left un
 	return opened, left, nil
 }
 
-func (n *Node) openRecord(x store.Placed) (chart.Opened, error) {
-	plain, err := n.vault.open(&x.Record)
+func (n *Node) openRecord(x store.Placed, lent lentKeys) (chart.Opened, error) {
+	plain, err := n.vault.openWith(&x.Record, lent)
 	if err != nil {
 		return chart.Opened{}, err
 	}

@@ -84,6 +84,7 @@ type signedIn struct {
 
 	glass map[record.CompartmentID]time.Time // when charts were opened in an emergency; guarded by staffRoom.mu
 	cards map[record.CompartmentID]cardPass  // that were shown in this session; guarded by staffRoom.mu
+	forms []*lentForm                        // with files, filled in by a card; guarded by staffRoom.mu
 }
 
 // staffRoom holds the open sessions.

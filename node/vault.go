@@ -152,12 +152,18 @@ func (v *vault) remember(id vaultID, k seal.Key) {
 }
 
 // open gives the plain body of a record.
-func (v *vault) open(r *record.Record) ([]byte, error) {
+func (v *vault) open(r *record.Record) ([]byte, error) { return v.openWith(r, nil) }
+
+// openWith is open with keys that were lent besides.
+func (v *vault) openWith(r *record.Record, lent lentKeys) ([]byte, error) {
 	if r.Body == nil {
 		return nil, fmt.Errorf("opening record %s: its body is not on this box", r.RID().Short())
 	}
 	var keyErr error
 	plain, err := v.dictionaries.Open(func(gen uint64) (seal.Key, bool) {
+		if k, ok := lent[gen]; ok {
+			return k, true
+		}
 		k, err := v.key(r.Core.Compartment, gen)
 		if err != nil {
 			keyErr = err

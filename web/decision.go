@@ -14,6 +14,8 @@ type Decided struct {
 	Homes []string  // the boxes that may open the chart in any case
 	Grant string    // id of the grant to this box; "" when there never was one, or it was recalled
 	Until time.Time // of that grant, also when it is over; zero for no end
+
+	ByCard bool // it is a card that opens the chart, to this session
 }
 
 // ConsentPage is who may read one chart.

@@ -2,6 +2,7 @@ package web
 
 import (
 	"encoding/hex"
+	"maps"
 	"net/url"
 	"strconv"
 	"strings"
@@ -128,6 +129,13 @@ func (q *request) patientBody(view PatientView) patientBody {
 			}
 		}
 	} else if d := view.Decided; d != nil {
+		if d.ByCard {
+			q.session.May = maps.Clone(q.session.May)
+			for _, right := range []string{MayConsent, MayGive, MayErase} { // a card opens the chart, and decides nothing
+				q.session.May[right] = false
+			}
+			b.May = q.session.May
+		}
 		b.Granted = q.grantWords("consent.granted", d.Grant, d.Until)
 	}
 	for _, p := range c.Problems {

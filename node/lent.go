@@ -1,0 +1,111 @@
+package node
+
+import (
+	"crypto/ecdh"
+	"slices"
+
+	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal"
+)
+
+// What a chart's limit closes to a box, a card opens there: its key unwraps closed keys, which are lent to
+// the session that it was shown to. They are in memory alone and are made anew from the records each
+// time, so that they end with the session's pass: after two hours, at signing out, when the card is
+// ended, at the program's end. Lists, searches and rows are made without them: this box keeps nothing
+// that it read by a card.
+
+// lentKeys are closed keys of one compartment by their generations.
+type lentKeys map[uint64]seal.Key
+
+// lentWrapsMax bounds how many wraps to one card are tried: a patient has not had as many closed keys.
+const lentWrapsMax = 1024
+
+// lentTo are the closed keys that a card which was shown in this session opens now; nil without one.
+func (n *Node) lentTo(in *signedIn, c record.CompartmentID) (lentKeys, error) {
+	pass, ok := n.passFor(in, c)
+	if !ok || pass.opens == nil {
+		return nil, nil
+	}
+	return n.openedBy(pass.opens, c)
+}
+
+// openedBy are the closed keys of a chart that a card's key opens, and what they lead to.
+func (n *Node) openedBy(card *ecdh.PrivateKey, c record.CompartmentID) (lentKeys, error) {
+	var wraps []seal.Wrap
+	if err := n.eachWrap(c, func(w seal.Wrap, _ record.DeviceID) { wraps = append(wraps, w) }); err != nil {
+		return nil, err
+	}
+	known := wrappedTo(card, c, wraps)
+	found, _ := seal.OpenChain(wraps, known)
+	for gen, k := range found {
+		if seal.IsClosed(gen) {
+			known[gen] = k
+		}
+	}
+	return known, nil
+}
+
+// wrappedTo are the closed keys of a compartment that wraps hand to a card.
+func wrappedTo(card *ecdh.PrivateKey, c record.CompartmentID, wraps []seal.Wrap) lentKeys {
+	out, tried := lentKeys{}, 0
+	id := seal.PublicKeyID(card.PublicKey())
+	for _, w := range wraps {
+		if w.Recipient != id || w.Compartment != c || !seal.IsClosed(w.Generation) || tried == lentWrapsMax {
+			continue
+		}
+		tried++
+		if k, err := seal.UnwrapKeyWith(card, w); err == nil && k.IsGeneration(w.Generation) {
+			out[w.Generation] = k
+		}
+	}
+	return out
+}
+
+// typed is what a form's answer is remembered by. What is written by a card is blinded with a key that
+// goes with it: a hash of few words tells them to who tries them.
+func (n *Node) typed(in *signedIn, patientID string, content []any) (any, error) {
+	c, err := record.ParseCompartmentID(patientID)
+	if err != nil {
+		return content, nil // of nobody, which is told later
+	}
+	pass, ok := n.passFor(in, c)
+	if !ok {
+		return content, nil
+	}
+	raw, err := record.Marshal(content)
+	if err != nil {
+		return nil, err
+	}
+	b := seal.Blind(pass.forms, "form", raw)
+	return b[:], nil
+}
+
+// lentForm has the files of a form that is filled in by a card. Their keys are in memory alone.
+type lentForm struct {
+	id    string
+	files []stagedFile
+}
+
+const lentFormsMax = 8 // of a session, the newest
+
+func (in *signedIn) lentFilesLocked(formID string) *lentForm {
+	i := slices.IndexFunc(in.forms, func(f *lentForm) bool { return f.id == formID })
+	if i < 0 {
+		return nil
+	}
+	return in.forms[i]
+}
+
+// stageLent keeps a file of a form in memory.
+func (n *Node) stageLent(in *signedIn, formID string, f stagedFile) {
+	n.staff.mu.Lock()
+	defer n.staff.mu.Unlock()
+	if l := in.lentFilesLocked(formID); l != nil {
+		l.files = append(slices.Clip(l.files), f)
+		return
+	}
+	if len(in.forms) == lentFormsMax {
+		in.forms = slices.Delete(in.forms, 0, 1)
+	}
+	in.forms = append(in.forms, &lentForm{formID, []stagedFile{f}})
+}
