@@ -171,11 +171,7 @@ func (l *CardLock) derive(s CardSecret, pin string) (sum [32]byte, key *ecdh.Pri
 	stretching.Lock()
 	defer stretching.Unlock()
 	stretched := Key(argon2.IDKey([]byte(pin), l.Salt[:], l.Params.Passes, l.Params.MemoryKiB, l.Params.Threads, keyBytes))
-	scalar := deriveKey(stretched, s[:], []byte("hp:card:key:1"))
-	key, err := ecdh.X25519().NewPrivateKey(scalar[:])
-	if err != nil {
-		panic(err) // any 32 bytes are an X25519 scalar
-	}
+	key = exchangeOf(deriveKey(stretched, s[:], []byte("hp:card:key:1")))
 	return [32]byte(deriveKey(stretched, s[:], []byte("hp:card:lock:1"))), key
 }
 

@@ -6,7 +6,11 @@ import "crypto/ecdh"
 // its public half can be opened by them, and not by a device that was given that half
 // alone. It is derived: HKDF(reading key, "letterbox").
 func Letterbox(reading Key) *ecdh.PrivateKey {
-	scalar := Derive(reading, "letterbox")
+	return exchangeOf(Derive(reading, "letterbox"))
+}
+
+// exchangeOf is the X25519 key of a scalar.
+func exchangeOf(scalar Key) *ecdh.PrivateKey {
 	priv, err := ecdh.X25519().NewPrivateKey(scalar[:])
 	if err != nil {
 		panic(err) // any 32 bytes are an X25519 scalar
