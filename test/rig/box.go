@@ -160,13 +160,19 @@ func (b *Box) shell(stdin, script string) string {
 	return string(out)
 }
 
+// program is what the box runs. It is built when the first box asks for it, which may
+// take longer than a command is given.
+func (b *Box) program() string {
+	b.T.Helper()
+	if b.Program != "" {
+		return b.Program
+	}
+	return MustProgram(b.T)
+}
+
 func (b *Box) command(ctx context.Context, args ...string) *exec.Cmd {
 	b.T.Helper()
-	bin := b.Program
-	if bin == "" {
-		bin = MustProgram(b.T)
-	}
-	line := append(append(append([]string{}, b.Wrap...), bin), args...)
+	line := append(append(append([]string{}, b.Wrap...), b.program()), args...)
 	cmd := exec.CommandContext(ctx, line[0], append(line[1:], "--data", b.Dir)...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C.UTF-8", "TZ=UTC", "HOME=" + os.Getenv("HOME")}
 	cmd.Env = append(cmd.Env, b.Env...)

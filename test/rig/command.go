@@ -23,6 +23,7 @@ type Result struct {
 // Command runs the program once on this box.
 func (b *Box) Command(stdin string, args ...string) Result {
 	b.T.Helper()
+	b.program()
 	ctx, cancel := context.WithTimeout(context.Background(), commandMax)
 	defer cancel()
 	cmd := b.command(ctx, args...)
