@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/healthpost/healthpost/node"
 	"github.com/healthpost/healthpost/record"
@@ -100,10 +101,10 @@ func TestLimitHoldsAgainstARootShell(t *testing.T) {
 	nobodyOpensItself(t, a, b, patient)
 	a.decides(patient, "open-again", web.Decision{Do: web.DoOpen})
 	for _, box := range []*clinic{b, c} {
-		box.readsAll(patient, 9)
+		box.readsAll(patient, 8)
 	}
 	rotateAtOnce(t, a, b, c)
-	revokedBox(t, hub, a, c)
+	revokedBox(t, hub, a, b, c)
 }
 
 // permissionEnds: with it all is read, what came before too; when it was recalled, nothing that comes after.
@@ -168,13 +169,12 @@ func nobodyOpensItself(t *testing.T, a, b *clinic, patient string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own("eighth", "fever", "xxxxx---")
-	a.readsAll(patient, 8)
+	together(a, b)
 	a.stop()
 	a.start()
 	a.signIn()
-	own("ninth", "fever", "xxxxx----")
-	a.readsAll(patient, 9)
+	own("eighth", "fever", "xxxxx---")
+	a.readsAll(patient, 8)
 }
 
 // rotateAtOnce: two boxes that may read make a key each while they do not hear of one another.
@@ -209,7 +209,7 @@ func rotateAtOnce(t *testing.T, a, b, c *clinic) {
 }
 
 // revokedBox: a box that is no member any more gets no new key, although its permission has no end.
-func revokedBox(t *testing.T, hub, a, c *clinic) {
+func revokedBox(t *testing.T, hub, a, b, c *clinic) {
 	patient := a.register("revoked", "Akello")
 	a.decides(patient, "revoked-limit", web.Decision{Do: web.DoLimit})
 	a.decides(patient, "revoked-grant", web.Decision{Do: web.DoGrant, To: c.device()})
@@ -228,4 +228,18 @@ func revokedBox(t *testing.T, hub, a, c *clinic) {
 	if err != nil || !slices.Equal(opens, []bool{true, false}) {
 		t.Errorf("with the keys of the revoked box: %v, %v", opens, err)
 	}
+	permissionRunsOut(t, a, b, patient)
+}
+
+// permissionRunsOut: eight days later a permission of seven hands out nothing.
+func permissionRunsOut(t *testing.T, a, b *clinic, patient string) {
+	a.decides(patient, "week", web.Decision{Do: web.DoGrant, To: b.device(), Days: 7})
+	b.readsAll(patient, 2)
+	a.stop()
+	a.o.Now = func() time.Time { return time.Now().Add(8 * 24 * time.Hour) }
+	a.start()
+	a.signIn()
+	a.visited(patient, "late", "fever")
+	b.robs(patient, "xx-")
+	a.readsAll(patient, 3)
 }

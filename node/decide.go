@@ -36,6 +36,7 @@ func (n *Node) Consents(ctx context.Context, s web.Session, patientID string) (w
 	}
 	con := d.consent()
 	page := web.ConsentPage{Row: ch.Row(), Limited: con.Limited() || len(d.limits()) > 0, Unread: con.Unread, Homes: n.homesOf(&d, &con)}
+	_, page.Escrow = n.escrowKey()
 	if len(d.homes) == 0 {
 		if page.Homes, err = n.registeredAt(c); err != nil {
 			return page, explain(err)

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/healthpost/healthpost/chart"
 )
 
 // consentBody is the page of what a patient decided about who may read.
@@ -16,6 +18,7 @@ type consentBody struct {
 	Who     personLine
 	Limited bool
 	Unread  bool
+	Keys    string // what keeps the others from it
 	Homes   string
 	Grants  []grantLine
 	Ended   []grantLine
@@ -72,6 +75,10 @@ func (q *request) consentPage(f form) error {
 	}
 	for _, l := range c.Ended[:min(len(c.Ended), consentListMax)] {
 		b.Ended = append(b.Ended, q.grantLine(&l))
+	}
+	b.Keys = q.words.Text("consent.by_rules")
+	if c.Escrow {
+		b.Keys = q.words.Text("consent.by_keys")
 	}
 	b.Choices = q.consentChoices(&c)
 	p := q.newPage("", "consent.title", b)
@@ -199,6 +206,18 @@ func (q *request) grantWords(key, id string, until time.Time) string {
 		return q.words.Text(key, id)
 	}
 	return q.words.Text(key+"_until", id, formatTime(q.words, until.In(q.opts.Location)))
+}
+
+// unopenedWords tell of entries whose keys this box does not have; nil where there are none.
+func (q *request) unopenedWords(c *chart.Closed) []string {
+	if c.Records == 0 {
+		return nil
+	}
+	out := []string{q.words.Count("consent.unopened", c.Records), q.words.Text("consent.unopened_since", formatTime(q.words, c.Since.In(q.opts.Location)))}
+	if len(c.Homes) > 0 {
+		out = append(out, q.words.Text("consent.unopened_homes", strings.Join(c.Homes, ", ")))
+	}
+	return append(out, q.words.Text("consent.unopened_wait"))
 }
 
 // closedWords say who decided that the chart stays closed, and what can be done.

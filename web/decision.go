@@ -21,12 +21,15 @@ type Decided struct {
 // ConsentPage is who may read one chart.
 type ConsentPage struct {
 	Row     chart.Row
-	Limited bool     // only Homes and whom a grant names
-	Unread  bool     // something decided cannot be read here, and is taken for a limit
-	Homes   []string // the boxes that may open the chart in any case
-	Grants  []ConsentLine
-	Ended   []ConsentLine // limits and grants, newest first; a limit has no To
-	Boxes   []ConsentBox  // to which the chart can be opened, by name
+	Limited bool // only Homes and whom a grant names
+	Unread  bool // something decided cannot be read here, and is taken for a limit
+	// Escrow: what is written while only some boxes may open the chart is sealed for these; else the rules alone
+	// keep the others from it.
+	Escrow bool
+	Homes  []string // the boxes that may open the chart in any case
+	Grants []ConsentLine
+	Ended  []ConsentLine // limits and grants, newest first; a limit has no To
+	Boxes  []ConsentBox  // to which the chart can be opened, by name
 }
 
 // ConsentLine is one decision.

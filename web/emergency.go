@@ -67,6 +67,7 @@ type emergencyBody struct {
 
 	Until      string // of the summary
 	Incomplete bool
+	Unopened   []string // of entries whose keys are not here
 	Allergy    allergyLine
 	Medicines  []string
 	Problems   []string
@@ -108,6 +109,7 @@ func (q *request) emergencyPage(f form) error {
 func (q *request) fillEmergency(b *emergencyBody, view *EmergencyPage) {
 	e := &view.Summary
 	b.Until, b.Incomplete = formatTime(q.words, view.Until.In(q.opts.Location)), e.Incomplete
+	b.Unopened = q.unopenedWords(&e.Closed)
 	var names []string
 	for _, a := range e.Allergies {
 		names = append(names, a.Code.Text)

@@ -60,6 +60,7 @@ type fakeClinic struct {
 	decided   *web.Decided // of every patient
 	closed    bool         // by what is decided
 	consent   web.ConsentPage
+	unopened  chart.Closed
 	decisions []web.Decision // without their PINs
 	cards     fakeCards
 
@@ -101,6 +102,13 @@ func (f *fakeClinic) Counts(context.Context) web.Counts {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.countsLocked()
+}
+
+// lacksKeys makes entries of every chart closed to the box.
+func (f *fakeClinic) lacksKeys() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unopened = chart.Closed{Records: 2, Since: now.Add(-48 * time.Hour), Homes: []string{"Kibuye clinic"}}
 }
 
 // lacks makes the box one that does not hold all of the regional record.
@@ -291,7 +299,7 @@ func (f *fakeClinic) decideSomething() {
 	over.Until, over.Over = now.Add(-time.Hour), true
 	ended.EndedBy, ended.EndedAt = "Jean Habimana (Kibuye clinic)", now.Add(-time.Minute)
 	limit.Limit, limit.EndedBy, limit.EndedAt = true, "Jean Habimana (Kibuye clinic)", now.Add(-2*time.Hour)
-	f.consent = web.ConsentPage{Limited: true, Homes: []string{"Kibuye clinic"}, Grants: []web.ConsentLine{holds, over}, Ended: []web.ConsentLine{ended, limit},
+	f.consent = web.ConsentPage{Limited: true, Escrow: true, Homes: []string{"Kibuye clinic"}, Grants: []web.ConsentLine{holds, over}, Ended: []web.ConsentLine{ended, limit},
 		Boxes: []web.ConsentBox{{ID: strings.Repeat("b1", 32), Name: "Rubavu clinic"}, {ID: strings.Repeat("b2", 32), Name: "Nyanza clinic"}}}
 }
 
@@ -345,7 +353,7 @@ func (f *fakeClinic) SignOut(_ context.Context, token string) {
 
 func (f *fakeClinic) viewLocked(id string) web.PatientView {
 	c := chart.Fold(f.records[id])
-	c.Incomplete = f.counts.Absent > 0
+	c.Incomplete, c.Closed = f.counts.Absent > 0 || f.unopened.Records > 0, f.unopened
 	if f.closed {
 		c = c.Identity()
 	}

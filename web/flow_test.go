@@ -498,6 +498,22 @@ func TestIncompleteChartSaysSo(t *testing.T) {
 	}
 }
 
+// Entries whose keys are not here are told of wherever the chart, or its summary, is shown.
+func TestUnopenedEntriesAreTold(t *testing.T) {
+	x := newFixture(t)
+	x.signIn()
+	x.fake.lacksKeys()
+	patient := x.get("/patient/" + x.people.child).body
+	x.breakGlass("staff-2", "271828")
+	for what, page := range map[string]string{"chart": patient, "summary": x.get("/patient/" + x.people.child + "/emergency").body} {
+		for _, want := range []string{"2 entries are sealed for others.", "The first was written on", "These can open them: Kibuye clinic."} {
+			if !strings.Contains(page, want) {
+				t.Errorf("the %s lacks %q", what, want)
+			}
+		}
+	}
+}
+
 // TestStaffOfTheBox: roles are asked for, the last account that adds others stays, and an ended one is
 // gone from the list.
 func TestStaffOfTheBox(t *testing.T) {

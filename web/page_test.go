@@ -73,6 +73,11 @@ func pageCases() []pageCase {
 			x.fake.lacks(40)
 			return x.get("/patient/" + x.people.waiting)
 		}},
+		{"patient-unopened", "patient", 200, func(x *fixture) answer {
+			x.signIn()
+			x.fake.lacksKeys()
+			return x.get("/patient/" + x.people.waiting)
+		}},
 		{"found-not-all", "find", 200, func(x *fixture) answer {
 			x.signIn()
 			x.fake.lacks(40)
@@ -499,7 +504,7 @@ func TestCompressedAndPlainAreTheSame(t *testing.T) {
 var changing = regexp.MustCompile(`-[0-9a-f]{8}\.(css|js|svg)|value="[0-9a-f]{32}"`)
 
 func TestGolden(t *testing.T) {
-	for _, name := range []string{"today", "patient", "check", "conflict", "links", "links-faults", "links-metered", "links-field", "today-banners", "proof", "root", "looks", "patient-closed", "looks-emergency", "emergency", "emergency-open", "emergencies", "consent", "cards", "card", "usecard", "visit-errors"} {
+	for _, name := range []string{"today", "patient", "check", "conflict", "links", "links-faults", "links-metered", "links-field", "today-banners", "proof", "root", "looks", "patient-closed", "patient-unopened", "looks-emergency", "emergency", "emergency-open", "emergencies", "consent", "cards", "card", "usecard", "visit-errors"} {
 		for _, language := range []string{"en", "fr"} {
 			t.Run(name+"/"+language, func(t *testing.T) {
 				x := newFixture(t)

@@ -23,6 +23,7 @@ type patientBody struct {
 	Emergency  bool     // and the way to the summary for an emergency
 	Allergy    allergyLine
 	Incomplete bool     // there is more than what is shown
+	Unopened   []string // of entries whose keys are not here; nil where there are none
 	Conflict   int      // versions of the details that stand side by side; 0 when there is one
 	Doubles    []double // other entries that were written in two ways
 	Problems   []string
@@ -120,7 +121,7 @@ func ridText(rid record.RID) string { return hex.EncodeToString(rid[:]) }
 
 func (q *request) patientBody(view PatientView) patientBody {
 	c := &view.Chart
-	b := patientBody{ID: view.ID, Who: q.person(view.Row), May: q.session.May, Limited: view.Limited, Emergency: view.Emergency, Allergy: allergyOf(q.words, view.Chart), Incomplete: c.Incomplete, VisitCount: len(c.Visits), Devices: view.Devices}
+	b := patientBody{ID: view.ID, Who: q.person(view.Row), May: q.session.May, Limited: view.Limited, Emergency: view.Emergency, Allergy: allergyOf(q.words, view.Chart), Incomplete: c.Incomplete, Unopened: q.unopenedWords(&c.Closed), VisitCount: len(c.Visits), Devices: view.Devices}
 	if view.Limited {
 		if b.Closed = q.closedWords(view.Decided); b.Closed != nil {
 			b.May = Rights{} // nothing that is offered elsewhere may be done with this chart
