@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/ecdh"
+	"crypto/rand"
 	"maps"
 	"slices"
 
@@ -167,4 +168,77 @@ func (n *Node) DecideUnasked(ctx context.Context, patient string, q web.Decision
 	return n.appendDirective(ctx, 0, c, &known, d, func(record.RID, record.CompartmentID) (store.Row, error) {
 		return store.Row{Key: []byte("test/none"), Value: []byte{1}}, nil
 	})
+}
+
+// KeysOf counts the wraps of a chart's keys that are here, in rows and in records.
+func (n *Node) KeysOf(patient string) (left int, err error) {
+	c, err := record.ParseCompartmentID(patient)
+	if err != nil {
+		return 0, err
+	}
+	gens, err := n.vault.generations(c, func(uint64) bool { return true })
+	if err != nil {
+		return 0, err
+	}
+	err = n.eachWrap(c, func(seal.Wrap, record.DeviceID) { left++ })
+	return left + len(gens), err
+}
+
+// RowsAnew makes the rows of this box again from its records, as after a rebuild.
+func (n *Node) RowsAnew(ctx context.Context) error {
+	n.projectMu.Lock()
+	for _, prefix := range []string{"wrap/", "pat/", "tok/", "may/"} {
+		if err := n.store.DropRows([]byte(prefix)); err != nil {
+			n.projectMu.Unlock()
+			return err
+		}
+	}
+	n.vault.mu.Lock()
+	clear(n.vault.known)
+	n.vault.mu.Unlock()
+	err := n.store.PutRows(ctx, []store.Row{{Key: cursorKey, Value: make([]byte, 8)}})
+	n.projectMu.Unlock()
+	if err != nil {
+		return err
+	}
+	return n.projectNow()
+}
+
+// ChainUnder makes generations that each hold the one before, the first of them the chart's first key, and gives
+// the links, oldest first, and the wrap of the newest to this box.
+func (n *Node) ChainUnder(patient string, length int) (newest seal.Wrap, links []seal.Wrap, err error) {
+	c, err := record.ParseCompartmentID(patient)
+	if err != nil {
+		return newest, nil, err
+	}
+	l, err := n.lineage(c)
+	if err != nil {
+		return newest, nil, err
+	}
+	older := l.first
+	for range length {
+		k, err := seal.NewKey(rand.Reader)
+		if err != nil {
+			return newest, nil, err
+		}
+		w, err := seal.WrapKey(rand.Reader, k, c, older.gen, older.key)
+		if err != nil {
+			return newest, nil, err
+		}
+		links = append(links, w)
+		older = dek{seal.ClosedGeneration(older.gen, k), k}
+	}
+	newest, err = seal.WrapKeyTo(n.keys.ExchangeKey().PublicKey(), c, older.gen, older.key)
+	return newest, links, err
+}
+
+// Held counts which of some generations of a chart this box can open.
+func (n *Node) Held(patient string, gens []uint64) (held int, err error) {
+	c, err := record.ParseCompartmentID(patient)
+	for _, gen := range gens {
+		if _, err := n.vault.key(c, gen); err == nil {
+			held++
+		}
+	}
+	return held, err
 }
