@@ -92,11 +92,18 @@ type Visit struct {
 // gives the same chart. Records whose body could not be opened are left out by the caller.
 func Fold(records []Opened) Chart {
 	all := lines(inOrder(records))
-	c := Chart{Lines: make([]Line, len(all)), index: map[string]int{}}
+	list := make([]Line, len(all))
 	for i, l := range all {
-		c.Lines[i] = *l
+		list[i] = *l
 	}
+	return ofLines(list)
+}
+
+// ofLines puts lines, in the order in which they first appeared, where they are shown.
+func ofLines(list []Line) Chart {
+	c := Chart{Lines: list, index: map[string]int{}}
 	encounters := c.indexNames()
+	c.topics(encounters)
 	f := folder{chart: &c, visits: map[string]int{}}
 	for i := range c.Lines {
 		f.encounter(&c.Lines[i])

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/record"
 )
 
@@ -44,8 +45,9 @@ type Directive struct {
 	// box of the region for a grant, and none in particular for an end.
 	Grantee  record.DeviceID
 	Purposes []string // of a grant: what for
-	// Topics are the sensitive topics that it is about; none: the whole chart. A limit of topics limits the
-	// whole chart, and a grant of topics opens none of it, until entries can be told apart by topic.
+	// Topics are the sensitive topics that it is about, by the words of fhir.Topics; none: the whole chart. A
+	// limit of topics of which this program does not know one limits the whole chart, as one of any topic does
+	// on boxes with a program from before charts were told apart by topics. A grant of topics opens nothing else.
 	Topics []string
 	Until  int64         // of a grant: Unix seconds, 0 for no end
 	Refs   []DirectiveID // of an end: what it recalls
@@ -172,10 +174,11 @@ type Ended struct {
 // Consent is what a patient decided about who may read, as the records of the compartment say it. Grants
 // that are over by the time are still among Grants: what the time is, is not told by records.
 type Consent struct {
-	Limits []Decided
-	Grants []Decided
-	Ended  []Ended
-	Unread bool // there are directives that this box cannot read: they are taken for a limit
+	Limits      []Decided // of the whole chart
+	TopicLimits []Decided
+	Grants      []Decided
+	Ended       []Ended
+	Unread      bool // there are directives that this box cannot read: they are taken for a limit
 }
 
 // FoldConsent finds what holds, from the directives of one compartment in any order. What is said in two
@@ -199,6 +202,8 @@ func FoldConsent(all []Decided, unread bool) Consent {
 			continue
 		}
 		switch same := sameID(all, i); {
+		case d.Decision == DecisionLimit && d.ofTopics() != 0:
+			c.TopicLimits = append(c.TopicLimits, d)
 		case d.Decision == DecisionLimit:
 			c.Limits = append(c.Limits, d)
 		case !same && !d.Refused:
@@ -252,6 +257,16 @@ func sameID(all []Decided, i int) bool {
 	return i > 0 && all[i-1].ID == all[i].ID || i+1 < len(all) && all[i+1].ID == all[i].ID
 }
 
+// ofTopics are the topics that it is about; 0 where it is about the whole chart, or about a topic that this
+// program does not know.
+func (d *Directive) ofTopics() fhir.Topics {
+	t, ok := fhir.ParseTopics(d.Topics)
+	if !ok {
+		return 0
+	}
+	return t
+}
+
 // Limited reports whether only some boxes may open the chart.
 func (c *Consent) Limited() bool { return len(c.Limits) > 0 || c.Unread }
 
@@ -260,10 +275,38 @@ func (c *Consent) SetHere(box record.DeviceID) bool {
 	return slices.ContainsFunc(c.Limits, func(d Decided) bool { return d.By == box })
 }
 
+// LimitedTopics are those that only some boxes may see.
+func (c *Consent) LimitedTopics() (t fhir.Topics) {
+	if c.Limited() {
+		return fhir.AllTopics
+	}
+	for i := range c.TopicLimits {
+		t |= c.TopicLimits[i].ofTopics()
+	}
+	return t
+}
+
+// TopicSetHere reports whether a limit of the topic that holds was written down at this box.
+func (c *Consent) TopicSetHere(box record.DeviceID, t fhir.Topics) bool {
+	return slices.ContainsFunc(c.TopicLimits, func(d Decided) bool { return d.By == box && d.ofTopics()&t != 0 })
+}
+
 // GrantFor is the grant to a box for a purpose that runs longest; it may be over.
 func (c *Consent) GrantFor(box record.DeviceID, purpose string) (best Decided, ok bool) {
+	return c.longest(box, purpose, func(d *Decided) bool { return len(d.Topics) == 0 })
+}
+
+// TopicGrantFor is the one that names the topic. A grant of the whole chart names none.
+func (c *Consent) TopicGrantFor(box record.DeviceID, purpose string, t fhir.Topics) (best Decided, ok bool) {
+	return c.longest(box, purpose, func(d *Decided) bool {
+		named, _ := fhir.ParseTopics(d.Topics) // others are of newer programs
+		return named&t != 0
+	})
+}
+
+func (c *Consent) longest(box record.DeviceID, purpose string, fits func(*Decided) bool) (best Decided, ok bool) {
 	for _, d := range c.Grants {
-		if d.Grantee != box && d.Grantee != (record.DeviceID{}) || len(d.Topics) > 0 || !slices.Contains(d.Purposes, purpose) {
+		if d.Grantee != box && d.Grantee != (record.DeviceID{}) || !slices.Contains(d.Purposes, purpose) || !fits(&d) {
 			continue
 		}
 		if !ok || best.Until != 0 && (d.Until == 0 || d.Until > best.Until) {

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/healthpost/healthpost/chart"
+	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/record"
 )
 
@@ -76,22 +78,35 @@ func TestTheStricterWinsInEveryOrder(t *testing.T) {
 		all     []chart.Decided
 		limited bool
 		open    string // boxes with a grant
+		topics  string // that are limited
 	}{
-		"nothing said":                        {nil, false, ""},
-		"a limit":                             {[]chart.Decided{limit}, true, ""},
-		"a grant":                             {[]chart.Decided{limit, grantTo(2, "b", 9)}, true, "b"},
-		"recalled":                            {[]chart.Decided{limit, grantTo(2, "b", 9), endOf(3, "b", 2)}, true, ""},
-		"granted again by who knew":           {[]chart.Decided{limit, grantTo(2, "b", 9), endOf(3, "b", 2), grantTo(4, "b", 9, 3)}, true, "b"},
-		"granted elsewhere, unaware":          {[]chart.Decided{limit, grantTo(2, "b", 9), endOf(3, "b", 2), grantTo(4, "b", 0)}, true, ""},
-		"granted to all elsewhere":            {[]chart.Decided{limit, grantTo(2, "b", 9), endOf(3, "b", 2), grantTo(4, "", 0)}, true, ""},
-		"another box's grant stays":           {[]chart.Decided{limit, grantTo(2, "b", 9), endOf(3, "b", 2), grantTo(4, "c", 0)}, true, "c"},
-		"two recalls, one known":              {[]chart.Decided{limit, grantTo(2, "b", 9), endOf(3, "b", 2), endOf(4, "b", 2), grantTo(5, "b", 9, 3)}, true, ""},
-		"the limit ended":                     {[]chart.Decided{limit, endOf(3, "", 1)}, false, ""},
-		"limited again, and ended, unaware":   {[]chart.Decided{limit, decide(5, chart.DecisionLimit, nil), endOf(3, "", 1)}, true, ""},
-		"the end came, what it names did not": {[]chart.Decided{limit, endOf(3, "b", 2)}, true, ""},
-		"one id for two grants":               {[]chart.Decided{limit, grantTo(2, "b", 9), grantTo(2, "c", 0)}, true, ""},
-		"a grant that the region refused":     {[]chart.Decided{limit, refused(grantTo(2, "b", 9))}, true, ""},
-		"a limit that the region refused":     {[]chart.Decided{refused(limit)}, true, ""},
+		"nothing said":                        {nil, false, "", ""},
+		"a limit":                             {[]chart.Decided{limit}, true, "", ""},
+		"a grant":                             {[]chart.Decided{limit, grantTo(2, "b", 9)}, true, "b", ""},
+		"recalled":                            {[]chart.Decided{limit, grantTo(2, "b", 9), endOf(3, "b", 2)}, true, "", ""},
+		"granted again by who knew":           {[]chart.Decided{limit, grantTo(2, "b", 9), endOf(3, "b", 2), grantTo(4, "b", 9, 3)}, true, "b", ""},
+		"granted elsewhere, unaware":          {[]chart.Decided{limit, grantTo(2, "b", 9), endOf(3, "b", 2), grantTo(4, "b", 0)}, true, "", ""},
+		"granted to all elsewhere":            {[]chart.Decided{limit, grantTo(2, "b", 9), endOf(3, "b", 2), grantTo(4, "", 0)}, true, "", ""},
+		"another box's grant stays":           {[]chart.Decided{limit, grantTo(2, "b", 9), endOf(3, "b", 2), grantTo(4, "c", 0)}, true, "c", ""},
+		"two recalls, one known":              {[]chart.Decided{limit, grantTo(2, "b", 9), endOf(3, "b", 2), endOf(4, "b", 2), grantTo(5, "b", 9, 3)}, true, "", ""},
+		"the limit ended":                     {[]chart.Decided{limit, endOf(3, "", 1)}, false, "", ""},
+		"limited again, and ended, unaware":   {[]chart.Decided{limit, decide(5, chart.DecisionLimit, nil), endOf(3, "", 1)}, true, "", ""},
+		"the end came, what it names did not": {[]chart.Decided{limit, endOf(3, "b", 2)}, true, "", ""},
+		"one id for two grants":               {[]chart.Decided{limit, grantTo(2, "b", 9), grantTo(2, "c", 0)}, true, "", ""},
+		"a grant that the region refused":     {[]chart.Decided{limit, refused(grantTo(2, "b", 9))}, true, "", ""},
+		"a limit that the region refused":     {[]chart.Decided{refused(limit)}, true, "", ""},
+		"a limit of a topic":                  {[]chart.Decided{ofTopics(limit, "hiv")}, false, "", "hiv"},
+		"of two topics, by two":               {[]chart.Decided{ofTopics(limit, "hiv"), ofTopics(decide(5, chart.DecisionLimit, nil), "mental")}, false, "", "hiv mental"},
+		"of a topic nobody knows":             {[]chart.Decided{ofTopics(limit, "hiv", "gout")}, true, "", ""},
+		"a topic's end":                       {[]chart.Decided{ofTopics(limit, "hiv"), endOf(3, "", 1)}, false, "", ""},
+		"a topic limited again, unaware":      {[]chart.Decided{ofTopics(limit, "hiv"), endOf(3, "", 1), ofTopics(decide(5, chart.DecisionLimit, nil), "hiv", "sexual")}, false, "", "hiv sexual"},
+		"limited, and granted a topic":        {[]chart.Decided{limit, ofTopics(grantTo(2, "b", 9), "hiv")}, true, "B", ""},
+		"a topic granted":                     {[]chart.Decided{ofTopics(limit, "hiv"), ofTopics(grantTo(2, "b", 9), "hiv"), grantTo(4, "c", 9)}, false, "Bc", "hiv"},
+		"another topic granted":               {[]chart.Decided{ofTopics(limit, "hiv"), ofTopics(grantTo(2, "b", 9), "mental")}, false, "", "hiv"},
+		"a topic granted and recalled":        {[]chart.Decided{ofTopics(grantTo(2, "b", 9), "hiv"), endOf(3, "b", 2), ofTopics(grantTo(4, "b", 0), "hiv")}, false, "", ""},
+		"recalled the chart, granted a topic": {[]chart.Decided{grantTo(2, "b", 9), endOf(3, "b", 2), ofTopics(grantTo(4, "b", 0), "hiv")}, false, "", ""},
+		"a topic granted by who knew":         {[]chart.Decided{grantTo(2, "b", 9), endOf(3, "b", 2), ofTopics(grantTo(4, "b", 0, 3), "hiv")}, false, "B", ""},
+		"one id, two topics":                  {[]chart.Decided{ofTopics(grantTo(2, "b", 9), "hiv"), ofTopics(grantTo(2, "b", 9), "mental")}, false, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var first *chart.Consent
@@ -106,17 +121,26 @@ func TestTheStricterWinsInEveryOrder(t *testing.T) {
 					}
 				}
 			})
-			open := ""
+			open := "" // in capitals: HIV too
 			for _, b := range []string{"a", "b", "c"} {
 				if _, ok := first.GrantFor(box(b), "treatment"); ok {
 					open += b
 				}
+				if _, ok := first.TopicGrantFor(box(b), "treatment", fhir.TopicHIV); ok {
+					open += strings.ToUpper(b)
+				}
 			}
-			if first.Limited() != x.limited || open != x.open {
-				t.Errorf("limited %v, open to %q; want %v, %q", first.Limited(), open, x.limited, x.open)
+			closed := strings.Join(first.LimitedTopics().Words(), " ")
+			if first.Limited() != x.limited || open != x.open || closed != x.topics && !x.limited {
+				t.Errorf("limited %v, topics %s, open to %q; want %v, %s, %q", first.Limited(), closed, open, x.limited, x.topics, x.open)
 			}
 		})
 	}
+}
+
+func ofTopics(d chart.Decided, topics ...string) chart.Decided {
+	d.Topics = topics
+	return d
 }
 
 func refused(d chart.Decided) chart.Decided {
@@ -126,7 +150,8 @@ func refused(d chart.Decided) chart.Decided {
 
 // TestMoreWordsNeverOpenByAccident: whatever set of ends is added, no chart is more open than without them.
 func TestMoreWordsNeverOpenByAccident(t *testing.T) {
-	base := []chart.Decided{decide(1, chart.DecisionLimit, nil), grantTo(2, "b", 9), grantTo(3, "", 5), grantTo(4, "c", 0)}
+	base := []chart.Decided{decide(1, chart.DecisionLimit, nil), grantTo(2, "b", 9), grantTo(3, "", 5), grantTo(4, "c", 0),
+		ofTopics(decide(5, chart.DecisionLimit, nil), "hiv"), ofTopics(grantTo(6, "b", 7), "hiv")}
 	ends := []chart.Decided{endOf(10, "b", 2), endOf(11, "c", 4), endOf(12, "", 3), endOf(13, "b", 9)}
 	for set := range 1 << len(ends) {
 		all := slices.Clone(base)
@@ -142,8 +167,12 @@ func TestMoreWordsNeverOpenByAccident(t *testing.T) {
 			if one && (!hadOne || had.Until != 0 && (got.Until == 0 || got.Until > had.Until)) {
 				t.Errorf("ends %b open the chart to %s", set, b)
 			}
+			had, hadOne = before.TopicGrantFor(box(b), "treatment", fhir.TopicHIV)
+			if got, one := after.TopicGrantFor(box(b), "treatment", fhir.TopicHIV); one && (!hadOne || got.Until > had.Until) {
+				t.Errorf("ends %b open a topic to %s", set, b)
+			}
 		}
-		if !after.Limited() {
+		if !after.Limited() || len(after.TopicLimits) != 1 {
 			t.Errorf("ends %b of grants end the limit", set)
 		}
 	}

@@ -8,11 +8,12 @@ import (
 type Line struct {
 	Key       string
 	Type      string
-	Shown     Version   // the first head with content; of a retracted line the last content there was
-	Heads     []Version // what stands now; several when people wrote without knowing of each other
-	Past      []Version // what was replaced, oldest first
-	Conflict  bool      // the heads say different things
-	Retracted bool      // no head has content
+	Shown     Version     // the first head with content; of a retracted line the last content there was
+	Heads     []Version   // what stands now; several when people wrote without knowing of each other
+	Past      []Version   // what was replaced, oldest first
+	Conflict  bool        // the heads say different things
+	Retracted bool        // no head has content
+	Topics    fhir.Topics // that it is kept apart by
 }
 
 // Refs are the heads: the base of an item that amends, retracts or resolves the line.

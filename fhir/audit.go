@@ -26,6 +26,7 @@ type Audit struct {
 	Rules             []string
 	Size              uint64 // of the ledger that the rules were asked at; 0 is not told
 	Reason            string // words that were given, of an emergency
+	For               string // what for, of PurposeWords; "": what the action tells
 }
 
 // AuditAction is what somebody did or tried.
@@ -249,6 +250,13 @@ func (a *Audit) purpose() object {
 	switch a.Action {
 	case AuditEmergency, AuditBreak:
 		return breakTheGlass()
+	}
+	for _, p := range purposeTerms {
+		if p.word == a.For {
+			return concept("", coding(systemActReason, p.code, p.display))
+		}
+	}
+	switch a.Action {
 	case AuditReview, AuditOversee, AuditExport, AuditSignIn, "carry", "links", "staff":
 		return concept("", coding(systemTerms+"v3-ActReason", "HOPERAT", "healthcare operations"))
 	}

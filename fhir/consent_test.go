@@ -14,13 +14,17 @@ const decisionID = "00112233445566778899aabbccddeeff"
 
 func TestConsentComesBack(t *testing.T) {
 	at := time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)
+	treat := []string{"treatment"}
 	boxes := []fhir.ConsentBox{{ID: strings.Repeat("b1", 32), Name: "Soroti"}}
 	for name, c := range map[string]fhir.Consent{
 		"a limit":               {Active: true, Deny: true, Boxes: boxes},
 		"a limit of nobody":     {Active: true, Deny: true},
-		"a permission":          {Active: true, Boxes: boxes, Until: at.AddDate(0, 0, 7)},
-		"one without end":       {Active: true, Boxes: boxes},
-		"one for all, which is": {Boxes: nil},
+		"a limit of topics":     {Active: true, Deny: true, Boxes: boxes, Topics: fhir.TopicHIV | fhir.TopicMental},
+		"a permission":          {Active: true, Boxes: boxes, Until: at.AddDate(0, 0, 7), Purposes: treat},
+		"one of a topic":        {Active: true, Boxes: boxes, Topics: fhir.TopicSexual, Purposes: treat},
+		"one for other things":  {Active: true, Boxes: boxes, Purposes: fhir.PurposeWords()},
+		"one without end":       {Active: true, Boxes: boxes, Purposes: treat},
+		"one for all, which is": {Boxes: nil, Purposes: []string{"research"}},
 	} {
 		c.ID, c.Privacy, c.At = decisionID, true, at
 		r, err := c.Resource("p1")
@@ -39,14 +43,17 @@ func TestConsentComesBack(t *testing.T) {
 			t.Errorf("%s: not taken: %+v", name, plan.Refused)
 		}
 	}
-	if _, err := (fhir.Consent{ID: "1234"}).Resource("p1"); err == nil {
+	if _, err := (fhir.Consent{ID: decisionID, Purposes: []string{"profit"}}).Resource("p1"); err == nil {
+		t.Error("a permission for nothing was built")
+	}
+	if _, err := (fhir.Consent{ID: "1234", Purposes: treat}).Resource("p1"); err == nil {
 		t.Error("an id of four digits was taken")
 	}
 }
 
 // TestConsentOfOthersIsNotExact: whatever a permission says besides could restrict it.
 func TestConsentOfOthersIsNotExact(t *testing.T) {
-	c := fhir.Consent{ID: decisionID, Active: true, Privacy: true, At: time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)}
+	c := fhir.Consent{ID: decisionID, Active: true, Privacy: true, Purposes: []string{"treatment"}, At: time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)}
 	r, err := c.Resource("p1")
 	if err != nil {
 		t.Fatal(err)
@@ -54,6 +61,7 @@ func TestConsentOfOthersIsNotExact(t *testing.T) {
 	for old, now := range map[string]string{
 		`"TREAT"`:           `"HMARKT"`,
 		`"type":"permit"`:   `"type":"permit","action":[{"text":"look"}]`,
+		`"purpose":[`:       `"securityLabel":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"MH"}],"purpose":[`,
 		`"type":"permit",`:  `"type":"permit","period":{"start":"2026-01-01"},`,
 		`"status":"active"`: `"status":"active","modifierExtension":[{"url":"http://example.org/not","valueBoolean":true}]`,
 	} {

@@ -27,8 +27,9 @@ type Visit struct {
 	Advice string
 	ReturnIn string // days from the visit ("2"), or a day ("2026-05-30")
 	Urgent   bool
-	Allergy  string // an allergy not known before
-	Files    []File // photos and documents, at most FilesMax
+	Allergy  string   // an allergy not known before
+	Files    []File   // photos and documents, at most FilesMax
+	Topics   []string // of TopicWords: what the whole visit is kept apart as, but for its allergy
 }
 
 // File is a photo or document of a visit; the box keeps its content.
@@ -140,6 +141,9 @@ func (v Visit) Validate() []FieldError {
 			errs = append(errs, FieldError{Field: "returnIn", Code: CodeDate})
 		}
 	}
+	if _, ok := ParseTopics(v.Topics); !ok || len(v.Topics) > len(topicTerms) {
+		errs = append(errs, FieldError{Field: "topics", Code: CodeChoice})
+	}
 	if len(v.Files) > FilesMax {
 		errs = append(errs, FieldError{Field: "files", Code: CodeChoice})
 	}
@@ -212,7 +216,8 @@ func (v Visit) Resources(rand io.Reader, patientID, author string) ([]Resource, 
 	if err != nil {
 		return nil, err
 	}
-	w := visitWriter{visit: &v, ids: ids, at: v.At.Format(time.RFC3339), author: strings.TrimSpace(author), patient: patientID}
+	topics, _ := ParseTopics(v.Topics) // as Validate saw
+	w := visitWriter{visit: &v, topics: topics, ids: ids, at: v.At.Format(time.RFC3339), author: strings.TrimSpace(author), patient: patientID}
 	style := "Encounter/"
 	if strings.HasPrefix(patientID, "urn:uuid:") {
 		style = "urn:uuid:"

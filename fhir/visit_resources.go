@@ -19,6 +19,7 @@ const (
 // visitWriter writes the resources of one visit; the first error stops it.
 type visitWriter struct {
 	visit   *Visit
+	topics  Topics
 	ids     idRun
 	at      string
 	author  string
@@ -34,7 +35,11 @@ func (w *visitWriter) add(typ string, o object) string {
 		return ""
 	}
 	id := w.ids.next()
-	r, err := build(append(object{{"resourceType", typ}, {"id", id}}, o...))
+	head := object{{"resourceType", typ}, {"id", id}}
+	if w.topics != 0 && typ != "AllergyIntolerance" { // which everybody has to see
+		head = head.with("meta", w.topics.meta())
+	}
+	r, err := build(append(head, o...))
 	if err != nil {
 		w.err = err
 		return ""

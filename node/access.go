@@ -210,6 +210,19 @@ func ruleWords(v policy.Verdict) string {
 
 const grantWord = "grant:"
 
+// purposeWord begins, in front of all others, the word of a line that was for something else than treatment.
+const purposeWord = "for:"
+
+// readPurpose takes the purpose out of the rules that a line names; "" for treatment.
+func readPurpose(text string) (purpose, rest string) {
+	first, rest, _ := strings.Cut(text, ",")
+	purpose, ok := strings.CutPrefix(first, purposeWord)
+	if !ok {
+		return "", text
+	}
+	return purpose, rest
+}
+
 // readRuleWords takes a grant out of the rules that a line names.
 func readRuleWords(text string) (rules string, grant policy.Grant) {
 	first, rest, _ := strings.Cut(text, ",")

@@ -103,8 +103,9 @@ func (x *auditing) line(l *accessLine, d record.DeviceID) error {
 		return err
 	}
 	a := fhir.Audit{ID: fmt.Sprintf("%s-%d", hex.EncodeToString(d[:lookDeviceKey]), l.N), At: timeOfHLC(l.HLC), Action: fhir.AuditAction(look.What), Refused: look.Refused, Size: l.Size}
-	if l.Rules != "" {
-		a.Rules = strings.Split(l.Rules, ",")
+	rules := l.Rules
+	if a.For, rules = readPurpose(rules); rules != "" {
+		a.Rules = strings.Split(rules, ",")
 	}
 	if len(l.Compartment) > 0 {
 		if err := x.about(&a, record.CompartmentID(l.Compartment)); err != nil {

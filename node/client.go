@@ -242,6 +242,11 @@ func (c *Client) Import(ctx context.Context, path string, dryRun bool, progress 
 // Export writes NDJSON to w, ExportAccess that of the access log.
 func (c *Client) Export(ctx context.Context, w io.Writer) error { return c.export(ctx, "/export", w) }
 
+// ExportFor is Export for a purpose.
+func (c *Client) ExportFor(ctx context.Context, w io.Writer, purpose string) error {
+	return c.export(ctx, "/export/for/"+url.PathEscape(purpose), w)
+}
+
 func (c *Client) ExportAccess(ctx context.Context, w io.Writer) error {
 	return c.export(ctx, "/export/access", w)
 }

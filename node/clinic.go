@@ -144,12 +144,14 @@ func fieldsError(fields []fhir.FieldError) error {
 	return nil
 }
 
-// patient reads a patient id and gives the chart as this box holds it.
+// patient reads a patient id and gives the chart without what is kept apart by sensitive topics.
 func (n *Node) patient(id string) (record.CompartmentID, chart.Chart, error) {
-	return n.patientWith(id, nil)
+	c, ch, err := n.patientWith(id, nil)
+	return c, ch.Seen(chart.Sight{}), err
 }
 
-// patientFor is patient as a session reads it, to which a card may have lent keys.
+// patientFor is the chart as a session reads it: a card may have lent it keys, and the rules may let it see
+// some of what is kept apart.
 func (n *Node) patientFor(in *signedIn, id string) (record.CompartmentID, chart.Chart, error) {
 	c, err := record.ParseCompartmentID(id)
 	if err != nil {
@@ -159,9 +161,18 @@ func (n *Node) patientFor(in *signedIn, id string) (record.CompartmentID, chart.
 	if err != nil {
 		return c, chart.Chart{}, explain(err)
 	}
-	return n.patientWith(id, lent)
+	_, ch, err := n.patientWith(id, lent)
+	if err != nil {
+		return c, ch, err
+	}
+	s, err := n.sight(in, c, ch.Topics(), policy.Treatment)
+	if err != nil {
+		return c, chart.Chart{}, explain(err)
+	}
+	return c, ch.Seen(s), nil
 }
 
+// patientWith is the chart as this box holds it, with keys that were lent.
 func (n *Node) patientWith(id string, lent lentKeys) (record.CompartmentID, chart.Chart, error) {
 	c, err := record.ParseCompartmentID(id)
 	region, _ := n.box.RegionID()

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
 	"github.com/healthpost/healthpost/store"
@@ -161,11 +162,11 @@ func (n *Node) DecideUnasked(ctx context.Context, patient string, q web.Decision
 	if err != nil {
 		return err
 	}
-	d, err := n.directive(&known, q)
+	list, err := n.decided(&known, q, fhir.AllTopics)
 	if err != nil {
 		return err
 	}
-	return n.appendDirective(ctx, 0, c, &known, d, func(record.RID, record.CompartmentID) (store.Row, error) {
+	return n.appendDirectives(ctx, 0, c, &known, list, func(record.RID, record.CompartmentID) (store.Row, error) {
 		return store.Row{Key: []byte("test/none"), Value: []byte{1}}, nil
 	})
 }

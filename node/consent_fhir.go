@@ -11,15 +11,14 @@ import (
 	"github.com/healthpost/healthpost/chart"
 	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/record"
-	"github.com/healthpost/healthpost/seal/policy"
 )
 
 // What patients decided leaves as Consent resources and comes in by them. What would close
 // a chart is taken from anybody's; what would open one only from this program's own form,
 // for a box of this region.
 
-// exportConsent writes what was decided about one chart.
-func (n *Node) exportConsent(out *bufio.Writer, c record.CompartmentID, ch *chart.Chart) error {
+// exportConsent writes what was decided about one chart, and about topics as far as they are seen.
+func (n *Node) exportConsent(out *bufio.Writer, c record.CompartmentID, ch *chart.Chart, seen fhir.Topics) error {
 	if ch.Patient == nil {
 		return nil
 	}
@@ -27,13 +26,17 @@ func (n *Node) exportConsent(out *bufio.Writer, c record.CompartmentID, ch *char
 	if err != nil {
 		return err
 	}
-	con := d.consent()
-	all := slices.Concat(con.Limits, con.Grants)
+	con := d.consentWithin(seen)
+	all := slices.Concat(con.Limits, con.TopicLimits, con.Grants)
+	hold := len(all)
 	for _, e := range con.Ended {
 		all = append(all, e.Decided)
 	}
 	for i, x := range all {
-		r, err := n.consentResource(&d, &x, i < len(con.Limits)+len(con.Grants), patientReference(ch))
+		if !sayable(&x.Directive) {
+			continue
+		}
+		r, err := n.consentResource(&d, &x, i < hold, patientReference(ch))
 		if err != nil {
 			return fmt.Errorf("exporting: %w", err)
 		}
@@ -44,8 +47,19 @@ func (n *Node) exportConsent(out *bufio.Writer, c record.CompartmentID, ch *char
 	return nil
 }
 
+// sayable reports whether a Consent can say all of a permission: not of one for topics or purposes that this
+// program does not know, which would be a wider one without them.
+func sayable(d *chart.Directive) bool {
+	_, ok := fhir.ParseTopics(d.Topics)
+	known := slices.ContainsFunc(d.Purposes, func(p string) bool { return slices.Contains(fhir.PurposeWords(), p) })
+	return d.Decision == chart.DecisionLimit || ok && known
+}
+
 func (n *Node) consentResource(d *directives, x *chart.Decided, active bool, patient string) (fhir.Resource, error) {
-	c := fhir.Consent{ID: grantID(x.ID), Active: active, Privacy: true, Deny: x.Decision == chart.DecisionLimit, At: x.At}
+	c := fhir.Consent{ID: grantID(x.ID), Active: active, Privacy: true, Deny: x.Decision == chart.DecisionLimit, At: x.At, Purposes: x.Purposes}
+	if t, ok := fhir.ParseTopics(x.Topics); ok { // with a topic that nobody here knows it is of the whole chart
+		c.Topics = t
+	}
 	boxes := []record.DeviceID{x.Grantee}
 	if c.Deny {
 		boxes = slices.Clone(d.homes)
@@ -118,12 +132,12 @@ func (i *importer) directive(c fhir.Consent, exact bool) (d chart.Directive, ok 
 	if !exact || !c.Active || !c.Privacy || err != nil || len(raw) != len(d.ID) {
 		return d, false
 	}
-	d.ID = chart.DirectiveID(raw)
+	d.ID, d.Topics = chart.DirectiveID(raw), c.Topics.Words()
 	if c.Deny {
 		d.Decision = chart.DecisionLimit
 		return d, d.ID != chart.DirectiveID{}
 	}
-	d.Decision, d.Purposes = chart.DecisionGrant, []string{policy.Treatment}
+	d.Decision, d.Purposes = chart.DecisionGrant, c.Purposes
 	if !c.Until.IsZero() {
 		d.Until = c.Until.Unix()
 	}

@@ -88,6 +88,7 @@ func (n *Node) controlRoutes() *routes {
 	n.parcelRoutes(table)
 	table.handle("POST /verify", n.verifyHandler())
 	table.handle("GET /export", n.exportHandler)
+	table.handle("GET /export/for/{purpose}", n.exportForHandler)
 	table.handle("GET /export/access", n.exportAccessHandler)
 	return table
 }

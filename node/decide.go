@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/healthpost/healthpost/chart"
+	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal/policy"
 	"github.com/healthpost/healthpost/store"
@@ -34,15 +35,22 @@ func (n *Node) Consents(ctx context.Context, s web.Session, patientID string) (w
 	if err != nil {
 		return web.ConsentPage{}, explain(err)
 	}
-	con := d.consent()
-	page := web.ConsentPage{Row: ch.Row(), Limited: con.Limited() || len(d.limits()) > 0, Unread: con.Unread, Homes: n.homesOf(&d, &con)}
+	topics, err := n.decidable(in, c)
+	if err != nil {
+		return web.ConsentPage{}, explain(err)
+	}
+	con := d.consentWithin(topics)
+	page := web.ConsentPage{Row: ch.Row(), Limited: con.Limited() || len(d.limits()) > 0, Unread: con.Unread, Homes: n.homesOf(&d, &con), Topics: topics.Words()}
 	_, page.Escrow = n.escrowKey()
+	if !con.Limited() {
+		page.LimitedTopics = con.LimitedTopics().Words()
+	}
 	if len(d.homes) == 0 {
 		if page.Homes, err = n.registeredAt(c); err != nil {
 			return page, explain(err)
 		}
 	}
-	if page.Boxes, err = n.grantees(c); err != nil {
+	if page.Boxes, err = n.grantees(c, topics != 0); err != nil {
 		return page, explain(err)
 	}
 	return page, explain(n.consentLines(&page, &con))
@@ -50,22 +58,8 @@ func (n *Node) Consents(ctx context.Context, s web.Session, patientID string) (w
 
 // registeredAt names the boxes where somebody was registered.
 func (n *Node) registeredAt(c record.CompartmentID) ([]string, error) {
-	recs, err := n.store.Compartment(c)
-	if err == nil {
-		recs, err = n.oneOfEach(recs)
-	}
-	if err != nil {
-		return nil, err
-	}
-	var d directives
-	for _, x := range recs {
-		if x.Record.Core.Kind == record.KindRegistration {
-			if err := d.registered(n, x); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return n.homesOf(&d, &chart.Consent{}), nil
+	boxes, err := n.registrations(c)
+	return n.homesOf(&directives{homes: boxes}, &chart.Consent{}), err
 }
 
 // consentLines fills in what holds and what ended, the newest first.
@@ -97,7 +91,7 @@ func (n *Node) consentLines(page *web.ConsentPage, con *chart.Consent) error {
 }
 
 func (n *Node) consentLine(st *states, d *chart.Decided, now time.Time) (web.ConsentLine, error) {
-	l := web.ConsentLine{ID: grantID(d.ID), Limit: d.Decision == chart.DecisionLimit, By: d.Author, At: d.At, RID: d.RID.String()}
+	l := web.ConsentLine{ID: grantID(d.ID), Limit: d.Decision == chart.DecisionLimit, By: d.Author, At: d.At, RID: d.RID.String(), Topics: d.Topics, Purposes: d.Purposes}
 	if d.Grantee != (record.DeviceID{}) {
 		l.To = n.deviceName(d.Grantee)
 	}
@@ -110,15 +104,15 @@ func (n *Node) consentLine(st *states, d *chart.Decided, now time.Time) (web.Con
 }
 
 // grantees are the other boxes with staff: a chart is opened to them, not to a hub. A field
-// device is one when the chart was given to it.
-func (n *Node) grantees(c record.CompartmentID) ([]web.ConsentBox, error) {
+// device is one when the chart was given to it. This box is one where topics can be opened to it.
+func (n *Node) grantees(c record.CompartmentID, own bool) ([]web.ConsentBox, error) {
 	members, err := n.store.Members()
 	if err != nil {
 		return nil, err
 	}
 	var out []web.ConsentBox
 	for _, m := range members {
-		if !m.Active() || m.Role == record.RoleHub || m.Device == n.author.Device {
+		if !m.Active() || m.Role == record.RoleHub || m.Device == n.author.Device && !own {
 			continue
 		}
 		if m.Role == record.RoleField {
@@ -144,22 +138,26 @@ func (n *Node) Decide(ctx context.Context, s web.Session, patientID, formID stri
 	if err := n.confirmPIN(ctx, in, q.PIN); err != nil {
 		return err
 	}
-	_, err = n.once(formID, []any{"decide", patientID, q.Do, q.To, q.Days, q.ID}, func(row func(record.RID, record.CompartmentID) (store.Row, error)) error {
+	_, err = n.once(formID, []any{"decide", patientID, q.Do, q.To, q.Days, q.ID, q.Topics, q.Purposes}, func(row func(record.RID, record.CompartmentID) (store.Row, error)) error {
 		c, _, err := n.patient(patientID)
 		if err != nil {
 			return err
 		}
 		unlock := n.forms.lock("decide " + patientID)
 		defer unlock()
+		may, err := n.decidable(in, c)
+		if err != nil {
+			return err
+		}
 		known, err := n.directives(c)
 		if err != nil {
 			return err
 		}
-		d, err := n.directive(&known, q)
+		list, err := n.decided(&known, q, may)
 		if err != nil {
 			return err
 		}
-		return n.appendDirective(ctx, in.n, c, &known, d, row)
+		return n.appendDirectives(ctx, in.n, c, &known, list, row)
 	})
 	return err
 }
@@ -173,36 +171,57 @@ func (n *Node) confirmPIN(ctx context.Context, in *signedIn, pin string) error {
 	return err
 }
 
-// directive puts a decision in the form of a record, as what is here stands.
-func (n *Node) directive(known *directives, q web.Decision) (chart.Directive, error) {
-	con := known.consent()
-	d := chart.Directive{}
+// decided puts a decision in the form of records, as what is here stands. may are the topics that it can
+// be about.
+func (n *Node) decided(known *directives, q web.Decision, may fhir.Topics) ([]chart.Directive, error) {
+	topics, ok := fhir.ParseTopics(q.Topics)
+	if !ok || topics&^may != 0 {
+		return nil, fmt.Errorf("writing down a decision: %w", web.ErrNotFound)
+	}
+	con, d := known.consentWithin(may), chart.Directive{}
 	rand.Read(d.ID[:]) // never fails: it ends the process instead
 	switch q.Do {
 	case web.DoLimit:
-		d.Decision = chart.DecisionLimit
+		d.Decision, d.Topics = chart.DecisionLimit, topics.Words()
 	case web.DoOpen:
-		d.Decision = chart.DecisionEnd
 		limits := known.limits()
-		d.Refs = limits[:min(len(limits), chart.DirectiveRefsMax)]
+		d.Decision, d.Refs = chart.DecisionEnd, limits[:min(len(limits), chart.DirectiveRefsMax)]
+	case web.DoOpenTopics:
+		d.Decision = chart.DecisionEnd
+		for _, l := range con.TopicLimits[:min(len(con.TopicLimits), chart.DirectiveRefsMax)] {
+			d.Refs = append(d.Refs, l.ID)
+		}
 	case web.DoGrant:
-		return n.grant(d, known.all, q)
+		d, err := n.grant(d, known.all, q)
+		if err != nil || topics == 0 {
+			return []chart.Directive{d}, err
+		}
+		apart := d // the chart, and besides what is kept apart in it
+		rand.Read(apart.ID[:])
+		apart.Topics = topics.Words()
+		return []chart.Directive{d, apart}, nil
 	case web.DoEnd:
 		d.Decision = chart.DecisionEnd
 		i := slices.IndexFunc(con.Grants, func(g chart.Decided) bool { return grantID(g.ID) == q.ID })
 		if i < 0 {
-			return d, fmt.Errorf("recalling a grant: %w", web.ErrNotFound)
+			return nil, fmt.Errorf("recalling a grant: %w", web.ErrNotFound)
 		}
 		d.Grantee, d.Refs = con.Grants[i].Grantee, []chart.DirectiveID{con.Grants[i].ID}
 	}
 	if d.Decision == chart.DecisionEnd && len(d.Refs) == 0 || d.Decision == 0 {
-		return d, fmt.Errorf("writing down a decision: %w", web.ErrNotFound)
+		return nil, fmt.Errorf("writing down a decision: %w", web.ErrNotFound)
 	}
-	return d, nil
+	return []chart.Directive{d}, nil
 }
 
 func (n *Node) grant(d chart.Directive, known []chart.Decided, q web.Decision) (chart.Directive, error) {
 	d.Decision, d.Purposes = chart.DecisionGrant, []string{policy.Treatment}
+	if len(q.Purposes) > 0 {
+		d.Purposes = q.Purposes
+	}
+	if slices.ContainsFunc(d.Purposes, func(p string) bool { return !slices.Contains(fhir.PurposeWords(), p) }) {
+		return d, fmt.Errorf("granting for another purpose: %w", web.ErrNotFound)
+	}
 	if q.To != "" {
 		box, err := record.ParseDeviceID(q.To)
 		if err != nil {
@@ -228,23 +247,27 @@ func (n *Node) grant(d chart.Directive, known []chart.Decided, q web.Decision) (
 	return d, err
 }
 
-// appendDirective writes it, with the keys that go with it.
-func (n *Node) appendDirective(ctx context.Context, session uint64, c record.CompartmentID, known *directives, d chart.Directive, row func(record.RID, record.CompartmentID) (store.Row, error)) error {
-	plain, err := chart.EncodeDirective(d)
-	if err != nil {
-		return err
-	}
-	draft, err := n.sealedDraft(record.LaneControl, record.KindConsent, c, session, plain)
-	if err != nil {
-		return err
-	}
+// appendDirectives writes them, with the keys that go with them, in one transaction.
+func (n *Node) appendDirectives(ctx context.Context, session uint64, c record.CompartmentID, known *directives, list []chart.Directive, row func(record.RID, record.CompartmentID) (store.Row, error)) error {
 	unlock := n.forms.lock("keys " + c.String())
 	defer unlock()
-	wraps, err := n.handKeys(c, session, known, &d)
-	if err != nil {
-		return err
+	var drafts []store.Draft
+	for i := range list {
+		plain, err := chart.EncodeDirective(list[i])
+		if err != nil {
+			return err
+		}
+		draft, err := n.sealedDraft(record.LaneControl, record.KindConsent, c, session, plain)
+		if err != nil {
+			return err
+		}
+		wraps, err := n.handKeys(c, session, known, &list[i])
+		if err != nil {
+			return err
+		}
+		drafts = append(append(drafts, wraps...), draft)
 	}
-	_, err = n.append(ctx, append(wraps, draft), func(placed []record.Record) ([]store.Row, error) {
+	_, err := n.append(ctx, drafts, func(placed []record.Record) ([]store.Row, error) {
 		r, err := row(placed[len(placed)-1].RID(), c)
 		return []store.Row{r}, err
 	})

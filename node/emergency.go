@@ -30,7 +30,7 @@ func (n *Node) Emergency(ctx context.Context, s web.Session, patientID string) (
 	if err != nil {
 		return web.EmergencyPage{}, err
 	}
-	_, ch, err := n.patient(patientID)
+	_, ch, err := n.patientFor(in, patientID)
 	if err != nil {
 		return web.EmergencyPage{}, err
 	}
@@ -49,7 +49,7 @@ func (n *Node) Emergency(ctx context.Context, s web.Session, patientID string) (
 		return p, explain(err)
 	}
 	if n.completeChart(ctx, c) {
-		if _, ch, err = n.patient(patientID); err != nil {
+		if _, ch, err = n.patientFor(in, patientID); err != nil {
 			return web.EmergencyPage{}, err
 		}
 	}

@@ -228,10 +228,15 @@ type rowKind struct {
 
 func (n *Node) rowKinds() []rowKind {
 	return []rowKind{
-		{"vis/", func(key []byte) (rowOrigin, error) {
+		{visitPrefix, func(key []byte) (rowOrigin, error) {
 			var v visitRow
 			_, err := n.readRow(key, &v)
 			return rowOrigin{v.Compartment, v.RID}, err
+		}},
+		{apartVisitPrefix, func(key []byte) (rowOrigin, error) {
+			var v apartVisitRow
+			_, err := n.readRow(key, &v)
+			return rowOrigin{v.Visit.Compartment, v.Visit.RID}, err
 		}},
 		{"res/", func(key []byte) (rowOrigin, error) {
 			var r resourceRow

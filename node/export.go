@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/healthpost/healthpost/chart"
 	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
+	"github.com/healthpost/healthpost/seal/policy"
 	"github.com/healthpost/healthpost/store"
 )
 
@@ -20,11 +23,23 @@ const exportErrorTrailer = "X-Export-Error"
 // Export writes every resource this box can read, one a line, as it was taken in,
 // attachments in it;
 // of a resource with several versions those that stand, and what patients decided about who
-// reads as Consent. A chart that its patient closed to this box is left out. The export is on record
-// before the first byte is written.
+// reads as Consent. A chart that its patient closed to this box is left out, and so is what is kept
+// apart by a topic, where this box is not the one to see it. The export is on record before the first
+// byte is written.
 func (n *Node) Export(ctx context.Context, w io.Writer) error {
-	if err := n.noteLine(ctx, accessLine{Action: uint8(accessExport)}); err != nil {
-		return err
+	return n.ExportFor(ctx, w, policy.Treatment)
+}
+
+// ExportFor is Export for a purpose. For another than treatment only charts are in it whose patients permitted
+// that, and each is on record by itself, before its first byte.
+func (n *Node) ExportFor(ctx context.Context, w io.Writer, purpose string) error {
+	if !slices.Contains(fhir.PurposeWords(), purpose) {
+		return fmt.Errorf("exporting: no such purpose; there are %s", strings.Join(fhir.PurposeWords(), ", "))
+	}
+	if purpose == policy.Treatment {
+		if err := n.noteLine(ctx, accessLine{Action: uint8(accessExport)}); err != nil {
+			return err
+		}
 	}
 	out := bufio.NewWriterSize(w, 64<<10)
 	comps, err := n.store.Compartments()
@@ -36,15 +51,21 @@ func (n *Node) Export(ctx context.Context, w io.Writer) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		s, err := n.standing(c)
+		v, err := n.mayExport(c, purpose)
 		if err != nil {
 			return err
 		}
-		if s.closed(n.grantTime()) {
+		if !v.Allowed {
 			closed++
 			continue
 		}
-		if err := n.exportCompartment(out, c); err != nil {
+		if purpose != policy.Treatment {
+			line := accessLine{Action: uint8(accessExport), Compartment: c[:], Rules: purposeWord + purpose + "," + ruleWords(v), Size: n.store.Head().Size}
+			if err := n.noteLine(ctx, line); err != nil {
+				return err
+			}
+		}
+		if err := n.exportCompartment(out, c, purpose); err != nil {
 			return err
 		}
 	}
@@ -54,12 +75,17 @@ func (n *Node) Export(ctx context.Context, w io.Writer) error {
 	return out.Flush()
 }
 
-func (n *Node) exportCompartment(out *bufio.Writer, c record.CompartmentID) error {
+func (n *Node) exportCompartment(out *bufio.Writer, c record.CompartmentID, purpose string) error {
 	opened, err := n.openCompartment(c)
 	if err != nil {
 		return err
 	}
-	ch := chart.Fold(opened)
+	whole := chart.Fold(opened)
+	s, err := n.sight(nil, c, whole.Topics(), purpose)
+	if err != nil {
+		return err
+	}
+	ch := whole.Seen(s)
 	for _, line := range ch.Lines {
 		for _, v := range line.Heads {
 			if v.Op != chart.OpPut {
@@ -74,7 +100,14 @@ func (n *Node) exportCompartment(out *bufio.Writer, c record.CompartmentID) erro
 			}
 		}
 	}
-	return n.exportConsent(out, c, &ch)
+	if ch.Patient == nil || purpose != policy.Treatment {
+		return nil
+	}
+	s, err = n.sight(nil, c, fhir.AllTopics, purpose)
+	if err != nil {
+		return err
+	}
+	return n.exportConsent(out, c, &ch, s.Topics)
 }
 
 // whole is a version's resource with its content in it. Content that is not here, or
@@ -117,6 +150,10 @@ func writeJSONLine(out *bufio.Writer, raw []byte) error {
 
 func (n *Node) exportHandler(w http.ResponseWriter, r *http.Request) { n.answerExport(w, r, n.Export) }
 
+func (n *Node) exportForHandler(w http.ResponseWriter, r *http.Request) {
+	n.answerExport(w, r, func(ctx context.Context, w io.Writer) error { return n.ExportFor(ctx, w, r.PathValue("purpose")) })
+}
+
 // answerExport sends what an export writes; a failure half-way is told behind it.
 func (n *Node) answerExport(w http.ResponseWriter, r *http.Request, export func(context.Context, io.Writer) error) {
 	w.Header().Set("Trailer", exportErrorTrailer)
@@ -130,3 +167,6 @@ func (n *Node) answerExport(w http.ResponseWriter, r *http.Request, export func(
 		}
 	}
 }
+
+// Purposes are the words of what an export can be for; the first is treatment.
+func Purposes() []string { return fhir.PurposeWords() }

@@ -140,7 +140,7 @@ func (n *Node) Today(ctx context.Context, s web.Session) (web.Today, error) {
 			return web.Today{}, err
 		}
 	}
-	if t.Recent, err = n.recentVisits(); err != nil {
+	if t.Recent, err = n.recentVisits(in); err != nil {
 		return t, explain(err)
 	}
 	for i := range t.Recent { // what somebody came with stays closed with the chart
@@ -153,38 +153,6 @@ func (n *Node) Today(ctx context.Context, s web.Session) (web.Today, error) {
 		t.Recent = nil // it tells what people came with
 	}
 	return t, explain(err)
-}
-
-func (n *Node) recentVisits() ([]web.VisitRow, error) {
-	st, err := n.newStates()
-	if err != nil {
-		return nil, err
-	}
-	var keys [][]byte
-	if err := n.store.ScanRows([]byte("vis/"), recentMax, func(k, _ []byte) bool { keys = append(keys, append([]byte(nil), k...)); return true }); err != nil {
-		return nil, err
-	}
-	var out []web.VisitRow
-	for _, k := range keys {
-		var v visitRow
-		if ok, err := n.readRow(k, &v); err != nil || !ok {
-			return nil, err
-		}
-		row, ok, err := n.row(record.CompartmentID(v.Compartment))
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			continue
-		}
-		state, err := st.of(record.RID(v.RID))
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, web.VisitRow{PatientID: record.CompartmentID(v.Compartment).String(), Row: row, RID: record.RID(v.RID).String(),
-			At: timeOfHLC(hlcOfKey(k, "vis/")), Problem: v.Problem, Urgent: v.Urgent, State: state})
-	}
-	return out, nil
 }
 
 // waiting are those registered in the last half day who have no visit since, and

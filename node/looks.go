@@ -258,7 +258,9 @@ func (n *Node) lookRows(c record.CompartmentID) ([]lookRow, error) {
 // lookWords puts a line in the words of the page.
 func (n *Node) lookWords(l *lookRow) (web.Look, error) {
 	out := web.Look{At: timeOfHLC(l.HLC), Refused: accessAction(l.Action).refused(), What: "other", Size: l.Size}
-	rules, grant := readRuleWords(l.Rules)
+	purpose, words := readPurpose(l.Rules)
+	rules, grant := readRuleWords(words)
+	out.Purpose = purpose
 	out.Rules, out.Grant = strings.ReplaceAll(rules, ",", ", "), grant.ID
 	if grant.Until > 0 {
 		out.Until = time.Unix(grant.Until, 0)

@@ -28,6 +28,7 @@ import (
 //	may/ comp                       sealed: whether this box may open the chart (consent.go)
 //	card/ blind(find)               sealed: what a patient's card leads to (patientcard.go)
 //	who/ staff key                  sealed: name and role of a staff key
+//	vst/ ^hlc rid                   sealed: one visit of this box that is kept apart by a topic
 //	glass/ comp ^hlc rid            sealed: one emergency and who looked into it (glass.go)
 //	glo/ hlc rid                    sealed: those that nobody looked into yet, oldest first
 //	chain/ device                   sealed: how the access lines of a box hang together (chain.go)
@@ -305,7 +306,8 @@ func (p *projection) compartment(c record.CompartmentID) error {
 		return p.directory(c)
 	}
 	ch := chart.Fold(opened)
-	if err := p.person(c, &ch); err != nil {
+	open := ch.Seen(chart.Sight{})
+	if err := p.person(c, &open); err != nil {
 		return err
 	}
 	p.registered(c, opened)
@@ -505,8 +507,8 @@ type visitRow struct {
 	Bulk        bool // taken in from a file, not seen by this region's staff
 }
 
-func visitKey(hlc uint64, rid record.RID) []byte {
-	return append(binary.BigEndian.AppendUint64([]byte("vis/"), math.MaxUint64-hlc), rid[:]...)
+func visitKey(prefix string, hlc uint64, rid record.RID) []byte {
+	return append(binary.BigEndian.AppendUint64([]byte(prefix), math.MaxUint64-hlc), rid[:]...)
 }
 
 // visits keeps what was done on this box. What other boxes did is in the charts:
@@ -523,18 +525,18 @@ func (p *projection) visits(c record.CompartmentID, ch *chart.Chart, opened []ch
 		if !ok {
 			continue
 		}
-		plain, err := record.Marshal(visitRow{Compartment: c[:], RID: rid[:], Problem: visitProblem(v), Urgent: r.Core.Lane == record.LaneControl})
-		if err != nil {
-			return err
-		}
-		if err := p.putChanged(visitKey(r.Core.HLC, rid), plain); err != nil {
+		if err := p.visit(v, r.Core.HLC, visitRow{Compartment: c[:], RID: rid[:], Problem: visitProblem(v), Urgent: r.Core.Lane == record.LaneControl}); err != nil {
 			return err
 		}
 	}
 	for i := range ch.Retracted { // a withdrawn visit leaves the list: its chart tells of it
 		if l := &ch.Retracted[i]; l.Type == "Encounter" {
 			if r, rid, ok := p.ownFirst(l, records); ok {
-				p.put(store.Row{Key: visitKey(r.Core.HLC, rid)})
+				prefix := visitPrefix
+				if l.Topics != 0 {
+					prefix = apartVisitPrefix
+				}
+				p.put(store.Row{Key: visitKey(prefix, r.Core.HLC, rid)})
 			}
 		}
 	}

@@ -97,9 +97,17 @@ func (n *Node) mayDisclose(rid record.RID) error {
 	if err != nil || !ok {
 		return err
 	}
-	s, err := n.standing(r.Core.Compartment)
+	c := r.Core.Compartment
+	s, err := n.standing(c)
 	if err == nil && s.closed(n.grantTime()) {
 		err = fmt.Errorf("disclosing record %s: the patient closed this chart to this box", rid.Short())
+	}
+	if err != nil || c.IsZero() {
+		return err
+	}
+	hidden, err := n.hides(c, rid)
+	if err == nil && hidden {
+		err = fmt.Errorf("disclosing record %s: what it says is not for this box", rid.Short())
 	}
 	return err
 }

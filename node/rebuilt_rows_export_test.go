@@ -5,7 +5,7 @@ import (
 )
 
 // projected are the prefixes of the rows that lists read.
-var projected = []string{"pat/", "tok/", "vis/", "reg/", "who/", "res/"}
+var projected = []string{"pat/", "tok/", "vis/", "vst/", "reg/", "who/", "res/"}
 
 // ProjectedRows gives those rows, opened where they are sealed.
 func (n *Node) ProjectedRows() (map[string]string, error) {

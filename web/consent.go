@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/healthpost/healthpost/chart"
+	"github.com/healthpost/healthpost/fhir"
 )
 
 // consentBody is the page of what a patient decided about who may read.
@@ -25,11 +26,16 @@ type consentBody struct {
 	Choices []consentChoice
 	Boxes   []ConsentBox // with one for every box
 	Days    []consentDays
+
+	LimitedTopics string
+	Topics        []consentChoice // that the decision can be about
+	Purposes      []consentChoice
 }
 
 // grantLine is one decision in words.
 type grantLine struct {
 	Title, Number, By, Until, Ended string
+	About, For                      string // topics; purposes that are more than treatment
 	Over                            bool
 	Badge                           badge
 }
@@ -43,6 +49,7 @@ type consentDays struct{ Value, Words string }
 const (
 	everyBox       = "*"
 	consentEnd     = DoEnd + ":" // and the id of a grant
+	consentTopics  = "limit-topics"
 	consentIDMax   = 64
 	consentListMax = 50
 )
@@ -81,12 +88,28 @@ func (q *request) consentPage(f form) error {
 		b.Keys = q.words.Text("consent.by_keys")
 	}
 	b.Choices = q.consentChoices(&c)
+	b.LimitedTopics = q.wordList("topic", c.LimitedTopics)
+	for _, t := range c.Topics {
+		b.Topics = append(b.Topics, consentChoice{t, label(q.words, "topic", t)})
+	}
+	for _, p := range fhir.PurposeWords() {
+		b.Purposes = append(b.Purposes, consentChoice{p, label(q.words, "purpose", p)})
+	}
 	p := q.newPage("", "consent.title", b)
 	p.Form = f
 	if q.r.URL.Query().Get("done") != "" {
 		p.Notice = notice{Text: q.words.Text("consent.done")}
 	}
 	return q.show("consent", p)
+}
+
+// wordList puts words of a closed list in the page's language.
+func (q *request) wordList(section string, list []string) string {
+	var out []string
+	for _, w := range list {
+		out = append(out, label(q.words, section, w))
+	}
+	return strings.Join(out, ", ")
 }
 
 func (q *request) daysWords(days int) string {
@@ -105,6 +128,12 @@ func (q *request) boxWords(to string) string {
 
 func (q *request) grantLine(l *ConsentLine) grantLine {
 	out := grantLine{Title: q.boxWords(l.To), Number: l.ID[:min(len(l.ID), grantShown)], Over: l.Over, By: strings.TrimPrefix(l.By+", "+formatTime(q.words, l.At.In(q.opts.Location)), ", "), Badge: badgeOf(q.words, l.State, l.RID)}
+	if len(l.Topics) > 0 {
+		out.About = q.words.Text("consent.about", q.wordList("topic", l.Topics))
+	}
+	if len(l.Purposes) > 0 && !slices.Equal(l.Purposes, fhir.PurposeWords()[:1]) {
+		out.For = q.words.Text("consent.for", q.wordList("purpose", l.Purposes))
+	}
 	switch {
 	case l.Limit:
 		out.Title = q.words.Text("consent.limit_set")
@@ -123,16 +152,26 @@ func (q *request) grantLine(l *ConsentLine) grantLine {
 
 // consentChoices are what can be decided as things stand.
 func (q *request) consentChoices(c *ConsentPage) []consentChoice {
+	var list []consentChoice
 	if !c.Limited {
-		return []consentChoice{{DoLimit, q.words.Text("consent.do_limit")}}
+		list = append(list, consentChoice{DoLimit, q.words.Text("consent.do_limit")})
+		if len(c.Topics) > len(c.LimitedTopics) {
+			list = append(list, consentChoice{consentTopics, q.words.Text("consent.do_limit_topics")})
+		}
 	}
-	list := []consentChoice{{DoGrant, q.words.Text("consent.do_grant")}}
+	list = append(list, consentChoice{DoGrant, q.words.Text("consent.do_grant")})
 	for _, g := range c.Grants[:min(len(c.Grants), consentListMax)] {
 		if !g.Over {
 			list = append(list, consentChoice{consentEnd + g.ID, q.words.Text("consent.do_end", g.ID[:min(len(g.ID), grantShown)], q.boxWords(g.To))})
 		}
 	}
-	return append(list, consentChoice{DoOpen, q.words.Text("consent.do_open")})
+	if c.Limited {
+		list = append(list, consentChoice{DoOpen, q.words.Text("consent.do_open")})
+	}
+	if len(c.LimitedTopics) > 0 {
+		list = append(list, consentChoice{DoOpenTopics, q.words.Text("consent.do_open_topics")})
+	}
+	return list
 }
 
 // decide writes down what the patient decided. The PIN is never shown again, kept as a draft or logged.
@@ -172,10 +211,23 @@ func (q *request) readDecision() (d Decision, problems []fieldProblem) {
 	if grant, ok := strings.CutPrefix(d.Do, consentEnd); ok {
 		d.Do, d.ID = DoEnd, grant
 	}
-	if !slices.Contains([]string{DoLimit, DoOpen, DoGrant, DoEnd}, d.Do) || len(d.ID) > consentIDMax {
+	topics := q.r.PostForm["topics"]
+	if d.Do == consentTopics {
+		if d.Do, d.Topics = DoLimit, topics; len(topics) == 0 {
+			fault("topics-0", "consent.choose_topic")
+		}
+	}
+	if _, ok := fhir.ParseTopics(topics); !ok || len(topics) > len(fhir.TopicWords()) {
+		fault("topics-0", "consent.choose_topic")
+	}
+	if !slices.Contains([]string{DoLimit, DoOpen, DoOpenTopics, DoGrant, DoEnd}, d.Do) || len(d.ID) > consentIDMax {
 		fault("do-0", "consent.choose")
 	}
 	if d.Do == DoGrant {
+		d.Topics, d.Purposes = topics, q.r.PostForm["purposes"]
+		if slices.ContainsFunc(d.Purposes, func(p string) bool { return !slices.Contains(fhir.PurposeWords(), p) }) || len(d.Purposes) > len(fhir.PurposeWords()) {
+			fault("purposes-0", "consent.choose_purpose")
+		}
 		days, err := strconv.Atoi(q.value("days"))
 		if d.To == "" || len(d.To) > deviceTextMax {
 			fault("to-0", "consent.choose_box")

@@ -30,21 +30,26 @@ type ConsentPage struct {
 	Grants []ConsentLine
 	Ended  []ConsentLine // limits and grants, newest first; a limit has no To
 	Boxes  []ConsentBox  // to which the chart can be opened, by name
+
+	Topics        []string // sensitive topics about which who asks may write down decisions; of the others nothing is here
+	LimitedTopics []string // of those, where the chart as a whole is not limited
 }
 
 // ConsentLine is one decision.
 type ConsentLine struct {
-	ID      string // hexadecimal
-	Limit   bool   // else a grant
-	To      string // the box's name; "" for every box
-	Until   time.Time
-	Over    bool // by its time
-	By      string
-	At      time.Time
-	EndedBy string // who wrote down that it ended; "" when nobody did
-	EndedAt time.Time
-	RID     string // of its record
-	State   chart.State
+	ID       string // hexadecimal
+	Limit    bool   // else a grant
+	To       string // the box's name; "" for every box
+	Until    time.Time
+	Over     bool     // by its time
+	Topics   []string // that it is about; none: the whole chart without what is kept apart
+	Purposes []string // of a grant
+	By       string
+	At       time.Time
+	EndedBy  string // who wrote down that it ended; "" when nobody did
+	EndedAt  time.Time
+	RID      string // of its record
+	State    chart.State
 }
 
 // ConsentBox is a box of the region.
@@ -52,11 +57,13 @@ type ConsentBox struct{ ID, Name string }
 
 // Decision is what a patient decided just now.
 type Decision struct {
-	PIN  string // of who is signed in; it is never logged or put in an error
-	Do   string // one of the words below
-	To   string // of DoGrant: id of a box; "" for every box
-	Days int    // of DoGrant: how long; 0 for no end
-	ID   string // of DoEnd: the grant
+	PIN      string   // of who is signed in; it is never logged or put in an error
+	Do       string   // one of the words below
+	Topics   []string // of DoLimit: these alone, or the whole chart; of DoGrant: besides the chart
+	Purposes []string // of DoGrant: what for; none: treatment
+	To       string   // of DoGrant: id of a box; "" for every box
+	Days     int      // of DoGrant: how long; 0 for no end
+	ID       string   // of DoEnd: the grant
 }
 
 // What a patient decides.
@@ -64,7 +71,10 @@ const (
 	DoLimit = "limit" // only home and whom a grant names may open the chart
 	DoOpen  = "open"  // every box may again
 	DoGrant = "grant" // one box may
-	DoEnd   = "end"   // a grant holds no more
+
+	DoOpenTopics = "open-topics" // topics are limited no more
+
+	DoEnd = "end" // a grant holds no more
 )
 
 // DecisionDaysMax is the longest that a grant with an end runs.

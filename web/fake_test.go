@@ -296,10 +296,11 @@ func (f *fakeClinic) decideSomething() {
 	}
 	holds, over, ended, limit := line(1, "Rubavu clinic"), line(2, "Nyanza clinic"), line(3, ""), line(4, "")
 	holds.Until, holds.State = now.Add(6*24*time.Hour), chart.State{Kind: chart.Confirmed, Seq: 7}
+	holds.Topics, holds.Purposes = []string{"hiv"}, []string{"treatment", "research"}
 	over.Until, over.Over = now.Add(-time.Hour), true
 	ended.EndedBy, ended.EndedAt = "Jean Habimana (Kibuye clinic)", now.Add(-time.Minute)
 	limit.Limit, limit.EndedBy, limit.EndedAt = true, "Jean Habimana (Kibuye clinic)", now.Add(-2*time.Hour)
-	f.consent = web.ConsentPage{Limited: true, Escrow: true, Homes: []string{"Kibuye clinic"}, Grants: []web.ConsentLine{holds, over}, Ended: []web.ConsentLine{ended, limit},
+	f.consent = web.ConsentPage{Limited: true, Topics: fhir.TopicWords(), Escrow: true, Homes: []string{"Kibuye clinic"}, Grants: []web.ConsentLine{holds, over}, Ended: []web.ConsentLine{ended, limit},
 		Boxes: []web.ConsentBox{{ID: strings.Repeat("b1", 32), Name: "Rubavu clinic"}, {ID: strings.Repeat("b2", 32), Name: "Nyanza clinic"}}}
 }
 

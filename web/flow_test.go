@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
-	"slices"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -587,6 +587,8 @@ func TestConsentIsWrittenDown(t *testing.T) {
 		"Choose what the patient decided": {"do", "burn"},
 		"Choose a clinic":                 {"do", web.DoGrant, "days", "7"},
 		"Choose for how long":             {"do", web.DoGrant, "to", box, "days", "8"},
+		"Tick at least one topic":         {"do", "limit-topics"},
+		"Tick what it is for":             {"do", web.DoGrant, "to", box, "days", "7", "purposes", "profit"},
 	} {
 		if a := try(staffPIN, fields...); a.status != 422 || !strings.Contains(a.body, want) || strings.Contains(a.body, staffPIN) {
 			t.Errorf("%v: status %d, want 422 and %q", fields, a.status, want)
@@ -595,13 +597,15 @@ func TestConsentIsWrittenDown(t *testing.T) {
 	if a := try("000000", "do", web.DoLimit); a.status != 422 || !strings.Contains(a.body, "PIN") || len(x.fake.decisions) != 0 {
 		t.Errorf("a wrong PIN: status %d, %d decisions", a.status, len(x.fake.decisions))
 	}
-	for _, fields := range [][]string{{"do", web.DoGrant, "to", box, "days", "7"}, {"do", web.DoGrant, "to", "*", "days", "0"}, {"do", web.DoEnd + ":" + strings.Repeat("01", 16)}, {"do", web.DoOpen, "to", box}} {
+	for _, fields := range [][]string{{"do", web.DoGrant, "to", box, "days", "7"}, {"do", web.DoGrant, "to", "*", "days", "0"}, {"do", web.DoEnd + ":" + strings.Repeat("01", 16)}, {"do", web.DoOpen, "to", box},
+		{"do", "limit-topics", "topics", "hiv"}, {"do", web.DoGrant, "to", box, "days", "1", "topics", "mental", "purposes", "research"}, {"do", web.DoOpenTopics, "topics", "hiv"}} {
 		if a := try(staffPIN, fields...); a.status != 303 || !strings.HasSuffix(a.location, "/consent?done=1") {
 			t.Errorf("%v: status %d to %q", fields, a.status, a.location)
 		}
 	}
-	want := []web.Decision{{Do: web.DoGrant, To: box, Days: 7}, {Do: web.DoGrant}, {Do: web.DoEnd, ID: strings.Repeat("01", 16)}, {Do: web.DoOpen}}
-	if !slices.Equal(x.fake.decisions, want) {
+	want := []web.Decision{{Do: web.DoGrant, To: box, Days: 7}, {Do: web.DoGrant}, {Do: web.DoEnd, ID: strings.Repeat("01", 16)}, {Do: web.DoOpen},
+		{Do: web.DoLimit, Topics: []string{"hiv"}}, {Do: web.DoGrant, To: box, Days: 1, Topics: []string{"mental"}, Purposes: []string{"research"}}, {Do: web.DoOpenTopics}}
+	if !reflect.DeepEqual(x.fake.decisions, want) {
 		t.Errorf("the box heard %+v, want %+v", x.fake.decisions, want)
 	}
 }

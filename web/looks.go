@@ -33,6 +33,7 @@ type Look struct {
 	What    string // an action's name in the rules, "export" or "other"
 	Refused bool
 	Rules   string    // what decided it: ids of the rules, separated by commas; "" when that is not known
+	Purpose string    // other than treatment, or ""
 	Grant   string    // id of the patient's grant that it leaned on, or ""
 	Until   time.Time // of that grant; zero for no end
 	Size    uint64    // of the regional record as the box had verified it
@@ -71,6 +72,9 @@ func showLooks(q *request) error {
 	}
 	for _, l := range looks.Looks {
 		line := lookLine{When: formatTime(q.words, l.At.In(q.opts.Location)), What: label(q.words, "look", l.What), Who: l.Who, Box: l.Box, Refused: l.Refused}
+		if l.Purpose != "" {
+			line.What += ": " + label(q.words, "purpose", l.Purpose)
+		}
 		if line.Who == "" {
 			line.Who = q.words.Text("looks.operator")
 		}

@@ -67,6 +67,7 @@ type visitCard struct {
 	Urgent, Gone bool
 	Reason       string // of a withdrawal
 	Refusal      string // why the region did not take it
+	Apart        string // by which topics it is kept apart, in words; "" when it is not
 	Badge        badge
 	Values       []factLine // measurements
 	Facts        []factLine
@@ -108,11 +109,20 @@ func (q *request) patientNotice(c *chart.Chart) notice {
 				return notice{q.words.Text("patient.visit_saved"), badgeOf(q.words, v.Shown.State, rid)}
 			}
 		}
-		return notice{}
+		return q.apartNotice(rid)
 	}
 	switch done := q.r.URL.Query().Get("done"); done {
 	case "registered", "changed", "resolved", "retracted", "given", "erased", "entry_erased":
 		return notice{Text: q.words.Text("patient." + done)}
+	}
+	return notice{}
+}
+
+// apartNotice says that a visit was saved which whoever wrote it may not see: it is kept apart.
+func (q *request) apartNotice(rid string) notice {
+	states, err := q.clinic.States(q.r.Context(), q.session, []string{rid})
+	if state, ok := states[rid]; err == nil && ok {
+		return notice{q.words.Text("patient.visit_apart"), badgeOf(q.words, state, rid)}
 	}
 	return notice{}
 }
@@ -285,6 +295,9 @@ func (q *request) visitCard(patientID string, v *chart.Visit, files map[string]F
 		When: formatTime(q.words, v.At.In(q.opts.Location)), Author: firstOf(v.Shown.Author, v.View.Author), Urgent: v.View.Urgent,
 		Badge: badgeOf(q.words, v.Shown.State, ridText(v.Shown.RID)), Withdraw: q.withdrawPath(patientID, v.Line), Proof: q.proofPath(v.Shown),
 		Erase: q.erasePath(patientID, v.Line),
+	}
+	if v.Topics != 0 {
+		card.Apart = q.words.Text("patient.apart", q.wordList("topic", v.Topics.Words()))
 	}
 	if firstVersion(v).Clock == 0 {
 		card.When = q.words.Text("time.uncertain", card.When)

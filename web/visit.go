@@ -23,6 +23,7 @@ type visitBody struct {
 	Others     []fhir.Choice // the rest
 	Open       bool          // one of the rest is chosen
 	Returns    []string      // days
+	Topics     []string      // that the visit can be kept apart by
 	At         string        // RFC 3339, when the form was made
 	Files      []keptFile    // kept for this form already
 	More       bool          // another file may be added
@@ -64,7 +65,7 @@ func (q *request) visitPage(f form) error {
 		ID: view.ID, Who: q.person(view.Row), Allergy: allergyOf(q.words, view.Chart), Incomplete: view.Chart.Incomplete, Signs: fhir.DangerSigns,
 		Measures: measureRows(f), Tests: rdtAnswers, Problems: first, Others: others,
 		Open:    slices.ContainsFunc(others, func(c fhir.Choice) bool { return f.Has("problem", c.Code) }) || f.Error("problem") != "",
-		Returns: returnDays, At: at, Files: kept, More: len(kept) < fhir.FilesMax,
+		Returns: returnDays, Topics: fhir.TopicWords(), At: at, Files: kept, More: len(kept) < fhir.FilesMax,
 	})
 	p.Form = f
 	return q.show("visit", p)
@@ -206,7 +207,7 @@ func (q *request) readVisit() (fhir.Visit, []fieldProblem) {
 		Diastolic: number("diastolic"), Pulse: number("pulse"), SpO2: number("spo2"), RDT: q.value("rdt"),
 		Problem: q.value("problem"), ProblemOther: q.value("problemOther"), Treatment: q.value("treatment"),
 		Note: q.value("note"), Advice: q.value("advice"), ReturnIn: NormaliseNumber(q.r.PostForm.Get("returnIn")),
-		Urgent: q.value("urgent") != "", Allergy: q.value("allergy"),
+		Urgent: q.value("urgent") != "", Allergy: q.value("allergy"), Topics: q.r.PostForm["topics"],
 	}
 	if visit.Problem == "" && visit.ProblemOther != "" {
 		visit.Problem = "other"

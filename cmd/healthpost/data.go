@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -260,14 +262,18 @@ func writeReport(path string, r node.ImportReport) error {
 }
 
 func exportCommand(g *global) *cobra.Command {
-	var format, out string
+	var format, out, purpose string
 	c := &cobra.Command{
 		Use: "export", Short: "Write every resource this box holds", Args: cobra.NoArgs,
 		Long: "Write every resource this box holds, one JSON object a line, just as it was taken in; or, with\n" +
-			"--format access, its access log as AuditEvents of FHIR. The export is on record.",
+			"--format access, its access log as AuditEvents of FHIR. The export is on record. For a --purpose other\n" +
+			"than treatment only charts are written whose patients permitted that.",
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			if format != "ndjson" && format != "access" {
 				return usagef("export: format %q: there are ndjson and access", format)
+			}
+			if !slices.Contains(node.Purposes(), purpose) || format == "access" && c.Flags().Changed("purpose") {
+				return usagef("export: purpose %q: of an ndjson file there are %s", purpose, strings.Join(node.Purposes(), ", "))
 			}
 			cl, err := g.client(c)
 			if err != nil {
@@ -275,8 +281,11 @@ func exportCommand(g *global) *cobra.Command {
 			}
 			defer cl.Close()
 			export := cl.Export
-			if format == "access" {
+			switch {
+			case format == "access":
 				export = cl.ExportAccess
+			case purpose != node.Purposes()[0]:
+				export = func(ctx context.Context, w io.Writer) error { return cl.ExportFor(ctx, w, purpose) }
 			}
 			if out == "" {
 				return export(c.Context(), c.OutOrStdout())
@@ -290,6 +299,7 @@ func exportCommand(g *global) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&format, "format", "ndjson", "ndjson, or access for who looked at what")
+	c.Flags().StringVar(&purpose, "purpose", node.Purposes()[0], "what for: "+strings.Join(node.Purposes(), ", "))
 	c.Flags().StringVar(&out, "out", "", "file to make (default: standard output)")
 	return c
 }

@@ -1,24 +1,31 @@
 package policy
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/cedar-policy/cedar-go"
 	"github.com/cedar-policy/cedar-go/types"
 )
 
 // Ask is one question.
 type Ask struct {
-	Staff   string // id of who asks
+	Staff   string // id of who asks; "" for a command of who runs the box
 	Roles   Roles
 	Action  Action
 	Patient string // compartment, for actions about one
 	Box     string // what the box is for: "clinic", "hub", "field", "standalone"
-	Purpose string // what it is for: Treatment, or another word of the rules
+	Purpose string // what it is for: Treatment, which "" stands for, or another word of the rules
 	Time    int64  // Unix seconds by which grants end
 
 	// What the patient decided, as the chart here says it.
 	Limited bool  // only some boxes may open the chart
 	Home    bool  // this box is one of those in any case
 	Grant   Grant // to this box, for the purpose; the zero value: there is none
+
+	// Of Sensitive. Limited, Home and Grant are then those of the topic.
+	Topic    string // that it is about
+	Medicine bool   // a medicine of the topic, and nothing else
 }
 
 // Grant is a patient's word that a box may open the chart.
@@ -39,10 +46,13 @@ type Verdict struct {
 
 // context is what the rules see besides who, what and whom.
 func (q *Ask) context() cedar.Record {
-	all := cedar.RecordMap{"box": cedar.String(q.Box), "purpose": cedar.String(q.Purpose), "time": cedar.Long(q.Time),
+	all := cedar.RecordMap{"box": cedar.String(q.Box), "purpose": cedar.String(cmp.Or(q.Purpose, Treatment)), "time": cedar.Long(q.Time),
 		"limited": cedar.Boolean(q.Limited), "home": cedar.Boolean(q.Home)}
 	if q.Grant.ID != "" {
 		all["grant"] = cedar.NewRecord(cedar.RecordMap{"id": cedar.String(q.Grant.ID), "until": cedar.Long(q.Grant.Until)})
+	}
+	if q.Action == Sensitive {
+		all["topic"], all["medicine"] = cedar.String(q.Topic), cedar.Boolean(q.Medicine)
 	}
 	return cedar.NewRecord(all)
 }
@@ -54,7 +64,13 @@ const (
 
 // Decide answers. It never fails: what cannot be evaluated is refused.
 func (r *Rules) Decide(q Ask) Verdict {
+	if slices.Contains(r.unheard, q.Action) {
+		return Default().Decide(q)
+	}
 	who := entity("Staff", q.Staff)
+	if q.Staff == "" {
+		who = entity("Command", "box")
+	}
 	act := entity("Action", string(q.Action))
 	what, group := entity("Box", q.Box), groupBox
 	if q.Action.OnPatient() {

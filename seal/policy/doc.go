@@ -8,6 +8,7 @@
 // # The vocabulary of the rules
 //
 //	Staff::"…"         the principal, in Role::"nurse" and others: a person may have several
+//	Command::"box"     the principal of a command of who runs the box
 //	Action::"…"        one of the actions below, in Action::"patient" when it is about one
 //	                   chart, in Action::"box" otherwise
 //	Patient::"…"       the resource of an action in "patient", and
@@ -19,6 +20,10 @@
 //	context.home       this box is one of them in any case
 //	context.grant      with .id and .until (Unix seconds, 0 for no end), where the patient
 //	                   gave this box one: test it with "context has grant"
+//	context.topic      of "sensitive": "hiv", "sexual" or "mental"; context.limited, .home and
+//	                   .grant are then of this topic: home is where the person was registered
+//	                   or the topic was limited, a grant is one that names the topic
+//	context.medicine   of "sensitive": asked about the medicines of the topic alone
 //
 // Nothing is allowed that no permit covers, and a forbid wins over every permit. A rule
 // that cannot be evaluated makes the answer no: an error never opens anything.

@@ -77,6 +77,16 @@ const (
 	Emergency Action = "emergency"
 )
 
+// About a part or a copy of one chart, asked besides the actions above.
+const (
+	Sensitive Action = "sensitive" // see what is kept apart by a sensitive topic
+	Export    Action = "export"    // write the chart to a file, for a purpose; a command does this, and no role
+)
+
+// LaterActions came after regions had voted for rules. Where a text says nothing of one of them, the rules
+// that the program brings decide about it.
+var LaterActions = []Action{Sensitive, Export}
+
 // About the box.
 const (
 	Find     Action = "find"     // look for people by name, see today's lists
@@ -95,4 +105,6 @@ var (
 )
 
 // OnPatient reports whether the action is about one chart.
-func (a Action) OnPatient() bool { return slices.Contains(PatientActions, a) }
+func (a Action) OnPatient() bool {
+	return slices.Contains(PatientActions, a) || slices.Contains(LaterActions, a)
+}

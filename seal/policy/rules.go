@@ -27,6 +27,8 @@ const (
 type Rules struct {
 	ids  []cedar.PolicyID // in the order of the text
 	list cedar.PolicyList
+
+	unheard []Action // of which the text is too old to say anything
 }
 
 //go:embed default.cedar
@@ -73,6 +75,11 @@ func Compile(text []byte) (*Rules, error) {
 		}
 		seen[id] = true
 		r.ids = append(r.ids, cedar.PolicyID(id))
+	}
+	for _, a := range LaterActions {
+		if !bytes.Contains(text, []byte(`"`+a+`"`)) {
+			r.unheard = append(r.unheard, a)
+		}
 	}
 	return r, nil
 }
