@@ -260,7 +260,7 @@ func sameID(all []Decided, i int) bool {
 // ofTopics are the topics that it is about; 0 where it is about the whole chart, or about a topic that this
 // program does not know.
 func (d *Directive) ofTopics() fhir.Topics {
-	t, ok := fhir.ParseTopics(d.Topics)
+	t, ok := fhir.TopicsOfWords(d.Topics)
 	if !ok {
 		return 0
 	}
@@ -299,7 +299,7 @@ func (c *Consent) GrantFor(box record.DeviceID, purpose string) (best Decided, o
 // TopicGrantFor is the one that names the topic. A grant of the whole chart names none.
 func (c *Consent) TopicGrantFor(box record.DeviceID, purpose string, t fhir.Topics) (best Decided, ok bool) {
 	return c.longest(box, purpose, func(d *Decided) bool {
-		named, _ := fhir.ParseTopics(d.Topics) // others are of newer programs
+		named, _ := fhir.TopicsOfWords(d.Topics) // others are of newer programs
 		return named&t != 0
 	})
 }

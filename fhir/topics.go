@@ -61,8 +61,8 @@ func (t Topics) Each() (out []Topics) {
 	return out
 }
 
-// ParseTopics reads words; ok is false when one of them is none.
-func ParseTopics(words []string) (t Topics, ok bool) {
+// TopicsOfWords are the topics with these words; ok is false when one of them is none.
+func TopicsOfWords(words []string) (t Topics, ok bool) {
 	ok = true
 	for _, w := range words {
 		i := slices.IndexFunc(topicTerms[:], func(x struct{ word, code, display string }) bool { return x.word == w })

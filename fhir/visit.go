@@ -141,7 +141,7 @@ func (v Visit) Validate() []FieldError {
 			errs = append(errs, FieldError{Field: "returnIn", Code: CodeDate})
 		}
 	}
-	if _, ok := ParseTopics(v.Topics); !ok || len(v.Topics) > len(topicTerms) {
+	if _, ok := TopicsOfWords(v.Topics); !ok || len(v.Topics) > len(topicTerms) {
 		errs = append(errs, FieldError{Field: "topics", Code: CodeChoice})
 	}
 	if len(v.Files) > FilesMax {
@@ -216,7 +216,7 @@ func (v Visit) Resources(rand io.Reader, patientID, author string) ([]Resource, 
 	if err != nil {
 		return nil, err
 	}
-	topics, _ := ParseTopics(v.Topics) // as Validate saw
+	topics, _ := TopicsOfWords(v.Topics) // as Validate saw
 	w := visitWriter{visit: &v, topics: topics, ids: ids, at: v.At.Format(time.RFC3339), author: strings.TrimSpace(author), patient: patientID}
 	style := "Encounter/"
 	if strings.HasPrefix(patientID, "urn:uuid:") {

@@ -50,14 +50,14 @@ func (n *Node) exportConsent(out *bufio.Writer, c record.CompartmentID, ch *char
 // sayable reports whether a Consent can say all of a permission: not of one for topics or purposes that this
 // program does not know, which would be a wider one without them.
 func sayable(d *chart.Directive) bool {
-	_, ok := fhir.ParseTopics(d.Topics)
+	_, ok := fhir.TopicsOfWords(d.Topics)
 	known := slices.ContainsFunc(d.Purposes, func(p string) bool { return slices.Contains(fhir.PurposeWords(), p) })
 	return d.Decision == chart.DecisionLimit || ok && known
 }
 
 func (n *Node) consentResource(d *directives, x *chart.Decided, active bool, patient string) (fhir.Resource, error) {
 	c := fhir.Consent{ID: grantID(x.ID), Active: active, Privacy: true, Deny: x.Decision == chart.DecisionLimit, At: x.At, Purposes: x.Purposes}
-	if t, ok := fhir.ParseTopics(x.Topics); ok { // with a topic that nobody here knows it is of the whole chart
+	if t, ok := fhir.TopicsOfWords(x.Topics); ok { // with a topic that nobody here knows it is of the whole chart
 		c.Topics = t
 	}
 	boxes := []record.DeviceID{x.Grantee}

@@ -174,7 +174,7 @@ func (n *Node) confirmPIN(ctx context.Context, in *signedIn, pin string) error {
 // decided puts a decision in the form of records, as what is here stands. may are the topics that it can
 // be about.
 func (n *Node) decided(known *directives, q web.Decision, may fhir.Topics) ([]chart.Directive, error) {
-	topics, ok := fhir.ParseTopics(q.Topics)
+	topics, ok := fhir.TopicsOfWords(q.Topics)
 	if !ok || topics&^may != 0 {
 		return nil, fmt.Errorf("writing down a decision: %w", web.ErrNotFound)
 	}

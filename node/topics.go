@@ -86,7 +86,7 @@ func (n *Node) decidable(in *signedIn, c record.CompartmentID) (fhir.Topics, err
 
 // apartFrom reports whether a directive tells of topics that are not among t.
 func apartFrom(d *chart.Decided, t fhir.Topics) bool {
-	of, _ := fhir.ParseTopics(d.Topics)
+	of, _ := fhir.TopicsOfWords(d.Topics)
 	return of&^t != 0
 }
 

@@ -217,7 +217,7 @@ func (q *request) readDecision() (d Decision, problems []fieldProblem) {
 			fault("topics-0", "consent.choose_topic")
 		}
 	}
-	if _, ok := fhir.ParseTopics(topics); !ok || len(topics) > len(fhir.TopicWords()) {
+	if _, ok := fhir.TopicsOfWords(topics); !ok || len(topics) > len(fhir.TopicWords()) {
 		fault("topics-0", "consent.choose_topic")
 	}
 	if !slices.Contains([]string{DoLimit, DoOpen, DoOpenTopics, DoGrant, DoEnd}, d.Do) || len(d.ID) > consentIDMax {
