@@ -33,6 +33,7 @@ const (
 	accessExport accessAction = 2
 	accessPrint  accessAction = 3 // a proof on paper
 
+	accessDrill  accessAction = 22 // sheets of the escrow were tried, and opened nothing
 	accessCard   accessAction = 20 // a patient's card was shown, with its PIN or without
 	accessSignIn accessAction = 19 // with accessRefused alone: a wrong PIN, for the account that Staff names
 
@@ -44,7 +45,7 @@ const (
 var actionCodes = map[policy.Action]accessAction{policy.View: accessView, policy.Prove: accessPrint,
 	policy.Identify: 4, policy.Write: 5, policy.Amend: 6, policy.Retract: 7, policy.Give: 8, policy.Find: 9,
 	policy.Register: 10, policy.Links: 11, policy.Carry: 12, policy.Staff: 13, policy.Review: 14, policy.Consent: 17,
-	policy.Oversee: 15, policy.Emergency: 16, policy.Erase: 18}
+	policy.Oversee: 15, policy.Emergency: 16, policy.Erase: 18, policy.Recover: 21}
 
 func actionCode(a policy.Action) accessAction { return actionCodes[a] }
 

@@ -52,6 +52,7 @@ type directives struct {
 	unread bool    // there are some that cannot be read here
 	homes  []record.DeviceID
 	first  stand // of the record that registered somebody here first
+	used   map[chart.DirectiveID]recovered
 }
 
 func (d *directives) consent() chart.Consent { return chart.FoldConsent(d.all, d.unread) }
@@ -149,6 +150,8 @@ func (n *Node) directives(c record.CompartmentID) (d directives, err error) {
 			err = d.add(n, x, lost[x.Record.RID()])
 		case record.KindRegistration:
 			err = errors.Join(d.registered(n, x), d.founded(n, x))
+		case record.KindEscrowUse:
+			err = d.recovered(n, x)
 		}
 		if err != nil {
 			return d, err

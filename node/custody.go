@@ -81,7 +81,7 @@ func (d *directives) custody() custody {
 	}
 	for _, i := range order {
 		x, at := d.all[i], d.places[i]
-		if x.Refused || !k.allows(at.by, at.at) {
+		if x.Refused || !k.allows(at.by, at.at) && !d.byEscrow(&x, at.by) {
 			switch x.Decision {
 			case chart.DecisionGrant:
 				continue

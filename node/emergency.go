@@ -159,24 +159,31 @@ func (n *Node) saveGlass(ctx context.Context, in *signedIn, c record.Compartment
 	if err := n.openEpoch(ctx); err != nil {
 		return err
 	}
-	if err := n.placeNoted(ctx, draft, n.lineOf(in, actionCode(policy.Emergency), c[:]), row); err != nil {
+	err = n.placeNoted(ctx, []store.Draft{draft}, n.lineOf(in, actionCode(policy.Emergency), c[:]), func(placed []record.Record) ([]store.Row, error) {
+		form, err := row(placed[0].RID(), c)
+		return []store.Row{form}, err
+	})
+	if err != nil {
 		return err
 	}
 	n.recount()
 	return unlessFull(n.projectNow()) // the lists follow later on a disk that became full
 }
 
-// placeNoted writes a record with an access line in one transaction.
-func (n *Node) placeNoted(ctx context.Context, draft store.Draft, l accessLine, row func(record.RID, record.CompartmentID) (store.Row, error)) error {
+// placeNoted writes records with an access line, and rows, in one transaction.
+func (n *Node) placeNoted(ctx context.Context, drafts []store.Draft, l accessLine, more func([]record.Record) ([]store.Row, error)) error {
 	n.access.mu.Lock()
 	defer n.access.mu.Unlock()
 	rows, head, err := n.nextLineLocked(l)
 	if err != nil {
 		return err
 	}
-	_, err = n.place(ctx, []store.Draft{draft}, func(placed []record.Record) ([]store.Row, error) {
-		form, err := row(placed[0].RID(), draft.Compartment)
-		return append(rows, form), err
+	_, err = n.place(ctx, drafts, func(placed []record.Record) ([]store.Row, error) {
+		if more == nil {
+			return rows, nil
+		}
+		others, err := more(placed)
+		return append(rows, others...), err
 	})
 	if err != nil {
 		return err

@@ -1,10 +1,13 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdh"
 	"errors"
 	"net/http"
+	"slices"
+	"time"
 
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
@@ -37,6 +40,17 @@ func (n *Node) escrowKey() (*ecdh.PublicKey, bool) {
 type Escrows struct {
 	List []EscrowInfo   `json:"list"`
 	Open []ProposalInfo `json:"open"` // what hubs voted for and too few so far
+	Used []EscrowUsed   `json:"used"` // in the order of the ledger
+}
+
+// EscrowUsed is a chart that sheets opened on a box.
+type EscrowUsed struct {
+	Seq   uint64    `json:"seq"`
+	At    time.Time `json:"at"` // ledger time
+	Chart string    `json:"chart"`
+	Box   string    `json:"box"`
+	Until time.Time `json:"until,omitzero"` // zero: without end
+	Key   string    `json:"key"`
 }
 
 // EscrowInfo is one of them.
@@ -49,7 +63,7 @@ type EscrowInfo struct {
 
 // Escrows lists the escrows that passed and the votes so far.
 func (n *Node) Escrows() (Escrows, error) {
-	out := Escrows{List: []EscrowInfo{}, Open: []ProposalInfo{}}
+	out := Escrows{List: []EscrowInfo{}, Open: []ProposalInfo{}, Used: []EscrowUsed{}}
 	list, err := record.EscrowsOf(n.store.State())
 	if err != nil {
 		return out, err
@@ -66,7 +80,26 @@ func (n *Node) Escrows() (Escrows, error) {
 			out.Open = append(out.Open, p)
 		}
 	}
-	return out, nil
+	return out, n.addUses(&out)
+}
+
+// addUses lists them.
+func (n *Node) addUses(out *Escrows) error {
+	var bad error
+	err := n.store.ScanRegistry(record.UsedEscrowPrefix(), func(key, value []byte) bool {
+		var u record.UsedEscrow
+		if u, bad = record.ReadUsedEscrow(key, value); bad != nil {
+			return false
+		}
+		x := EscrowUsed{Seq: u.Seq, At: timeOfSeconds(u.Time), Chart: u.Compartment.String(), Box: n.deviceName(u.Device), Key: escrowID(u.Public)}
+		if u.Until > 0 {
+			x.Until = timeOfSeconds(int64(u.Until))
+		}
+		out.Used = append(out.Used, x)
+		return true
+	})
+	slices.SortFunc(out.Used, func(a, b EscrowUsed) int { return cmp.Compare(a.Seq, b.Seq) })
+	return errors.Join(err, bad)
 }
 
 // SetEscrow votes for an escrow. From when more than half of the hubs voted for the same on,
@@ -107,13 +140,24 @@ func (n *Node) escrowRoutes(reply func(pattern string, f func(r *http.Request) (
 		}
 		return n.SetEscrow(r.Context(), q)
 	})
+	reply("POST /escrow/open", func(r *http.Request) (any, error) {
+		var q EscrowRequest
+		if err := readJSON(r, &q); err != nil {
+			return nil, err
+		}
+		return n.OpenEscrowBy(r.Context(), q)
+	})
 }
 
-// Escrows and SetEscrow do on the box what the methods of the same name on Node say.
+// Escrows, SetEscrow and OpenEscrowBy do on the box what the methods of the same name on Node say.
 func (c *Client) Escrows(ctx context.Context) (e Escrows, err error) {
 	return e, c.call(ctx, http.MethodGet, "/escrow", nil, &e)
 }
 
 func (c *Client) SetEscrow(ctx context.Context, q EscrowPublic) (v Voted, err error) {
 	return v, c.call(ctx, http.MethodPost, "/escrow", q, &v)
+}
+
+func (c *Client) OpenEscrowBy(ctx context.Context, q EscrowRequest) (o EscrowOpened, err error) {
+	return o, c.call(ctx, http.MethodPost, "/escrow/open", q, &o)
 }

@@ -276,6 +276,8 @@ func (n *Node) lookWords(l *lookRow) (web.Look, error) {
 		out.What = "export"
 	case accessCard:
 		out.What = "card"
+	case accessDrill:
+		out.What = "drill"
 	case accessSignIn:
 		out.What = string(fhir.AuditSignIn)
 	}

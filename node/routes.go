@@ -37,6 +37,7 @@ var commandWays = map[string]way{
 	"POST /erase":          {shortBody, "an erasure in the ledger"},
 	"GET /escrow":          {noBody, "nothing"},
 	"POST /escrow":         {shortBody, "a vote in the ledger"},
+	"POST /escrow/open":    {4 * shortBody, "who may read a chart, with sheets"},
 	"GET /rules":           {noBody, "nothing"},
 	"POST /rules":          {rulesBodyMax, "a vote in the ledger"},
 	"GET /dictionaries":    {noBody, "nothing"},

@@ -75,7 +75,7 @@ func ParseSheet(text []byte) (Sheet, error) {
 	if len(text) > SheetBytesMax {
 		return Sheet{}, fmt.Errorf("reading the sheet: more than %d bytes", SheetBytesMax)
 	}
-	words := strings.FieldsFunc(betweenMarks(string(text)), func(r rune) bool { return !unicode.IsLetter(r) })
+	words := strings.FieldsFunc(betweenMarks(string(text), sheetBegin), func(r rune) bool { return !unicode.IsLetter(r) })
 	if len(words) != 24 {
 		return Sheet{}, fmt.Errorf("reading the sheet: %d words, want 24: type the words alone, without the text around them", len(words))
 	}
@@ -87,14 +87,14 @@ func ParseSheet(text []byte) (Sheet, error) {
 }
 
 // betweenMarks is what stands between the lines of a printed sheet that say where
-// its words begin and end, whatever an editor made of line ends and blanks; a text
+// what is on it begins and ends, whatever an editor made of line ends and blanks; a text
 // without them is words alone.
-func betweenMarks(text string) string {
+func betweenMarks(text, first string) string {
 	lines := strings.FieldsFunc(strings.TrimPrefix(text, "\ufeff"), func(r rune) bool { return r == '\n' || r == '\r' })
 	mark := func(word string) int {
 		return slices.IndexFunc(lines, func(l string) bool { return strings.TrimSpace(l) == word })
 	}
-	begin := mark(sheetBegin)
+	begin := mark(first)
 	if begin < 0 {
 		return text
 	}

@@ -17,7 +17,9 @@ import (
 // The sum of a line is that of its place on its sheet, so a slip, a line left out and one of
 // another sheet are told by their place.
 const (
-	shareMagic = "HPE1"
+	// EscrowShareMagic begins the first line.
+	EscrowShareMagic = "HPE1"
+
 	shareMarks = " -\t\r\u00a0\u2010\u2011\u2012\u2013\u2014"
 
 	// EscrowTextMax is the longest text of a share, with what people put between letters.
@@ -27,7 +29,7 @@ const (
 // Text is the share to print.
 func (s *EscrowShare) Text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %d/%d/%d %s\n", shareMagic, s.Number, s.Need, s.Of, s.Key)
+	fmt.Fprintf(&b, "%s %d/%d/%d %s\n", EscrowShareMagic, s.Number, s.Need, s.Of, s.Key)
 	for i := range s.parts {
 		line := cardBase.EncodeToString(s.parts[i][:]) + s.sum(i)
 		for at := 0; at < len(line); at += cardGroup {
@@ -81,9 +83,9 @@ func ParseEscrowShare(text string) (EscrowShare, error) {
 
 // parseHead reads the first line.
 func (s *EscrowShare) parseHead(line string) error {
-	bad := fmt.Errorf("%w: the first line of a sheet is %s, its numbers and the id of its key", ErrEscrow, shareMagic)
+	bad := fmt.Errorf("%w: the first line of a sheet is %s, its numbers and the id of its key", ErrEscrow, EscrowShareMagic)
 	words := strings.Fields(line)
-	if len(words) != 3 || !strings.EqualFold(words[0], shareMagic) {
+	if len(words) != 3 || !strings.EqualFold(words[0], EscrowShareMagic) {
 		return bad
 	}
 	numbers := strings.Split(words[1], "/")

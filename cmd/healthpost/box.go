@@ -157,7 +157,7 @@ func joinCommand(g *global) *cobra.Command {
 func regionCommand(g *global) *cobra.Command {
 	c := &cobra.Command{Use: "region", Short: "Make a region, invite boxes, see who belongs to it"}
 	onlyParent(c)
-	c.AddCommand(regionCreate(g), regionInvite(g), regionMembers(g), regionRevoke(g), regionAssign(g), regionHubs(g), regionRules(g), regionKeys(g), regionErase(g), regionErasures(g), regionRecovery(g), regionReset(g))
+	c.AddCommand(regionCreate(g), regionInvite(g), regionMembers(g), regionRevoke(g), regionAssign(g), regionHubs(g), regionRules(g), regionKeys(g), regionErase(g), regionErasures(g), regionRecovery(g), regionEscrow(g), regionReset(g))
 	return c
 }
 

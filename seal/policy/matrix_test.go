@@ -11,12 +11,12 @@ import (
 // this is held to nothing but what was meant.
 var mayDo = map[policy.Role]string{
 	policy.Nurse:         "identify view write amend retract give review consent emergency find register prove links carry",
-	policy.Clinician:     "identify view write amend retract give review consent emergency find register prove links carry",
+	policy.Clinician:     "identify view write amend retract give review consent emergency recover find register prove links carry",
 	policy.Pharmacist:    "identify view find prove links carry",
 	policy.HealthWorker:  "identify view write amend emergency find register prove links carry",
 	policy.Registrar:     "identify amend find register links carry",
 	policy.Auditor:       "identify review oversee find prove links carry",
-	policy.Administrator: "erase staff oversee links carry",
+	policy.Administrator: "recover erase staff oversee links carry",
 }
 
 // relations are how a patient's chart stands to a box, and whether that closes it.
@@ -69,7 +69,7 @@ func TestMatrix(t *testing.T) {
 					q.Purpose, q.Time = policy.Treatment, 1000*day
 					relation.set(&q)
 					want := may(roles, action)
-					if action.OnPatient() && (box == "hub" || relation.closes && action != policy.Identify && action != policy.Emergency) {
+					if action.OnPatient() && (box == "hub" || relation.closes && action != policy.Identify && action != policy.Emergency && action != policy.Recover) {
 						want = false
 					}
 					if (action == policy.Links || action == policy.Carry) && !want {

@@ -73,6 +73,8 @@ const (
 	Erase    Action = "erase"    // have the chart, or a record of it, erased everywhere; a second person agrees
 	Consent  Action = "consent"  // see and write down who may read the chart, as the patient decides
 
+	Recover Action = "recover" // open a closed chart with sheets of the region's escrow
+
 	// Emergency opens the summary of a chart that View is refused for, with a reason and a second person.
 	Emergency Action = "emergency"
 )
@@ -100,7 +102,7 @@ const (
 
 // PatientActions and BoxActions list them in the order of tables.
 var (
-	PatientActions = []Action{Identify, View, Write, Amend, Retract, Give, Review, Consent, Emergency, Erase}
+	PatientActions = []Action{Identify, View, Write, Amend, Retract, Give, Review, Consent, Emergency, Recover, Erase}
 	BoxActions     = []Action{Find, Register, Prove, Links, Carry, Staff, Oversee}
 )
 
