@@ -3,8 +3,11 @@ package node_test
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"strings"
 	"testing"
+
+	"github.com/skip2/go-qrcode"
 
 	"github.com/healthpost/healthpost/node"
 	"github.com/healthpost/healthpost/record"
@@ -123,4 +126,42 @@ func FuzzParseEscrowPublic(f *testing.F) {
 			t.Errorf("came back as %+v, %v", again, err)
 		}
 	})
+}
+
+// TestEscrowSheetsComeBack: what is printed is read again: the file, the lines alone, a picture of the QR
+// code, and sheets that were typed one after the other.
+func TestEscrowSheetsComeBack(t *testing.T) {
+	public, sheets, err := node.MakeEscrow(node.RegionKeys{Region: strings.Repeat("ab", 32), Name: "Lake region"}, 3, 5)
+	if err != nil || len(sheets) != 5 {
+		t.Fatalf("%d sheets, %v", len(sheets), err)
+	}
+	picture, err := qrcode.Encode(sheets[2].Code, qrcode.Medium, 900)
+	if err != nil {
+		t.Fatal(err)
+	}
+	typed := node.SplitShares("\nSHARE\n" + sheets[3].Lines + "\nEND\n\n" + strings.ToLower(sheets[4].Lines) + "\n")
+	if len(typed) != 2 {
+		t.Fatalf("%d typed sheets, want 2", len(typed))
+	}
+	var shares []seal.EscrowShare
+	for name, x := range map[string][]byte{"1 the file": []byte(sheets[0].Text), "2 the lines": []byte(sheets[1].Lines), "3 a picture": picture, "4 typed": []byte(typed[0]), "5 typed": []byte(typed[1])} {
+		text, err := node.EscrowShareText(x)
+		var s seal.EscrowShare
+		if err == nil {
+			s, err = seal.ParseEscrowShare(text)
+		}
+		if err != nil || s.Number != int(name[0]-'0') {
+			t.Errorf("%s: sheet %d, %v", name, s.Number, err)
+		}
+		shares = append(shares, s)
+	}
+	key, err := seal.OpenEscrow(shares)
+	if err != nil || seal.PublicKeyID(key.Public()).String() != public.ID {
+		t.Errorf("together: %v", err)
+	}
+	for name, bad := range map[string][]byte{"a picture of nothing": picture[:200], "far too much": make([]byte, node.EscrowShareBytesMax+1)} {
+		if _, err := node.EscrowShareText(bad); !errors.Is(err, seal.ErrEscrow) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

@@ -1,11 +1,14 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/healthpost/healthpost/chart"
@@ -158,16 +161,15 @@ func (n *Node) escrowOf(texts []string) (*seal.EscrowKey, error) {
 type recovery struct {
 	c      record.CompartmentID
 	key    *seal.EscrowKey
-	found  []dek
+	heads  []dek // that hold all others which the escrow opens
 	opened EscrowOpened
 }
 
 // recovery looks for what the escrow opens. Closed keys of which none is for it are an error, which
 // wraps seal.ErrEscrow and names whose sheets are wanted.
 func (n *Node) recovery(c record.CompartmentID, key *seal.EscrowKey) (*recovery, error) {
-	r := &recovery{c: c, key: key}
 	own := seal.PublicKeyID(key.Public())
-	r.opened = EscrowOpened{Key: own.String(), Others: []string{}}
+	r := &recovery{c: c, key: key, opened: EscrowOpened{Key: own.String(), Others: []string{}}}
 	list, err := record.EscrowsOf(n.store.State())
 	if err != nil {
 		return nil, err
@@ -176,35 +178,59 @@ func (n *Node) recovery(c record.CompartmentID, key *seal.EscrowKey) (*recovery,
 	for _, e := range list {
 		known[escrowID(e.Public)] = true
 	}
-	closed, mine := map[uint64]bool{}, map[uint64]bool{}
-	others := map[uint64]string{}
+	var wraps []seal.Wrap
+	found, others := map[uint64]seal.Key{}, map[uint64]string{}
 	err = n.eachWrap(c, func(w seal.Wrap, _ record.DeviceID) {
-		if !seal.IsClosed(w.Generation) {
-			return
-		}
-		closed[w.Generation] = true
-		if w.Recipient == own && !mine[w.Generation] {
+		wraps = append(wraps, w)
+		switch id := w.Recipient.String(); {
+		case !seal.IsClosed(w.Generation):
+		case w.Recipient == own:
 			if k, err := key.Unwrap(w); err == nil && k.IsGeneration(w.Generation) {
-				mine[w.Generation], r.found = true, append(r.found, dek{w.Generation, k})
+				found[w.Generation] = k
 			}
-		}
-		if id := w.Recipient.String(); w.Recipient != own && known[id] {
+		case known[id]:
 			others[w.Generation] = id
 		}
 	})
 	if err != nil {
 		return nil, err
 	}
+	r.follow(wraps, found)
 	for gen, id := range others {
-		if !mine[gen] && !slices.Contains(r.opened.Others, id) {
+		if _, opens := found[gen]; !opens && !slices.Contains(r.opened.Others, id) {
 			r.opened.Others = append(r.opened.Others, id)
 		}
 	}
 	slices.Sort(r.opened.Others)
-	if r.opened.Keys = len(r.found); len(closed) > 0 && len(r.found) == 0 {
-		return nil, fmt.Errorf("%w: no key of this chart was wrapped to %s; to others: %v", seal.ErrEscrow, own, r.opened.Others)
+	if len(r.heads) == 0 && len(others) > 0 {
+		return nil, fmt.Errorf("%w: no key of this chart was wrapped to %s: bring sheets of %s", seal.ErrEscrow, own, strings.Join(r.opened.Others, ", "))
 	}
 	return r, nil
+}
+
+// follow adds to the keys found those that they hold, the newest first.
+func (r *recovery) follow(wraps []seal.Wrap, found map[uint64]seal.Key) {
+	gens := slices.SortedFunc(maps.Keys(found), func(a, b uint64) int { return cmp.Compare(b, a) })
+	older := map[uint64]bool{}
+	for _, gen := range gens {
+		if older[gen] {
+			continue
+		}
+		under, _ := seal.OpenChain(wraps, map[uint64]seal.Key{gen: found[gen]})
+		for g, k := range under {
+			older[g], found[g] = true, k
+		}
+	}
+	for _, gen := range gens {
+		if !older[gen] {
+			r.heads = append(r.heads, dek{gen, found[gen]})
+		}
+	}
+	for gen := range found {
+		if seal.IsClosed(gen) {
+			r.opened.Keys++
+		}
+	}
 }
 
 // recover writes down the use, with the keys for this box and its permission.
@@ -273,7 +299,7 @@ func (n *Node) recoveryGrant(known *directives, days int) (chart.Directive, erro
 // recoveryDrafts are the records: keys, use, permission.
 func (n *Node) recoveryDrafts(session uint64, r *recovery, d *chart.Directive) ([]store.Draft, error) {
 	var wraps []seal.Wrap
-	for _, k := range r.found {
+	for _, k := range r.heads {
 		w, err := seal.WrapKeyTo(n.keys.ExchangeKey().PublicKey(), r.c, k.gen, k.key)
 		if err != nil {
 			return nil, err

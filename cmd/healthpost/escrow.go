@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -16,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/healthpost/healthpost/node"
-	"github.com/healthpost/healthpost/seal"
 )
 
 func regionEscrow(g *global) *cobra.Command {
@@ -89,7 +87,7 @@ func escrowNew(g *global) *cobra.Command {
 			if out == "" {
 				return usagef("region escrow new: --out is the folder for the sheets")
 			}
-			if err := seal.CheckEscrowNumbers(need, of); err != nil {
+			if err := node.CheckEscrowNumbers(need, of); err != nil {
 				return usagef("region escrow new: %v", err)
 			}
 			region, err := escrowRegion(g, c, keys)
@@ -139,16 +137,15 @@ func makeEscrow(region node.RegionKeys, need, of int, dir string) (madeEscrow, e
 	if _, err := os.Lstat(made.Public); !errors.Is(err, fs.ErrNotExist) {
 		return made, fmt.Errorf("writing the sheets: there is an escrow in %s already", dir)
 	}
-	public, shares, err := node.NewEscrow(rand.Reader, region, need, of)
+	public, sheets, err := node.MakeEscrow(region, need, of)
 	if err != nil {
 		return made, err
 	}
 	made.Key = public.ID
-	for i := range shares {
-		if err := made.writeSheet(dir, public, &shares[i]); err != nil {
+	for i := range sheets {
+		if err := made.writeSheet(dir, public, &sheets[i]); err != nil {
 			return made, fmt.Errorf("writing a sheet: destroy those that were written, they are of no use: %w", err)
 		}
-		shares[i].Clear()
 	}
 	text, err := public.Text()
 	if err == nil {
@@ -160,22 +157,22 @@ func makeEscrow(region node.RegionKeys, need, of int, dir string) (madeEscrow, e
 	return made, nil
 }
 
-func (m *madeEscrow) writeSheet(dir string, p node.EscrowPublic, s *seal.EscrowShare) error {
-	png, err := qrcode.Encode(s.Text(), qrcode.Medium, 900)
+func (m *madeEscrow) writeSheet(dir string, p node.EscrowPublic, s *node.EscrowSheet) error {
+	png, err := qrcode.Encode(s.Code, qrcode.Medium, 900)
 	if err != nil {
 		return fmt.Errorf("drawing the QR code: %w", err)
 	}
 	var page strings.Builder
 	err = escrowSheet.Execute(&page, struct {
 		node.EscrowPublic
-		Number    int
-		Lines, QR string
-	}{p, s.Number, strings.Join(node.ShareLines(s), "\n"), base64.StdEncoding.EncodeToString(png)})
+		node.EscrowSheet
+		QR string
+	}{p, *s, base64.StdEncoding.EncodeToString(png)})
 	if err != nil {
 		return err
 	}
 	name := filepath.Join(dir, fmt.Sprintf("sheet-%d", s.Number))
-	for _, x := range []struct{ ext, text string }{{".txt", node.EscrowSheetText(p, s)}, {".html", page.String()}} {
+	for _, x := range []struct{ ext, text string }{{".txt", s.Text}, {".html", page.String()}} {
 		if err := writeNew(name+x.ext, []byte(x.text), 0o600); err != nil {
 			return err
 		}
