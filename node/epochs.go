@@ -145,12 +145,17 @@ func (n *Node) mend(ctx context.Context) error {
 	} else if err := n.openEpoch(ctx); err != nil {
 		return err
 	}
-	written, err := n.writeAgain(ctx, lost)
+	written, err := n.writeAgain(ctx, lost, nil)
+	return errors.Join(err, n.wroteAgain(written))
+}
+
+// wroteAgain tells how many records were written again.
+func (n *Node) wroteAgain(written uint64) (err error) {
 	if written > 0 {
-		err = errors.Join(err, n.notify(noticeRepublished, nil, func(x *notice) bool {
+		err = n.notify(noticeRepublished, nil, func(x *notice) bool {
 			x.Count += written
 			return true
-		}))
+		})
 	}
 	n.recount()
 	return errors.Join(err, n.projectNow())
@@ -262,13 +267,13 @@ func (n *Node) unwritten(list map[record.RID]strandedRecord) ([]strandedRecord, 
 }
 
 // writeAgain places what can be written again, some records in a transaction.
-func (n *Node) writeAgain(ctx context.Context, lost []strandedRecord) (written uint64, err error) {
+func (n *Node) writeAgain(ctx context.Context, lost []strandedRecord, lent lentKeys) (written uint64, err error) {
 	for from := 0; from < len(lost); {
 		to := from
 		for bytes := 0; to < len(lost) && to-from < 256 && (to == from || bytes+len(lost[to].Body) <= 512<<10); to++ {
 			bytes += len(lost[to].Body)
 		}
-		count, err := n.writeSomeAgain(ctx, lost[from:to])
+		count, err := n.writeSomeAgain(ctx, lost[from:to], lent)
 		if err != nil {
 			return written, err
 		}
@@ -277,12 +282,12 @@ func (n *Node) writeAgain(ctx context.Context, lost []strandedRecord) (written u
 	return written, nil
 }
 
-func (n *Node) writeSomeAgain(ctx context.Context, lost []strandedRecord) (uint64, error) {
+func (n *Node) writeSomeAgain(ctx context.Context, lost []strandedRecord, lent lentKeys) (uint64, error) {
 	var drafts []store.Draft
 	var old []record.RID
 	var rows []store.Row
 	for i := range lost {
-		d, ok, err := n.draftAgain(&lost[i])
+		d, ok, err := n.draftAgain(&lost[i], lent)
 		if err != nil {
 			return 0, err
 		}
@@ -308,7 +313,7 @@ func (n *Node) writeSomeAgain(ctx context.Context, lost []strandedRecord) (uint6
 // draftAgain makes a draft of a record for another place; ok false when it stays
 // where it is: what opened an epoch or a session, what the rules refuse wherever
 // it stands, and what cannot be read any more.
-func (n *Node) draftAgain(x *strandedRecord) (store.Draft, bool, error) {
+func (n *Node) draftAgain(x *strandedRecord, lent lentKeys) (store.Draft, bool, error) {
 	r := &x.Record
 	switch r.Core.Kind {
 	case record.KindEpochOpen, record.KindRegionFound, record.KindSessionOpen:
@@ -323,7 +328,7 @@ func (n *Node) draftAgain(x *strandedRecord) (store.Draft, bool, error) {
 		d.Seal = func(record.Position) ([]byte, error) { return body, nil }
 		return d, true, nil
 	}
-	plain, err := n.vault.open(r)
+	plain, err := n.vault.openWith(r, lent)
 	if errors.Is(err, seal.ErrNoKey) || errors.Is(err, seal.ErrDamaged) || errors.Is(err, seal.ErrNewer) {
 		n.log.Error().Str("rid", r.RID().Short()).Msg("a refused record cannot be read here and stays as it is")
 		return d, false, nil
@@ -339,9 +344,11 @@ func (n *Node) draftAgain(x *strandedRecord) (store.Draft, bool, error) {
 	if err != nil {
 		return d, false, err
 	}
-	key, err := n.vault.key(r.Core.Compartment, gen)
-	if err != nil {
-		return d, false, err
+	key, ok := lent[gen]
+	if !ok {
+		if key, err = n.vault.key(r.Core.Compartment, gen); err != nil {
+			return d, false, err
+		}
 	}
 	d.Seal = func(pos record.Position) ([]byte, error) {
 		return packed.Seal(rand.Reader, key, gen, pos, d.Kind, d.Compartment)

@@ -1,7 +1,9 @@
 package node
 
 import (
+	"context"
 	"crypto/ecdh"
+	"errors"
 	"slices"
 
 	"github.com/healthpost/healthpost/record"
@@ -59,6 +61,60 @@ func wrappedTo(card *ecdh.PrivateKey, c record.CompartmentID, wraps []seal.Wrap)
 		}
 	}
 	return out
+}
+
+// writeLentAgain writes again what this box wrote by a card and could not read any more when the
+// region refused it for its place.
+func (n *Node) writeLentAgain(ctx context.Context, c record.CompartmentID, lent lentKeys) error {
+	n.epochs.mending.Lock()
+	defer n.epochs.mending.Unlock()
+	lost, err := n.lostTo(c, lent)
+	if err != nil || len(lost) == 0 {
+		return err
+	}
+	if err := n.openEpoch(ctx); err != nil {
+		return err
+	}
+	written, err := n.writeAgain(ctx, lost, lent)
+	return errors.Join(err, n.wroteAgain(written))
+}
+
+// lostTo are the records of this box in a chart that stayed where they were refused, and that lent
+// keys open.
+func (n *Node) lostTo(c record.CompartmentID, lent lentKeys) (lost []strandedRecord, err error) {
+	if len(lent) == 0 {
+		return nil, nil
+	}
+	refused, err := n.store.Refused()
+	if err != nil || len(refused) == 0 {
+		return nil, err
+	}
+	verdicts := map[record.RID]record.Verdict{}
+	for _, x := range refused {
+		verdicts[x.RID] = x.Verdict
+	}
+	recs, err := n.store.Compartment(c)
+	if err == nil {
+		recs, err = n.withRefused(c, recs)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i := range recs {
+		r := &recs[i].Record
+		gen, err := seal.Generation(r.Body)
+		if _, ok := lent[gen]; err != nil || !ok || recs[i].Ordered || !n.wroteHere(r) {
+			continue
+		}
+		now, done, err := n.standsFor(r.RID())
+		if err != nil {
+			return nil, err
+		}
+		if done && now == (record.RID{}) {
+			lost = append(lost, strandedRecord{*r, verdicts[r.RID()]})
+		}
+	}
+	return lost, nil
 }
 
 // typed is what a form's answer is remembered by. What is written by a card is blinded with a key that

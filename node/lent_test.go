@@ -9,8 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/healthpost/healthpost/chart"
 	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/node"
+	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
 	"github.com/healthpost/healthpost/web"
 )
@@ -84,11 +86,12 @@ func (c *clinic) byCard(patient, code, pin string) []seal.Key {
 // cardRig is a chart that is closed to all but the clinic at home, in a region with an escrow, and another
 // clinic that holds all of it.
 type cardRig struct {
-	home, away *clinic
-	ahead      atomic.Int64 // of the other clinic's clock
-	patient    string
-	card       web.PrintedCard
-	visit      string // that home saved since
+	hub, home, away *clinic
+
+	ahead   atomic.Int64 // of the other clinic's clock
+	patient string
+	card    web.PrintedCard
+	visit   string // that home saved since
 }
 
 const (
@@ -99,7 +102,7 @@ const (
 func newCardRig(t *testing.T) *cardRig {
 	t.Helper()
 	hub := newHub(t)
-	x := &cardRig{home: newMember(t, hub, "Kibuye"), away: newMember(t, hub, "Soroti")}
+	x := &cardRig{hub: hub, home: newMember(t, hub, "Kibuye"), away: newMember(t, hub, "Soroti")}
 	public, _ := escrowFor(t, hub, 2, 3)
 	if _, err := hub.n.SetEscrow(t.Context(), public); err != nil {
 		t.Fatal(err)
@@ -212,6 +215,39 @@ func (x *cardRig) passEnds(t *testing.T, nothing func(when string)) {
 	nothing("after two hours")
 	if _, err := x.away.n.SaveVisit(t.Context(), x.away.token, x.patient, "card-rig-late", fhir.Visit{At: x.away.o.Now(), Problem: "cough"}); !errors.Is(err, web.ErrRefused) {
 		t.Errorf("a visit after two hours: %v", err)
+	}
+}
+
+// TestVisitByCardIsWrittenAgain: one that the region refused for its place, once the card is there again.
+func TestVisitByCardIsWrittenAgain(t *testing.T) {
+	x := newCardRig(t)
+	if err := x.show(x.card.Code, cardPIN); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.away.n.SetLink(false); err != nil {
+		t.Fatal(err)
+	}
+	rid := x.away.noted(x.patient, "again-visit", awayWord)
+	in, err := x.hub.n.Store().Ingest(t.Context(), record.DeviceID{}, []record.Record{sibling(x.away.place(rid), x.away.key())})
+	if err != nil || in.New != 1 {
+		t.Fatalf("the record of a copy: %+v, %v", in, err)
+	}
+	if err := x.away.n.SetLink(true); err != nil {
+		t.Fatal(err)
+	}
+	state := func() chart.StateKind {
+		states, err := x.away.n.States(t.Context(), x.away.token, []string{rid})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return states[rid].Kind
+	}
+	x.away.until("the refusal", func(node.Status) bool { return state() == chart.Refused })
+	x.away.signIn()
+	x.away.until("its place in the region's record", func(node.Status) bool { return x.show(x.card.Code, cardPIN) == nil && state() == chart.Confirmed })
+	x.home.until("the visit", func(node.Status) bool { return len(x.home.tellsOf(x.patient, awayWord)) == 1 })
+	if got := len(x.away.open(x.patient).Chart.Visits); got != 3 {
+		t.Errorf("%d visits by the card, want 3", got)
 	}
 }
 

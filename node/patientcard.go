@@ -147,7 +147,7 @@ func (n *Node) Cards(ctx context.Context, s web.Session, patientID string) (web.
 	list, err := n.cardsOf(c)
 	page := web.CardsPage{Row: ch.Row()}
 	for _, x := range list {
-		line := web.CardLine{ID: hex.EncodeToString(x.ID[:]), Holder: x.Holder, At: x.At, By: x.Author}
+		line := web.CardLine{ID: hex.EncodeToString(x.ID[:]), Holder: x.Holder, At: x.At, By: x.Author, Keyless: len(x.Key) == 0}
 		if x.Ended != nil {
 			line.Ended, line.EndedBy = x.Ended.At, x.Ended.Author
 		}
@@ -314,10 +314,22 @@ func (n *Node) UseCard(ctx context.Context, s web.Session, code string, picture 
 	if err := n.noteAccess(ctx, in, c, accessCard); err != nil {
 		return "", explain(err)
 	}
-	pass := cardPass{id: chart.CardID(row.ID), key: n.cardKey("card/", find), until: n.grantTime().Add(cardPassFor), forms: seal.Derive(seal.Key(opens.Bytes()), "forms")}
-	keyed, err := n.isKeyOf(opens, c, pass.id)
-	if err != nil {
+	if err := n.givePass(in, c, chart.CardID(row.ID), find, opens); err != nil {
 		return "", explain(err)
+	}
+	lent, err := n.lentTo(in, c)
+	if err == nil {
+		err = unlessFull(n.writeLentAgain(ctx, c, lent))
+	}
+	return c.String(), explain(err)
+}
+
+// givePass opens a chart to a session by a card.
+func (n *Node) givePass(in *signedIn, c record.CompartmentID, id chart.CardID, find [16]byte, opens *ecdh.PrivateKey) error {
+	pass := cardPass{id: id, key: n.cardKey("card/", find), until: n.grantTime().Add(cardPassFor), forms: seal.Derive(seal.Key(opens.Bytes()), "forms")}
+	keyed, err := n.isKeyOf(opens, c, id)
+	if err != nil {
+		return err
 	}
 	if keyed {
 		pass.opens = opens
@@ -328,7 +340,7 @@ func (n *Node) UseCard(ctx context.Context, s web.Session, code string, picture 
 		in.cards = map[record.CompartmentID]cardPass{}
 	}
 	in.cards[c] = pass
-	return c.String(), nil
+	return nil
 }
 
 // isKeyOf reports whether a card's record names this key.

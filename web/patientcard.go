@@ -40,6 +40,7 @@ type CardLine struct {
 	By         string
 	Ended      time.Time // zero while it holds
 	EndedBy    string
+	Keyless    bool // made before cards had keys: it opens nothing that was written since a limit
 }
 
 // NewCard is what a card is made of. The PIN is the holder's own.
@@ -85,6 +86,7 @@ type cardsBody struct {
 
 type cardLine struct {
 	ID, Holder, Made, Ended string
+	Keyless                 bool
 }
 
 func showCards(q *request) error {
@@ -102,7 +104,7 @@ func (q *request) cardsPage(f form) error {
 	}
 	body := cardsBody{ID: id, Who: q.person(cards.Row)}
 	for _, c := range cards.Cards {
-		line := cardLine{ID: c.ID, Holder: c.Holder, Made: q.words.Text("cards.made", formatTime(q.words, c.At.In(q.opts.Location)), c.By)}
+		line := cardLine{ID: c.ID, Holder: c.Holder, Keyless: c.Keyless, Made: q.words.Text("cards.made", formatTime(q.words, c.At.In(q.opts.Location)), c.By)}
 		if !c.Ended.IsZero() {
 			line.Ended = q.words.Text("cards.ended", formatTime(q.words, c.Ended.In(q.opts.Location)), c.EndedBy)
 		}

@@ -132,12 +132,40 @@ func TestACardIsShownOnce(t *testing.T) {
 	if strings.Contains(list.body, fakeCardCode) || !strings.Contains(list.body, "Grandmother") || strings.Contains(x.log.String(), fakeCardCode) {
 		t.Error("the letters of a card come back, or its line is missing")
 	}
+	x.fake.cards.lines[0].Keyless = true
+	if list := x.get(path); !strings.Contains(list.body, "Opens nothing written since the limit") {
+		t.Error("the list does not say that a card has no key")
+	}
 	end := path + "/" + x.fake.cards.lines[0].ID + "/end"
 	if a := x.post(end, nil); a.location != path || x.fake.cards.lines[0].Ended.IsZero() {
 		t.Errorf("ending a card: %d to %q", a.status, a.location)
 	}
 	if a := x.post(end, nil); a.status != http.StatusNotFound {
 		t.Errorf("ending it again: %d", a.status)
+	}
+}
+
+// TestACardDecidesNothing: what it opens is offered, and nothing that is decided where the chart is open without it.
+func TestACardDecidesNothing(t *testing.T) {
+	x := newFixture(t)
+	x.signIn()
+	path := "/patient/" + x.people.child
+	offered := func() (n int) {
+		a := x.get(path)
+		for _, link := range []string{path + "/consent", path + "/cards", path + "/erase"} {
+			n += strings.Count(a.body, `href="`+link)
+		}
+		if !strings.Contains(a.body, path+"/visit") {
+			t.Error("no visit is offered")
+		}
+		return n
+	}
+	if offered() < 4 {
+		t.Fatal("without a card not all is offered: this test finds nothing")
+	}
+	x.fake.decided = &web.Decided{Grant: "card0123456789", Until: now.Add(2 * time.Hour), ByCard: true}
+	if n := offered(); n != 0 {
+		t.Errorf("by a card %d ways to decide are offered", n)
 	}
 }
 
