@@ -76,16 +76,16 @@ func EscrowShareText(b []byte) (string, error) {
 	return betweenMarks(string(b), shareBegin), nil
 }
 
-// SplitShares takes shares apart that were typed one after the other.
+// SplitShares takes shares apart that were typed one after the other, or sheets that were printed so.
 func SplitShares(text string) (shares []string) {
+	inside := false
 	for l := range strings.Lines(text) {
-		word := strings.TrimSpace(strings.ToUpper(l))
-		switch {
-		case word == "" || word == shareBegin || word == sheetEnd:
-		case strings.HasPrefix(word, seal.EscrowShareMagic):
-			shares = append(shares, l)
-		case len(shares) == 0: // before the first
-		default:
+		switch word := strings.TrimSpace(strings.ToUpper(l)); {
+		case strings.HasPrefix(word, seal.EscrowShareMagic+" "):
+			shares, inside = append(shares, l), true
+		case word == sheetEnd:
+			inside = false
+		case inside && word != shareBegin:
 			shares[len(shares)-1] += l
 		}
 	}
