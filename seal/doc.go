@@ -42,6 +42,14 @@
 // to whoever holds that key. The body of a key-wrap record is [1, [wrap, ...]],
 // sorted by compartment, generation and recipient, no two alike.
 //
+// # An escrow
+//
+//	secret   = XOR of all parts, 16 random bytes each: one for every set of need-1 of the holders, sets as
+//	           numbers whose bit i-1 stands for holder i, ascending
+//	share    = the parts of the sets that the holder is not in, in that order (escrowtext.go: as text)
+//	exchange = X25519 scalar HKDF(secret, "hp:escrow:1"); wraps are to it
+//	signer   = Ed25519 seed HKDF(secret, "hp:escrow:sign:1")
+//
 // # What is not here
 //
 // A PIN of six digits resists a thief only where he cannot try it offline. A

@@ -44,6 +44,7 @@ type vectors struct {
 	Staff   staffVector     `json:"staff"`
 	Derive  []derivedVector `json:"derive"`
 	Card    cardVector      `json:"card"`
+	Escrow  []escrowVector  `json:"escrow"`
 }
 
 type bodyVector struct {
@@ -188,7 +189,7 @@ func computeVectors(t *testing.T, stored vectors) vectors {
 		t.Fatal(err)
 	}
 	v.Row = rowVector{key[:], random(62, 24), rowKey, plain, row}
-	v.Keyring, v.Staff, v.Card = keyringAnswer(t), staffAnswer(t), cardAnswer(t)
+	v.Keyring, v.Staff, v.Card, v.Escrow = keyringAnswer(t), staffAnswer(t), cardAnswer(t), escrowAnswers(t)
 	return v
 }
 
