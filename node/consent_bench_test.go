@@ -20,6 +20,30 @@ func BenchmarkKeysAndRules(b *testing.B) {
 	for i := range 10 {
 		c.decides(patient, fmt.Sprint("grant-", i), web.Decision{Do: web.DoGrant, Days: 1 + i})
 	}
+	keysAndRules(b, c, patient)
+}
+
+// BenchmarkClosedKeysAndRules is the same of a chart with ten closed generations, one above the other, the last of them
+// handed to this box.
+func BenchmarkClosedKeysAndRules(b *testing.B) {
+	c, patient := newClosed(b)
+	for i := range 40 {
+		c.visited(patient, fmt.Sprint("visit-", i), "fever")
+	}
+	for i := range 10 {
+		c.decides(patient, fmt.Sprint("grant-", i), web.Decision{Do: web.DoGrant, Days: 1 + i})
+	}
+	newest, links, err := c.n.ChainUnder(patient, 10)
+	if err == nil {
+		err = c.n.Plant(b.Context(), patient, append(links, newest)...)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	keysAndRules(b, c, patient)
+}
+
+func keysAndRules(b *testing.B, c *clinic, patient string) {
 	page, err := c.n.Consents(b.Context(), c.token, patient)
 	if err != nil {
 		b.Fatal(err)

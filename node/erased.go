@@ -188,6 +188,7 @@ func (n *Node) rowsOfChart(c record.CompartmentID) (gone []store.Row, err error)
 	}
 	drop(append([]byte("may/"), c[:]...))
 	drop(append([]byte("dim/"), c[:]...))
+	drop(handKey(c))
 	glass := append([]byte("glass/"), c[:]...)
 	err = n.store.ScanRows(glass, forgetRowsMax, func(k, _ []byte) bool {
 		if rest := k[len(glass):]; len(rest) == 8+len(record.RID{}) {

@@ -107,7 +107,7 @@ func WithRule(t testing.TB, rule string) {
 	policy.Default = func() *policy.Rules { return rules }
 }
 
-// KeysAndRules is what opening a chart costs before it is read: its key out of its wrap, and
+// KeysAndRules is what opening a chart costs before it is read: its keys out of their wraps, and
 // every question that its page asks the rules. With again, what was decided is read from the
 // records, as after an update.
 func (n *Node) KeysAndRules(token, patient string, again bool) error {
@@ -122,7 +122,7 @@ func (n *Node) KeysAndRules(token, patient string, again bool) error {
 	n.vault.mu.Lock()
 	clear(n.vault.known)
 	n.vault.mu.Unlock()
-	if _, err := n.vault.key(c, firstGen); err != nil {
+	if _, err := n.vault.held(c); err != nil {
 		return err
 	}
 	if again {

@@ -93,6 +93,32 @@ func TestFieldDeviceOpensItsCaseload(t *testing.T) {
 	}
 }
 
+// TestFieldDeviceOpensAClosedChart: with the permission and the assignment, in either order, it is handed the
+// closed keys too; with the assignment alone only what came before.
+func TestFieldDeviceOpensAClosedChart(t *testing.T) {
+	hub := newHub(t)
+	post := newMember(t, hub, "Post")
+	device := newField(t, hub, "Tablet")
+	withEscrow(hub, post, device)
+	together(hub, post)
+	closed, opened := post.register("form-1", "Nakato"), post.register("form-2", "Babirye")
+	for _, patient := range []string{closed, opened} {
+		post.visited(patient, "before-"+patient, "fever")
+		post.decides(patient, "limit-"+patient, web.Decision{Do: web.DoLimit})
+		post.visited(patient, "after-"+patient, "cough")
+	}
+	post.decides(opened, "open", web.Decision{Do: web.DoOpen})
+	for _, patient := range []string{closed, opened} {
+		if err := post.n.GiveTo(t.Context(), post.token, patient, device.device(), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	device.robs(closed, "x-")
+	post.decides(closed, "grant", web.Decision{Do: web.DoGrant, To: device.device(), Days: 1})
+	device.readsAll(closed, 2)
+	device.readsAll(opened, 2)
+}
+
 // The device is away for weeks, begins in 1970 at each start, and says so; what it
 // wrote is neither refused nor put out of order.
 func TestFieldDeviceInNineteenSeventy(t *testing.T) {

@@ -37,8 +37,9 @@ type sealing struct {
 // generation is one closed generation as the records here tell of it.
 type generation struct {
 	dek
-	to map[seal.KeyID]bool      // whom it was handed to
-	by map[record.DeviceID]bool // and by whom
+	to    map[seal.KeyID]bool      // whom it was handed to
+	by    map[record.DeviceID]bool // and by whom
+	maker record.DeviceID          // the first of these
 }
 
 // lineage is what a chart's keys are.
@@ -67,7 +68,7 @@ func (n *Node) lineageWith(c record.CompartmentID, lent lentKeys) (*lineage, err
 	known := map[uint64]*generation{}
 	for gen, k := range held {
 		if l.last = max(l.last, gen); seal.IsClosed(gen) {
-			known[gen] = &generation{dek{gen, k}, map[seal.KeyID]bool{}, map[record.DeviceID]bool{}}
+			known[gen] = &generation{dek: dek{gen, k}, to: map[seal.KeyID]bool{}, by: map[record.DeviceID]bool{}}
 		}
 	}
 	if len(known) == 0 {
@@ -78,6 +79,9 @@ func (n *Node) lineageWith(c record.CompartmentID, lent lentKeys) (*lineage, err
 		g := known[w.Generation]
 		if g == nil {
 			return
+		}
+		if len(g.by) == 0 {
+			g.maker = by
 		}
 		g.to[w.Recipient], g.by[by] = true, true
 		for gen, k := range held {
@@ -293,23 +297,4 @@ func (n *Node) headsFor(c record.CompartmentID, session uint64, m *record.Member
 		return nil, err
 	}
 	return l.handed(session, to)
-}
-
-// linkRows are the rows of keys that those held here lead to, and that are not kept yet.
-func (n *Node) linkRows(c record.CompartmentID) (rows []store.Row, err error) {
-	held, err := n.vault.held(c)
-	if err != nil || !slices.ContainsFunc(slices.Collect(maps.Keys(held)), seal.IsClosed) {
-		return nil, err
-	}
-	var wraps []seal.Wrap
-	if err := n.eachWrap(c, func(w seal.Wrap, _ record.DeviceID) { wraps = append(wraps, w) }); err != nil {
-		return nil, err
-	}
-	_, by := seal.OpenChain(wraps, held)
-	for _, w := range by {
-		if rows, err = n.vault.wrapRow(rows, w); err != nil {
-			return nil, err
-		}
-	}
-	return rows, nil
 }

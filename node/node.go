@@ -198,7 +198,7 @@ func (n *Node) supervise(ctx context.Context, r *running, at listeners, ready fu
 	g.Go(func() error { return r.links.run(ctx) })
 	g.Go(func() error { return n.scrubLoop(ctx) })
 	g.Go(func() error { return n.placesLoop(ctx) })
-	loops := []func(context.Context) error{n.projectLoop, n.accessLoop, n.watchLoop, n.stickLoop, n.eraseLoop} // which take keys
+	loops := []func(context.Context) error{n.projectLoop, n.accessLoop, n.watchLoop, n.stickLoop, n.eraseLoop, n.handLoop} // which take keys
 	if n.keys.Locked() {
 		loops = []func(context.Context) error{n.lockLoop}
 	}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/healthpost/healthpost/chart"
 	"github.com/healthpost/healthpost/record"
@@ -32,6 +31,7 @@ import (
 //	glass/ comp ^hlc rid            sealed: one emergency and who looked into it (glass.go)
 //	glo/ hlc rid                    sealed: those that nobody looked into yet, oldest first
 //	chain/ device                   sealed: how the access lines of a box hang together (chain.go)
+//	hand/ comp                      others may lack closed keys of it (handing.go)
 //	dim/ comp                       records of it wait for a dictionary (dictionaries.go)
 //
 // A name in a key is blinded with a key that never leaves the box.
@@ -216,36 +216,6 @@ func (p *projection) arrived(a store.Arrival) error {
 	return p.dictionaryCame(a, r)
 }
 
-// keys keeps what a key-wrap record hands to this box. Closed generations stand in records of their
-// chart; what they lead to is looked for when they are there.
-func (p *projection) keys(r *record.Record) ([]store.Row, error) {
-	wraps, err := seal.DecodeWraps(r.Body)
-	if err != nil {
-		return nil, fmt.Errorf("reading key wraps: %w", err)
-	}
-	c := r.Core.Compartment
-	wraps = slices.DeleteFunc(wraps, func(w seal.Wrap) bool { return w.Generation != firstGen && w.Compartment != c })
-	rows, err := p.n.vault.wrapRows(wraps)
-	if len(rows) < len(wraps) || slices.ContainsFunc(wraps, func(w seal.Wrap) bool { return w.Generation != firstGen }) {
-		p.linked[c] = true
-	}
-	return rows, err
-}
-
-// links keeps the keys that those which came lead to.
-func (p *projection) links() error {
-	for c := range p.linked {
-		rows, err := p.n.linkRows(c)
-		if err != nil {
-			return err
-		}
-		for _, r := range rows { // each leans on one before it
-			p.put(r)
-		}
-	}
-	return p.flush()
-}
-
 // touch has a compartment's rows made again.
 func (p *projection) touch(c record.CompartmentID) {
 	if !p.dirty[c] {
@@ -314,7 +284,7 @@ func (p *projection) compartment(c record.CompartmentID) error {
 	if err := p.standing(c, unread.consent); err != nil {
 		return err
 	}
-	if err := p.cards(c); err != nil {
+	if err := errors.Join(p.cards(c), p.hands(c, unread.consent)); err != nil {
 		return err
 	}
 	if err := p.visits(c, &ch, opened); err != nil {
@@ -338,19 +308,6 @@ type unread struct {
 	consent    bool // there are directives, which are not opened
 
 	glass []store.Placed // of emergencies: no part of a chart, and not opened
-}
-
-// keep counts a record that is sealed under a closed generation.
-func (u *unread) keep(r *record.Record) {
-	gen, err := seal.Generation(r.Body)
-	if err != nil || !seal.IsClosed(gen) {
-		return
-	}
-	first, _ := asFirst(*r)
-	if at := timeOfHLC(first.Core.HLC); u.closed.Records == 0 || at.Before(u.closed.Since) {
-		u.closed.Since = at
-	}
-	u.closed.Records++
 }
 
 // openWhole also answers what could not be opened, even with the keys that were lent.
