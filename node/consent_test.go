@@ -99,8 +99,10 @@ func TestPatientsDecideWhoReads(t *testing.T) {
 	recallAndGrantAtOnce(t, a, b, "recall")
 	recallAndGrantAtOnce(t, a, b, "grant")
 	recallWhileAway(t, a, b)
+	topicsApart(t, a, b, "grant")
 	opensByCard(t, a, b)
 	grantForSevenDays(t, a, b)
+	topicsApart(t, a, b, "recall")
 }
 
 // looksOf gives the lines of a chart's looks as "what rules refused grant", the newest first.
@@ -286,7 +288,7 @@ func consents(t *testing.T, export string) (list []string) {
 		}
 		if r.Type == "Consent" {
 			c, exact := r.Consent()
-			list = append(list, fmt.Sprint(c.ID, exact, c.Active, c.Privacy, c.Deny, c.Until.Unix(), c.Deny || len(c.Boxes) == 0))
+			list = append(list, fmt.Sprint(c.ID, exact, c.Active, c.Privacy, c.Deny, c.Until.Unix(), c.Deny || len(c.Boxes) == 0, c.Topics.Words(), c.Purposes))
 		}
 	}
 	slices.Sort(list)
@@ -300,14 +302,15 @@ func TestDecisionsTravelAsConsent(t *testing.T) {
 	patient := a.register("form-first", "Nakato")
 	a.decides(patient, "limit", web.Decision{Do: web.DoLimit})
 	a.decides(patient, "grant", web.Decision{Do: web.DoGrant, Days: 7})
-	a.decides(patient, "second", web.Decision{Do: web.DoGrant})
+	a.decides(patient, "second", web.Decision{Do: web.DoGrant, Purposes: []string{"research", "payment"}, Topics: []string{"hiv", "mental"}})
+	a.decides(patient, "topics", web.Decision{Do: web.DoLimit, Topics: []string{"sexual"}})
 	page, err := a.n.Consents(t.Context(), a.token, patient)
-	if err != nil || len(page.Grants) != 2 {
+	if err != nil || len(page.Grants) != 3 {
 		t.Fatalf("the page: %+v, %v", page, err)
 	}
 	file := a.export()
 	out := consents(t, file)
-	if len(out) != 3 {
+	if len(out) != 5 {
 		t.Fatalf("exported: %v", out)
 	}
 	take := func(c *clinic, file string) node.ImportReport {
@@ -317,8 +320,8 @@ func TestDecisionsTravelAsConsent(t *testing.T) {
 		}
 		return rep
 	}
-	if rep := take(b, file); rep.Added != 4 {
-		t.Errorf("taken in: %+v, want a person and three decisions", rep)
+	if rep := take(b, file); rep.Added != 6 {
+		t.Errorf("taken in: %+v, want a person and five decisions", rep)
 	}
 	if got := consents(t, b.export()); !slices.Equal(got, out) {
 		t.Errorf("from the other box: %v, want %v", got, out)
