@@ -58,10 +58,13 @@ type cardPass struct {
 	forms seal.Key         // by which forms of the session remember what they saved
 }
 
-// cardOpens reports whether a card lets do this. It opens a chart to be read and written in; who
-// else may, which cards there are and what goes is decided where the chart is open without one.
-func cardOpens(a policy.Action) bool {
-	return a != policy.Consent && a != policy.Give && a != policy.Erase
+// cardOpens reports whether a card lets do this. It opens a chart to be read and written in, and its
+// holder may decide; the chart is handed to devices, and erased, where it is open without one.
+func cardOpens(a policy.Action) bool { return a != policy.Give && a != policy.Erase }
+
+// byCard reports whether it is a card alone that lets somebody do this here.
+func (n *Node) byCard(in *signedIn, a policy.Action, patientID string) bool {
+	return strings.HasPrefix(n.decide(in, a, patientID).Grant.ID, cardGrantWord)
 }
 
 func (n *Node) cardKey(word string, find [16]byte) []byte {
@@ -145,7 +148,7 @@ func (n *Node) Cards(ctx context.Context, s web.Session, patientID string) (web.
 		return web.CardsPage{}, explain(err)
 	}
 	list, err := n.cardsOf(c)
-	page := web.CardsPage{Row: ch.Row()}
+	page := web.CardsPage{Row: ch.Row(), ByCard: n.byCard(in, policy.Consent, patientID)}
 	for _, x := range list {
 		line := web.CardLine{ID: hex.EncodeToString(x.ID[:]), Holder: x.Holder, At: x.At, By: x.Author, Keyless: len(x.Key) == 0}
 		if x.Ended != nil {
@@ -162,6 +165,9 @@ func (n *Node) NewCard(ctx context.Context, s web.Session, patientID, formID str
 	in, err := n.allow(ctx, s, policy.Consent, patientID)
 	if err != nil {
 		return web.PrintedCard{}, err
+	}
+	if n.byCard(in, policy.Consent, patientID) { // no box that makes closed keys would hand one to it
+		return web.PrintedCard{}, errors.Join(explain(n.noteRefusal(ctx, in, policy.Consent, patientID)), web.ErrRefused)
 	}
 	holder := strings.Join(strings.Fields(c.Holder), " ")
 	if err := seal.CheckCardPIN(c.PIN); err != nil {

@@ -222,6 +222,11 @@ func pageCases() []pageCase {
 			x.makeCard(url.Values{"pin": {fakeCardPIN}, "pin_again": {fakeCardPIN}, "holder": {"Grandmother"}, "replace": {"1"}})
 			return x.get("/patient/" + x.people.child + "/cards")
 		}},
+		{"cards-by-card", "cards", 200, func(x *fixture) answer {
+			x.signIn()
+			x.fake.cards.only = true
+			return x.get("/patient/" + x.people.child + "/cards")
+		}},
 		{"card", "card", 200, func(x *fixture) answer {
 			x.signIn()
 			return x.makeCard(url.Values{"pin": {fakeCardPIN}, "pin_again": {fakeCardPIN}})

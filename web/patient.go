@@ -142,9 +142,7 @@ func (q *request) patientBody(view PatientView) patientBody {
 	} else if d := view.Decided; d != nil {
 		if d.ByCard {
 			q.session.May = maps.Clone(q.session.May)
-			for _, right := range []string{MayConsent, MayGive, MayErase} { // a card opens the chart, and decides nothing
-				q.session.May[right] = false
-			}
+			q.session.May[MayGive], q.session.May[MayErase] = false, false // that needs more than a card
 			b.May = q.session.May
 		}
 		b.Granted = q.grantWords("consent.granted", d.Grant, d.Until)

@@ -16,7 +16,7 @@ type CardDesk interface {
 	// Cards lists the cards of a patient.
 	Cards(ctx context.Context, s Session, patientID string) (CardsPage, error)
 	// NewCard makes one, which is printed from the answer and cannot be had again: the same formID
-	// once more returns ErrFormUsed. Errors: ErrWeakPIN.
+	// once more returns ErrFormUsed. Errors: ErrWeakPIN; ErrRefused where a card alone opens the chart.
 	NewCard(ctx context.Context, s Session, patientID, formID string, c NewCard) (PrintedCard, error)
 	// EndCard makes a card dead. Errors: ErrNotFound.
 	EndCard(ctx context.Context, s Session, patientID, cardID string) error
@@ -29,8 +29,9 @@ type CardDesk interface {
 
 // CardsPage lists the cards of a patient, newest first.
 type CardsPage struct {
-	Row   chart.Row
-	Cards []CardLine
+	Row    chart.Row
+	Cards  []CardLine
+	ByCard bool // the chart is open by one of them alone: another is made elsewhere
 }
 
 // CardLine is one card.
@@ -79,9 +80,10 @@ const (
 
 // cardsBody is the page of a patient's cards.
 type cardsBody struct {
-	ID    string
-	Who   personLine
-	Cards []cardLine
+	ID     string
+	Who    personLine
+	Cards  []cardLine
+	ByCard bool
 }
 
 type cardLine struct {
@@ -102,7 +104,7 @@ func (q *request) cardsPage(f form) error {
 	if f.ID, err = q.newFormID(); err != nil {
 		return err
 	}
-	body := cardsBody{ID: id, Who: q.person(cards.Row)}
+	body := cardsBody{ID: id, Who: q.person(cards.Row), ByCard: cards.ByCard}
 	for _, c := range cards.Cards {
 		line := cardLine{ID: c.ID, Holder: c.Holder, Keyless: c.Keyless, Made: q.words.Text("cards.made", formatTime(q.words, c.At.In(q.opts.Location)), c.By)}
 		if !c.Ended.IsZero() {
