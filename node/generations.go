@@ -74,7 +74,10 @@ func (n *Node) lineageWith(c record.CompartmentID, lent lentKeys) (*lineage, err
 	if len(known) == 0 {
 		return l, nil
 	}
-	older := map[uint64]bool{}
+	older, ids := map[uint64]bool{}, map[seal.KeyID]seal.Key{}
+	for _, g := range known {
+		ids[g.key.ID()] = g.key
+	}
 	err = n.eachWrap(c, func(w seal.Wrap, by record.DeviceID) {
 		g := known[w.Generation]
 		if g == nil {
@@ -84,11 +87,9 @@ func (n *Node) lineageWith(c record.CompartmentID, lent lentKeys) (*lineage, err
 			g.maker = by
 		}
 		g.to[w.Recipient], g.by[by] = true, true
-		for gen, k := range held {
-			if gen != g.gen && w.Recipient.NamesGeneration(gen) && !older[g.gen] {
-				under, err := seal.UnwrapKey(k, w)
-				older[g.gen] = err == nil && under == g.key
-			}
+		if newer, ok := ids[w.Recipient]; ok && newer != g.key && !older[g.gen] {
+			under, err := seal.UnwrapKey(newer, w)
+			older[g.gen] = err == nil && under == g.key
 		}
 	})
 	for gen, g := range known {
