@@ -257,7 +257,11 @@ func (n *Node) Open(ctx context.Context, s web.Session, id string) (web.PatientV
 	}
 	view := web.PatientView{ID: id, Row: ch.Row(), Chart: ch, Files: files, Devices: devices}
 	if v := n.decide(in, policy.View, id); err == nil && v.Grant.ID != "" {
-		view.Decided, err = n.decidedOf(c, v)
+		if view.Decided, err = n.decidedOf(c, v); err == nil && view.Decided.ByCard {
+			var lent lentKeys
+			lent, err = n.lentTo(in, c)
+			view.Decided.Lent = len(lent) > 0
+		}
 	}
 	return view, explain(err)
 }

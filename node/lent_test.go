@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/healthpost/healthpost/chart"
 	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/node"
@@ -91,7 +93,8 @@ type cardRig struct {
 	ahead   atomic.Int64 // of the other clinic's clock
 	patient string
 	card    web.PrintedCard
-	visit   string // that home saved since
+	visit   string       // that home saved since
+	log     bytes.Buffer // of the other clinic
 }
 
 const (
@@ -109,6 +112,7 @@ func newCardRig(t *testing.T) *cardRig {
 	}
 	x.home.until("the escrow", func(node.Status) bool { return x.home.n.EscrowKeyID() == public.ID })
 	x.away.stop()
+	x.away.o.Log = zerolog.New(zerolog.SyncWriter(&x.log))
 	x.away.o.Now = func() time.Time { return time.Now().Add(time.Duration(x.ahead.Load())) }
 	x.away.start()
 	x.away.signIn()
@@ -159,6 +163,9 @@ func TestCardIsAKey(t *testing.T) {
 	if err := x.show(x.card.Code, cardPIN); err != nil {
 		t.Fatal(err)
 	}
+	if v := x.away.open(x.patient); v.Decided == nil || !v.Decided.Lent || v.Chart.Closed.Records != 0 {
+		t.Errorf("by the card: %+v, %d records stay closed", v.Decided, v.Chart.Closed.Records)
+	}
 	if got := x.away.tellsOf(x.patient, homeWord); len(got) != 1 || len(x.away.open(x.patient).Chart.Visits) != 2 {
 		t.Fatalf("by the card the chart tells of %v", got)
 	}
@@ -175,6 +182,10 @@ func TestCardIsAKey(t *testing.T) {
 	if x.away.keepsWord(x.patient, awayWord) || x.away.keepsWord(x.patient, homeWord) {
 		t.Error("while the card is there this clinic keeps words of the chart")
 	}
+	var out bytes.Buffer
+	if err := x.away.n.Export(t.Context(), &out); err != nil || bytes.Contains(out.Bytes(), []byte(homeWord)) || bytes.Contains(out.Bytes(), []byte(awayWord)) {
+		t.Errorf("an export while the card is there: %v, or it has words of the chart", err)
+	}
 	x.home.until("what the other clinic wrote", func(node.Status) bool { return len(x.home.tellsOf(x.patient, awayWord)) == 1 })
 	x.passEnds(t, nothing)
 	s := secrets{}
@@ -183,6 +194,9 @@ func TestCardIsAKey(t *testing.T) {
 	x.away.stop()
 	if got := s.foundUnder(t, x.away.o.Data); len(got) != 0 {
 		t.Errorf("on the disk of the other clinic: %v", got)
+	}
+	if got := s.found(x.log.Bytes()); len(got) != 0 {
+		t.Errorf("in its log: %v", got)
 	}
 }
 

@@ -16,6 +16,7 @@ type Decided struct {
 	Until time.Time // of that grant, also when it is over; zero for no end
 
 	ByCard bool // it is a card that opens the chart, to this session
+	Lent   bool // and with it what this box has no keys for
 }
 
 // ConsentPage is who may read one chart.

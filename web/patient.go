@@ -146,6 +146,9 @@ func (q *request) patientBody(view PatientView) patientBody {
 			b.May = q.session.May
 		}
 		b.Granted = q.grantWords("consent.granted", d.Grant, d.Until)
+		if d.Lent {
+			b.Granted += " " + q.words.Text("usecard.lent")
+		}
 	}
 	for _, p := range c.Problems {
 		b.Problems = appendOnce(b.Problems, problemWords(q.words, p.View.Code))

@@ -161,7 +161,10 @@ func TestACardOpensAndNoMore(t *testing.T) {
 	if offered() < 3 {
 		t.Fatal("without a card not all is offered: this test finds nothing")
 	}
-	x.fake.decided, x.fake.cards.only = &web.Decided{Grant: "card0123456789", Until: now.Add(2 * time.Hour), ByCard: true}, true
+	x.fake.decided, x.fake.cards.only = &web.Decided{Grant: "card0123456789", Until: now.Add(2 * time.Hour), ByCard: true, Lent: true}, true
+	if !strings.Contains(x.get(path).body, "keeps nothing of it") {
+		t.Error("the page does not say that nothing stays here")
+	}
 	if n := offered(); n != 0 {
 		t.Errorf("by a card %d things are offered that it does not open", n)
 	}
