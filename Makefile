@@ -120,7 +120,7 @@ nightly: setup check ## the long tier
 	$(MAKE) nemesis
 	HEALTHPOST_TEST_OPS=all $(MAKE) unit rigs
 	HEALTHPOST_CUTS=300 $(GO) test -count=1 -timeout 4h -run PowerCut ./test/disks
-	HEALTHPOST_PAYLOADS=500 $(GO) test -count=1 -timeout 60m -run 'Hostile|SlowAndIdle' ./web
+	HEALTHPOST_PAYLOADS=500 $(GO) test -count=1 -timeout 60m -run 'Hostile|FormsGiveText|SlowAndIdle' ./web
 	$(MAKE) soak
 
 clean:
