@@ -62,6 +62,7 @@ func (n *Node) controlRoutes() *routes {
 	n.rulesRoutes(reply)
 	n.eraseRoutes(reply)
 	n.escrowRoutes(reply)
+	n.inviterRoutes(reply)
 	reply("POST /sync", func(r *http.Request) (any, error) { return n.SyncPeer(r.Context(), r.URL.Query().Get("peer")) })
 	reply("POST /link", func(r *http.Request) (any, error) {
 		return struct{}{}, n.SetLink(r.URL.Query().Get("up") == "true")

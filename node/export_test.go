@@ -152,3 +152,6 @@ func (n *Node) EscrowKeyID() string {
 	}
 	return seal.PublicKeyID(key).String()
 }
+
+// StrangersMayKnock reports whether the gate lets a stranger in to join.
+func (n *Node) StrangersMayKnock() bool { return n.openInvitations() }

@@ -28,6 +28,7 @@ const (
 	actionRecovery = "recovery" // recovery keys are named
 	actionRules    = "rules"    // what is allowed in the region changes
 	actionEscrow   = "escrow"   // sheets are named that recover charts
+	actionInviter  = "inviter"  // a clinic may invite field devices, or may no more
 )
 
 // HubSet is who orders the ledger, and what hubs have proposed about that.
@@ -48,7 +49,7 @@ type HubInfo struct {
 // ProposalInfo is a proposal that has too few votes so far.
 type ProposalInfo struct {
 	ID      string    `json:"id"`
-	Action  string    `json:"action"`           // add, change, expel, recovery, rules, escrow
+	Action  string    `json:"action"`           // add, change, expel, recovery, rules, escrow, inviter
 	Device  string    `json:"device,omitempty"` // whom it is about
 	Name    string    `json:"name,omitempty"`
 	Reason  string    `json:"reason,omitempty"` // of who proposed to expel
@@ -56,6 +57,7 @@ type ProposalInfo struct {
 	KeysMin int       `json:"keysNeeded,omitempty"`
 	Rules   string    `json:"rules,omitempty"`  // the first 16 digits of the SHA-256 of their text
 	Escrow  string    `json:"escrow,omitempty"` // id of its key
+	May     bool      `json:"may,omitempty"`    // of inviter
 	Votes   []string  `json:"votes"`            // names of the hubs that voted for it
 	Voted   bool      `json:"voted"`            // this box did
 	Needed  int       `json:"needed"`
@@ -82,6 +84,11 @@ func (p *ProposalInfo) Words() string {
 		return fmt.Sprintf("put the rules %s into force", p.Rules)
 	case actionEscrow:
 		return fmt.Sprintf("let %d of %d sheets of key %s recover charts", p.KeysMin, p.Keys, p.Escrow)
+	case actionInviter:
+		if p.May {
+			return fmt.Sprintf("let %q (%s) invite field devices", p.Name, p.Device[:12])
+		}
+		return fmt.Sprintf("let %q (%s) invite nobody", p.Name, p.Device[:12])
 	}
 	return fmt.Sprintf("let %d of %d recovery sheets reset the region", p.KeysMin, p.Keys)
 }
@@ -168,6 +175,13 @@ func (n *Node) addProposal(set *HubSet, key []byte, p *record.Proposal, hubs []r
 			return err
 		}
 		x.Action, x.Escrow, x.Keys, x.KeysMin = actionEscrow, escrowID(e.Public), int(e.Of), int(e.Need)
+	case record.KindInviter:
+		i, err := record.DecodeInviter(p.Body)
+		if err != nil {
+			return err
+		}
+		d := record.DeviceID(i.Device)
+		x.Action, x.May, x.Device, x.Name = actionInviter, i.May, d.String(), n.deviceName(d)
 	}
 	set.Proposals = append(set.Proposals, x)
 	return nil

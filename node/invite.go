@@ -50,6 +50,8 @@ type Invited struct {
 	Text    string      `json:"invitation"`
 	Role    record.Role `json:"role"`
 	Expires time.Time   `json:"expires"`
+	Hub     string      `json:"hub,omitempty"`   // of a clinic's: the hub that lets the box in
+	Waits   bool        `json:"waits,omitempty"` // until this clinic has exchanged with a hub
 }
 
 // openInvite is what the hub keeps of an invitation.
@@ -60,12 +62,17 @@ type openInvite struct {
 	Device  []byte // who used it; empty while open
 }
 
-func inviteKey(token []byte) []byte {
+// inviteHash is what is known of a secret before it is shown.
+func inviteHash(token []byte) []byte {
 	h := sha256.Sum256(append([]byte("hp:invite:1\x00"), token...))
-	return append([]byte("invite/"), h[:16]...)
+	return h[:16]
 }
 
-// Invite makes an invitation. Only a running box that orders can.
+func inviteRow(hash []byte) []byte { return append([]byte("invite/"), hash...) }
+
+func inviteKey(token []byte) []byte { return inviteRow(inviteHash(token)) }
+
+// Invite makes an invitation. Only a running box that orders can, or a clinic with authority, for field devices.
 func (n *Node) Invite(ctx context.Context, q InviteRequest) (Invited, error) {
 	region, ok := n.box.RegionID()
 	switch {
@@ -74,7 +81,7 @@ func (n *Node) Invite(ctx context.Context, q InviteRequest) (Invited, error) {
 	case !n.isRunning():
 		return Invited{}, ErrNotRunning
 	case !n.box.Role.Orders():
-		return Invited{}, fmt.Errorf("inviting: only a hub can admit a box; run this on a hub")
+		return n.inviteByRecord(ctx, region, q.Role)
 	case q.Role != record.RoleHub && q.Role != record.RoleClinic && q.Role != record.RoleField:
 		return Invited{}, fmt.Errorf("inviting: role %q: choose hub, clinic or field", q.Role)
 	}
@@ -94,11 +101,16 @@ func (n *Node) Invite(ctx context.Context, q InviteRequest) (Invited, error) {
 	if err := n.store.PutRows(ctx, append(forget, store.Row{Key: inviteKey(token), Value: row})); err != nil {
 		return Invited{}, err
 	}
-	text, err := record.Marshal(invitation{V: 1, Region: region[:], Hub: n.author.Device[:], Addresses: n.announced(), Role: q.Role, Token: token})
+	text, err := encodeInvitation(invitation{V: 1, Region: region[:], Hub: n.author.Device[:], Addresses: n.announced(), Role: q.Role, Token: token})
+	return Invited{Text: text, Role: q.Role, Expires: expires}, err
+}
+
+func encodeInvitation(i invitation) (string, error) {
+	raw, err := record.Marshal(i)
 	if err != nil {
-		return Invited{}, err
+		return "", err
 	}
-	return Invited{Text: invitationPrefix + base64.RawURLEncoding.EncodeToString(text), Role: q.Role, Expires: expires}, nil
+	return invitationPrefix + base64.RawURLEncoding.EncodeToString(raw), nil
 }
 
 // inviteKept is how long after its end an invitation is kept for the box that
@@ -189,7 +201,7 @@ func (n *Node) openInvitations() bool {
 		open = len(i.Device) == 0 && !expired(ends, now) || n.waitsForVotes(i) && !expired(ends.Add(inviteKept), now)
 		return !open
 	})
-	return err == nil && open
+	return err == nil && (open || n.openInLedger(now))
 }
 
 // waitsForVotes: the box that used the invitation has been no member yet.
@@ -213,6 +225,9 @@ func (n *Node) handleJoin(ctx context.Context, device record.DeviceID, request [
 	defer n.joinMu.Unlock()
 	key := inviteKey(q.Token)
 	inv, known, err := n.invitation(key)
+	if err == nil && !known {
+		inv, known, err = n.fromLedger(q.Token)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading an invitation: %w", err)
 	}

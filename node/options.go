@@ -99,6 +99,7 @@ func NewOptions(data string) Options {
 const (
 	joinTimeout      = 60 * time.Second // one exchange and one ordered record on a slow link
 	inviteLife       = 24 * time.Hour   // long enough to carry a piece of paper to the next clinic
+	inviteWait       = 10 * time.Second // what a person waits for, who asked for an invitation
 	checkpointEvery  = 250 * time.Millisecond
 	closeTimeout     = 10 * time.Second
 	accessBatchLines = 50

@@ -31,6 +31,7 @@ var commandWays = map[string]way{
 	"POST /hubs/approve":   {noBody, "a vote in the ledger"},
 	"POST /hubs/expel":     {noBody, "a vote in the ledger"},
 	"POST /revoke":         {noBody, "a member's place in the region"},
+	"POST /inviter":        {noBody, "a vote in the ledger"},
 	"GET /recovery":        {noBody, "nothing"},
 	"POST /recovery":       {2 * DisclosureBytesMax, "a vote in the ledger"},
 	"GET /erasures":        {noBody, "nothing"},

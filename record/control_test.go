@@ -38,6 +38,8 @@ var decoders = map[string]func([]byte) (any, error){
 	"reset":    decode(record.DecodeReset),
 	"escrow":   decode(record.DecodeEscrow),
 	"use":      decode(record.DecodeEscrowUse),
+	"inviter":  decode(record.DecodeInviter),
+	"invite":   decode(record.DecodeInvite),
 }
 
 // laterBodies are sound bodies of the other readable kinds.
@@ -50,6 +52,8 @@ func laterBodies() map[string]any {
 		"recovery": record.Recovery{Needed: 1, Keys: [][]byte{make([]byte, 32)}},
 		"escrow":   record.Escrow{V: 1, Public: make([]byte, 32), Verifier: make([]byte, 32), Need: 3, Of: 5},
 		"use":      record.EscrowUse{V: 1, Verifier: make([]byte, 32), Directive: make([]byte, 16), Until: 7, Signature: sig},
+		"inviter":  record.Inviter{V: 1, Device: make([]byte, 32), May: true},
+		"invite":   record.Invite{V: 1, Hash: make([]byte, 16), Hub: make([]byte, 32), Role: record.RoleField},
 		"reset": record.Reset{Generation: 2, Size: 7, Root: make([]byte, 32), Members: []record.MemberAdd{hub},
 			Signatures: []record.ResetSignature{{Key: 0, Sig: sig}, {Key: 15, Sig: sig}}},
 	}
@@ -57,7 +61,7 @@ func laterBodies() map[string]any {
 
 // The blank field that carries the array tag is no part of a value.
 var unexportedIgnored = cmpopts.IgnoreUnexported(record.EpochOpen{}, record.MemberAdd{}, record.MemberRevoke{}, record.RegionFound{}, record.SessionOpen{},
-	record.Attest{}, record.Recovery{}, record.Reset{}, record.ResetSignature{}, record.Escrow{}, record.EscrowUse{})
+	record.Attest{}, record.Recovery{}, record.Reset{}, record.ResetSignature{}, record.Escrow{}, record.EscrowUse{}, record.Inviter{}, record.Invite{})
 
 func TestControlRoundTrip(t *testing.T) {
 	open, add, revoke, found, session := soundBodies()

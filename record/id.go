@@ -103,6 +103,8 @@ const (
 	KindErased       Kind = 15 // a box attests that it has done so
 	KindEscrow       Kind = 16 // a vote for the key that sheets on paper recover charts with
 	KindEscrowUse    Kind = 17 // a chart was opened with such sheets
+	KindInviter      Kind = 18 // a vote that a clinic may invite field devices
+	KindInvite       Kind = 19 // such an invitation
 
 	KindSealed       Kind = 32 // first kind with a sealed body
 	KindClinical     Kind = 32

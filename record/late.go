@@ -6,7 +6,7 @@ package record
 //	1  the first release
 //	2  votes, evidence, recovery, resets
 //	3  assignments and dictionaries
-//	4  erasures, rules of the region, escrows
+//	4  erasures, rules of the region, escrows, invitations of clinics
 const Rules = 4
 
 // Late says whether a release that goes on with today's ledgers did not know the kind:

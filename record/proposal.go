@@ -31,7 +31,8 @@ type Vote struct {
 }
 
 // Proposal is what some hubs voted for and too few so far. Body is that of the
-// record that opened it, of kind KindMemberAdd, KindMemberRevoke, KindRecovery, KindRules or KindEscrow.
+// record that opened it, of kind KindMemberAdd, KindMemberRevoke, KindRecovery, KindRules,
+// KindEscrow or KindInviter.
 type Proposal struct {
 	Kind      Kind
 	Body      []byte
@@ -101,7 +102,7 @@ func (v *Vote) counts(hubs []DeviceID, now int64) bool {
 }
 
 // Device is the member that the proposal is about; ok false when it is about the
-// recovery keys, the rules or an escrow.
+// recovery keys, the rules, an escrow or who may invite.
 func (p Proposal) Device() (d DeviceID, ok bool) {
 	s, err := p.subject()
 	if err != nil || len(s) != len(d) {
@@ -111,7 +112,7 @@ func (p Proposal) Device() (d DeviceID, ok bool) {
 }
 
 // subject is what a hub has one vote about: a device, nothing for the recovery keys, a
-// word for the rules and for the escrow. The newest counts, so that a hub can change its mind.
+// word for the rules and for the escrow, a device with a word for who may invite. The newest counts, so that a hub can change its mind.
 func (p Proposal) subject() ([]byte, error) {
 	switch p.Kind {
 	case KindMemberAdd:
@@ -127,6 +128,9 @@ func (p Proposal) subject() ([]byte, error) {
 	case KindEscrow:
 		_, err := DecodeEscrow(p.Body)
 		return escrowSubject, err
+	case KindInviter:
+		i, err := DecodeInviter(p.Body)
+		return inviterSubject(i.Device), err
 	}
 	return nil, fmt.Errorf("reading proposal: %w: kind %d", ErrMalformed, p.Kind)
 }

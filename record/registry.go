@@ -49,6 +49,8 @@ const (
 	registryRules      = 'u' // rules that passed: [[[name, seq], ...]]
 	registryEscrow     = 'k' // escrows that passed: [[[body, seq], ...]]
 	registryUsed       = 'l' // ‖ seq(8): an escrow was used: time, compartment, device, until, key
+	registryInviter    = 'j' // ‖ device(32): a clinic that may invite; seq of the vote by which
+	registryInvites    = 'i' // ‖ device(32): what it invited within a day: [[[hash, hub, role, expires], ...]]
 	registryErased     = 'x' // ‖ compartment(16) or rid(32): its bodies are erased; seq of the entry that says so
 	registryErasure    = 'e' // ‖ seq(8): an erasure: time, target, reason, device
 	registryAttested   = 'a' // ‖ seq(8) ‖ device(32): the device attested the erasure; ledger time

@@ -49,6 +49,10 @@ func (c *change) allowed(r *Record, author DeviceID) (Verdict, error) {
 		err = c.setEscrow(r, author)
 	case KindEscrowUse:
 		err = c.useEscrow(r, author)
+	case KindInviter:
+		err = c.setInviter(r, author)
+	case KindInvite:
+		err = c.invite(r, author)
 	}
 	if errors.Is(err, ErrState) {
 		return 0, err

@@ -157,7 +157,7 @@ func joinCommand(g *global) *cobra.Command {
 func regionCommand(g *global) *cobra.Command {
 	c := &cobra.Command{Use: "region", Short: "Make a region, invite boxes, see who belongs to it"}
 	onlyParent(c)
-	c.AddCommand(regionCreate(g), regionInvite(g), regionMembers(g), regionRevoke(g), regionAssign(g), regionHubs(g), regionRules(g), regionKeys(g), regionErase(g), regionErasures(g), regionRecovery(g), regionEscrow(g), regionReset(g))
+	c.AddCommand(regionCreate(g), regionInvite(g), regionInviter(g), regionMembers(g), regionRevoke(g), regionAssign(g), regionHubs(g), regionRules(g), regionKeys(g), regionErase(g), regionErasures(g), regionRecovery(g), regionEscrow(g), regionReset(g))
 	return c
 }
 
@@ -184,6 +184,7 @@ func regionInvite(g *global) *cobra.Command {
 	var role string
 	c := &cobra.Command{
 		Use: "invite", Short: "Print an invitation for one new box, as text and QR", Args: cobra.NoArgs,
+		Long: "Print an invitation for one new box, as text and QR: it works once, for 24 hours. A hub makes them for boxes of every role; a clinic\nto which the hubs gave authority (region inviter) makes them for field devices, which knock at the hub that it names.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			r, err := parseRole(role, false)
 			if err != nil {
@@ -203,6 +204,9 @@ func regionInvite(g *global) *cobra.Command {
 					fmt.Fprint(w, q.ToSmallString(false))
 				}
 				fmt.Fprintf(w, "\nFor one %s, once, until %s. Whoever has it can join: show it only to them.\n\n  healthpost join %s\n", inv.Role, inv.Expires.Local().Format("2 January 15:04"), inv.Text)
+				if inv.Waits {
+					fmt.Fprintf(w, "\nIt works once this clinic has exchanged with a hub, and %s knows of it.\n", inv.Hub)
+				}
 			})
 		},
 	}

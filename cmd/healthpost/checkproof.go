@@ -283,7 +283,7 @@ func kindWords(k record.Kind) string {
 		record.KindSessionOpen: "session open", record.KindKeyWrap: "key wrap", record.KindClinical: "clinical", record.KindRegistration: "registration",
 		record.KindDirectory: "directory", record.KindAccess: "access", record.KindStaff: "staff",
 		record.KindAttest: "attestation", record.KindEvidence: "evidence", record.KindRecovery: "recovery keys", record.KindReset: "reset",
-		record.KindAssign: "assignment", record.KindDictionary: "dictionary", record.KindRules: "rules", record.KindConsent: "consent", record.KindErase: "erasure", record.KindErased: "erasure done", record.KindEscrow: "recovery escrow", record.KindEscrowUse: "use of the recovery escrow",
+		record.KindAssign: "assignment", record.KindDictionary: "dictionary", record.KindRules: "rules", record.KindConsent: "consent", record.KindErase: "erasure", record.KindErased: "erasure done", record.KindEscrow: "recovery escrow", record.KindEscrowUse: "use of the recovery escrow", record.KindInviter: "authority to invite", record.KindInvite: "invitation",
 	}
 	word, ok := words[k]
 	if !ok {
