@@ -205,7 +205,7 @@ func (n *Node) Approve(ctx context.Context, text string) (Voted, error) {
 	}
 	switch {
 	case len(found) == 0:
-		return Voted{}, fmt.Errorf("approving: no open proposal %q: 'healthpost region hubs' lists them", text)
+		return Voted{}, fmt.Errorf("approving: no open proposal %q here: 'healthpost region hubs' lists them; one that was made just now comes with the next exchange", text)
 	case len(found) > 1:
 		return Voted{}, fmt.Errorf("approving: %d open proposals are about %q: name one by the 12 digits that 'healthpost region hubs' shows before it", len(found), text)
 	case found[0].Voted:
@@ -233,10 +233,13 @@ func (n *Node) mayVote(doing string) error {
 	switch {
 	case !n.isRunning():
 		return ErrNotRunning
-	case !slices.Contains(n.store.Hubs(), n.author.Device):
+	case slices.Contains(n.store.Hubs(), n.author.Device):
+		return nil
+	case n.box.Role.Orders():
+		return fmt.Errorf("%s: this hub does not hold the entry that makes it one: when it was admitted just now, wait until 'healthpost status' shows a peer in reach; 'healthpost region hubs' tells", doing)
+	default:
 		return fmt.Errorf("%s: only a hub can; run this on a hub", doing)
 	}
-	return nil
 }
 
 // vote writes this hub's word and tells what became of it.
