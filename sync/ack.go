@@ -11,7 +11,7 @@ type acks struct {
 	openings []record.EpochID
 	size     uint64               // told last
 	waiting  map[record.Feed]bool // of which the peer waits for this ledger to grow
-	gaps     bool                 // an answer of heads says that something is missing
+	gaps     bool                 // an answer of heads says that something is missing, or is to wait
 	gapSize  uint64               // of the ledger when the first of them was found
 	urgent   bool                 // an answer that somebody waits for
 	paced    bool                 // the shell says when the moment has come
@@ -26,6 +26,9 @@ func (a *acks) put(f record.Feed, h ackHead) {
 	if h.Lane == laneOpening {
 		a.openings = append(a.openings, f.Epoch)
 		return
+	}
+	if h.State == ackGap && !h.restart && a.heads[f].State == ackHold {
+		return // what follows on a record that is to wait waits with it
 	}
 	a.urgent = a.urgent || h.State != ackDurable || f.Lane == record.LaneControl
 	if h.State == ackDurable {
@@ -54,12 +57,12 @@ func (s *Session) nextAck() (Frame, bool, error) {
 	}
 	for _, f := range a.order {
 		h := a.heads[f]
-		if h.State == ackGap && a.gaps && size > a.gapSize && !h.restart { // the peer reads it beside the size of now
+		if h.State != ackDurable && a.gaps && size > a.gapSize && !h.restart { // the peer reads it beside the size of now
 			n, err := s.heldN(f)
 			if err != nil {
 				return Frame{}, false, err
 			}
-			if h.N = n; n == 0 { // the epoch may have been unknown then: the peer is to wait for the entries since, which are here
+			if h.N = n; n == 0 || h.State == ackHold { // the author or the epoch may have been unknown then: the peer is to wait for the entries since, which are here
 				m.Size = a.gapSize
 			}
 		}
@@ -125,9 +128,7 @@ func (s *Session) ackHead(h ackHead) (head record.FeedHead, durable bool) {
 	if s.credit.acked <= e.rewoundAt[lane] {
 		return head, false // an answer to what was under way when the first gap was told
 	}
-	if e.rewinds++; e.rewinds > rewindsMax {
-		e.stuck[lane] = true // the next session tries again
-	}
+	e.rewinds++
 	own, base := s.pendingFeed(head.Feed), e.base[lane]
 	if h.State == ackGap && (e.assumed[lane] && h.N < e.held[lane] || h.N == 0 && own.Opening && e.opening && !e.openingSent) {
 		s.doubtAssumed()
@@ -146,6 +147,10 @@ func (s *Session) ackHead(h ackHead) (head record.FeedHead, durable bool) {
 		// Which of both does not show: the other lanes find out for themselves, for a
 		// peer that was shown another ledger may never get these entries.
 		e.from[lane] = s.sizeToWaitFor()
+	}
+	if e.rewinds > rewindsMax { // it is asked again when it learned something, later each time: a session between hubs may last for ever
+		e.from[lane] = max(e.from[lane], s.theirSize+1<<min(e.rests, restsMax))
+		e.rewinds, e.rests = 0, e.rests+1
 	}
 	e.held[lane], e.sent[lane], e.base[lane] = h.N, h.N, 0
 	return head, false

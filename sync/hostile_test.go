@@ -293,6 +293,39 @@ func TestEmptyReplicaLearnsAuthors(t *testing.T) {
 	}
 }
 
+// TestHubThatIsBehindIsGivenTime: a hub that does not know an author yet, and gets no
+// entries over this link, has what was sent to it wait until its ledger grows. The
+// session may last for ever, so nothing may be given up in it.
+func TestHubThatIsBehindIsGivenTime(t *testing.T) {
+	for seed := range uint64(20) { // in which order frames and answers cross
+		w := newWorld(t, 28+seed, 1)
+		a := w.clinics[0]
+		w.save(a, record.LaneControl, 3)
+		late := newMemory(w.hub.self)
+		sa, sb := w.pair(a.memory, late)
+		x := &exchange{a: sa, b: sb}
+		if _, err := x.run(t.Context(), w.rng, noLimit); err != nil {
+			t.Fatal(err)
+		}
+		if n := x.frames[peersync.TypePending]; n > 4 || len(late.allPending()) != 0 {
+			t.Errorf("seed %d: %d frames of records went to a hub that could take none, %d are there", seed, n, len(late.allPending()))
+		}
+		if err := w.copyTo(late); err != nil {
+			t.Fatal(err)
+		}
+		sa.Changed()
+		sb.Changed()
+		if _, err := x.run(t.Context(), w.rng, noLimit); err != nil {
+			t.Fatal(err)
+		}
+		if late.sum() != a.sum() {
+			t.Errorf("seed %d: %d records are there, want %d", seed, len(late.allPending()), len(a.allPending()))
+		}
+		sa.Close()
+		sb.Close()
+	}
+}
+
 func FuzzFrames(f *testing.F) {
 	f.Add([]byte{0x20, 0, 3, 1, 2, 3})
 	f.Add(peersync.AppendFrame(nil, peersync.Frame{Type: peersync.TypePull, Payload: []byte{0x83, 0, 0, 0}}))

@@ -34,12 +34,14 @@ type peerEpoch struct {
 	gaveOpening bool
 	from        [record.LaneCount]uint64 // nothing goes until the ledger there is of this size
 	rewinds     int
+	rests       int                      // how often nothing went for a while, for want of an end of rewinds
 	rewoundAt   [record.LaneCount]uint64 // bulk bytes sent when the lane was taken back
 	first       [record.LaneCount]first  // what goes next
 }
 
 const (
 	rewindsMax = 8
+	restsMax   = 16
 	toldMax    = 4096
 	heardMax   = 4096
 	// restartsMax bounds how many runs of a peer may fit no signature.
@@ -471,7 +473,7 @@ func (s *Session) answerRefused(first record.Position, recs []record.Record, out
 	case record.Gap, record.UnknownEpoch:
 		return s.answerGap(first.Feed())
 	case record.UnknownDevice:
-		s.acks.put(first.Feed(), ackHead{Lane: uint64(first.Lane), N: 0, State: ackHold})
+		s.answerMissing(first.Feed(), ackHead{Lane: uint64(first.Lane), N: 0, State: ackHold})
 		return nil
 	}
 	if !out.Verdict.Final() {
@@ -511,7 +513,7 @@ func (s *Session) otherBranch(first record.Position) (bool, error) {
 func (s *Session) answerLater(f record.Feed) error {
 	n, err := s.heldN(f)
 	if err == nil {
-		s.acks.put(f, ackHead{Lane: uint64(f.Lane), N: n, State: ackHold})
+		s.answerMissing(f, ackHead{Lane: uint64(f.Lane), N: n, State: ackHold})
 	}
 	return err
 }
@@ -522,11 +524,16 @@ func (s *Session) answerGap(f record.Feed) error {
 	if err != nil {
 		return err
 	}
+	s.answerMissing(f, ackHead{Lane: uint64(f.Lane), N: n, State: ackGap})
+	return nil
+}
+
+// answerMissing notes how large the ledger was that did not do.
+func (s *Session) answerMissing(f record.Feed, h ackHead) {
 	if a := &s.acks; !a.gaps {
 		a.gaps, a.gapSize = true, s.r.Head().Size
 	}
-	s.acks.put(f, ackHead{Lane: uint64(f.Lane), N: n, State: ackGap})
-	return nil
+	s.acks.put(f, h)
 }
 
 func (s *Session) heldN(f record.Feed) (uint64, error) {
