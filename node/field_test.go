@@ -10,6 +10,7 @@ import (
 	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/node"
 	"github.com/healthpost/healthpost/record"
+	"github.com/healthpost/healthpost/seal"
 	"github.com/healthpost/healthpost/web"
 )
 
@@ -113,6 +114,10 @@ func TestFieldDeviceOpensAClosedChart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	device.until("the keys that were assigned", func(node.Status) bool {
+		held, err := device.n.Held(closed, []uint64{seal.GenerationFirst})
+		return err == nil && held == 1
+	})
 	device.robs(closed, "x-")
 	post.decides(closed, "grant", web.Decision{Do: web.DoGrant, To: device.device(), Days: 1})
 	device.readsAll(closed, 2)
