@@ -226,7 +226,7 @@ func (n *Node) handleJoin(ctx context.Context, device record.DeviceID, request [
 	key := inviteKey(q.Token)
 	inv, known, err := n.invitation(key)
 	if err == nil && !known {
-		inv, known, err = n.fromLedger(q.Token)
+		inv, known, err = n.clinicInvite(q.Token)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading an invitation: %w", err)

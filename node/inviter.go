@@ -141,9 +141,9 @@ func (n *Node) eachLedgerInvite(f func(by record.DeviceID, i *record.OpenInvite)
 	return errors.Join(err, bad)
 }
 
-// fromLedger is an invitation that a clinic made for this hub, as this hub keeps its own: known false where there
+// clinicInvite is an invitation that a clinic made for this hub, as this hub keeps its own: known false where there
 // is none, or who made it may invite no more.
-func (n *Node) fromLedger(token []byte) (inv openInvite, known bool, err error) {
+func (n *Node) clinicInvite(token []byte) (inv openInvite, known bool, err error) {
 	i, by, err := n.ledgerInvite(inviteHash(token))
 	if err != nil || i == nil {
 		return inv, false, err
