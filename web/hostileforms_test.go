@@ -20,12 +20,12 @@ import (
 // fields, chosen answers and hidden ones included, and every answer and every page after it is read as a
 // browser reads it. An element or attribute that stands in no template came from input.
 
-// formRounds is how often all forms are posted: once, where each field gets the next text; in the long form once for each text.
+// formRounds is how often all forms are posted: once, where each field gets the next text; more in the long form.
 func formRounds(all []string) int {
 	if len(all) == fewPayloads {
 		return 1
 	}
-	return len(all)
+	return len(all) / 10
 }
 
 var templateAction = regexp.MustCompile(`\{\{.*?\}\}`)
