@@ -9,6 +9,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
 	"github.com/healthpost/healthpost/seal/policy"
@@ -129,6 +130,9 @@ func (n *Node) KeysAndRules(token, patient string, again bool) error {
 		if _, err := n.directives(c); err != nil {
 			return err
 		}
+	}
+	if _, err := n.sight(in, c, fhir.AllTopics, policy.Treatment); err != nil {
+		return err
 	}
 	for _, a := range []policy.Action{policy.Identify, policy.View, policy.View, policy.View, policy.Give} {
 		if !n.decide(in, a, patient).Allowed {

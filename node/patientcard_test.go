@@ -171,6 +171,9 @@ func opensByCard(t *testing.T, a, b *clinic) {
 	if v.Limited || v.Decided == nil || !strings.HasPrefix(v.Decided.Grant, "card") || len(v.Chart.Visits) != 1 {
 		t.Fatalf("by the card: %+v", v.Decided)
 	}
+	if page, err := b.n.Consents(t.Context(), b.token, patient); err != nil || len(page.Topics) != 3 {
+		t.Errorf("who was shown the card may decide about %q, %v", page.Topics, err)
+	}
 	b.visited(patient, "by-card-second", "cough")
 	if looks := b.looksOf(patient); !slices.ContainsFunc(looks, func(l web.Look) bool { return l.What == "view" && strings.HasPrefix(l.Grant, "card") }) {
 		t.Errorf("no look by the card on the patient's list: %+v", looks)

@@ -67,7 +67,11 @@ func (c *clinic) happens(rng *rand.Rand, id, form, given string) error {
 			return c.n.Retract(c.t.Context(), c.token, id, form, v.Chart.Visits[rng.IntN(len(v.Chart.Visits))].Shown.Ref, "wrong person")
 		}
 	}
-	_, err := c.n.SaveVisit(c.t.Context(), c.token, id, form, fhir.Visit{At: time.Now(), Problem: "fever", Note: fmt.Sprint("note of ", given)})
+	var topics []string
+	if rng.IntN(3) == 0 {
+		topics = fhir.TopicWords()[:1]
+	}
+	_, err := c.n.SaveVisit(c.t.Context(), c.token, id, form, fhir.Visit{At: time.Now(), Problem: "fever", Note: fmt.Sprint("note of ", given), Topics: topics})
 	return err
 }
 

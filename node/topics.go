@@ -1,6 +1,7 @@
 package node
 
 import (
+	"encoding/hex"
 	"slices"
 
 	"github.com/healthpost/healthpost/chart"
@@ -23,8 +24,10 @@ func (n *Node) sight(in *signedIn, c record.CompartmentID, of fhir.Topics, purpo
 	if err != nil {
 		return s, err
 	}
-	if d.homes, err = n.registrations(c); err != nil {
-		return s, err
+	if len(d.all) == 0 && !d.unread { // else they were read along
+		if d.homes, err = n.registrations(c); err != nil {
+			return s, err
+		}
 	}
 	con := d.consent()
 	for _, t := range of.Each() {
@@ -75,13 +78,46 @@ func (n *Node) registrations(c record.CompartmentID) ([]record.DeviceID, error) 
 }
 
 // decidable are the topics about which somebody may write down decisions: who may see them could tell them
-// anyway, and who holds the patient's card has it from the patient.
+// anyway, and who holds the patient's card has it from the patient. A card that another box made than the one
+// where the person was registered does not count: its staff could have made it for themselves.
 func (n *Node) decidable(in *signedIn, c record.CompartmentID) (fhir.Topics, error) {
-	if _, shown := n.cardGrant(in, c); shown {
-		return fhir.AllTopics, nil
+	if g, shown := n.cardGrant(in, c); shown {
+		if home, err := n.cardOfHome(c, g.ID); home || err != nil {
+			return fhir.AllTopics, err
+		}
 	}
 	s, err := n.sight(in, c, fhir.AllTopics, policy.Treatment)
 	return s.Topics, err
+}
+
+// cardOfHome reports whether a card, by the id of its grant, was made where the person was registered.
+func (n *Node) cardOfHome(c record.CompartmentID, grant string) (bool, error) {
+	homes, err := n.registrations(c)
+	if err != nil {
+		return false, err
+	}
+	recs, err := n.store.Compartment(c)
+	if err != nil {
+		return false, err
+	}
+	for i := range recs {
+		x := &recs[i]
+		if x.Record.Core.Kind != record.KindCard || x.Record.Body == nil {
+			continue
+		}
+		one, err := n.cardIn(x)
+		if err != nil {
+			return false, err
+		}
+		by, ok, err := n.store.EpochAuthor(x.Record.Position().Epoch)
+		if err != nil {
+			return false, err
+		}
+		if ok && cardGrantWord+hex.EncodeToString(one.ID[:]) == grant && slices.Contains(homes, by) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // apartFrom reports whether a directive tells of topics that are not among t.

@@ -127,11 +127,18 @@ func topicsApart(t *testing.T, a, b *clinic, first string) {
 	if _, err := b.n.ProveAs(t.Context(), node.ProveRequest{RID: rid, Body: true}); err == nil || !strings.Contains(err.Error(), "not for this box") {
 		t.Errorf("a proof with the body: %v", err)
 	}
+	if first == "recall" { // nor with a card that this box's staff made themselves
+		made := b.makeCard(patient, "apart-card", web.NewCard{})
+		if got, err := b.n.UseCard(t.Context(), b.token, made.Code, nil, cardPIN); err != nil || got != patient {
+			t.Fatalf("the card: %v", err)
+		}
+	}
 	for _, d := range []web.Decision{{Do: web.DoGrant, Topics: []string{"hiv"}}, {Do: web.DoLimit, Topics: []string{"hiv"}}} {
 		if d.PIN = pin; !errors.Is(b.n.Decide(t.Context(), b.token, patient, first+d.Do+"-self", d), web.ErrNotFound) {
 			t.Errorf("a box that may not see a topic decides about it: %s", d.Do)
 		}
 	}
+	b.signIn() // which the card opened nothing to
 	a.decides(patient, first+"-topic-limit", web.Decision{Do: web.DoLimit, Topics: []string{"hiv"}})
 	a.decides(patient, first+"-topic-grant", web.Decision{Do: web.DoGrant, To: b.device(), Topics: []string{"hiv"}, Days: 30})
 	sees := func(c *clinic) bool { return len(c.open(patient).Chart.Visits) == 2 }
