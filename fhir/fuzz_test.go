@@ -15,6 +15,7 @@ func touch(r fhir.Resource) {
 	_, _, _, _ = r.MedicationRequest(), r.AllergyIntolerance(), r.Immunization(), r.ServiceRequest()
 	_, _, _, _ = r.Summarise(), r.ReferenceTexts(), r.EncounterReference(), r.SubjectReference()
 	_ = fhir.ReferenceNames(r)
+	_ = r.Topics()
 	_, _ = r.Consent() // any answer will do: it must not panic
 	form := fhir.RegistrationOf(r)
 	form.Village = "Elsewhere"
