@@ -269,6 +269,7 @@ func TestVisitByCardIsWrittenAgain(t *testing.T) {
 // replaces it opens all there is.
 func TestLostCardOpensNothingNew(t *testing.T) {
 	x := newCardRig(t)
+	x.writesPastALostCard(t)
 	if err := x.show(x.card.Code, cardPIN); err != nil || !x.away.reads(x.patient) {
 		t.Fatalf("the card before it was lost: %v", err)
 	}
@@ -294,10 +295,40 @@ func TestLostCardOpensNothingNew(t *testing.T) {
 	}
 	newer := x.home.makeCard(x.patient, "lost-newer", web.NewCard{Replace: true})
 	x.away.until("the new card", func(node.Status) bool { return x.show(newer.Code, cardPIN) == nil })
-	if keys := x.away.byCard(x.patient, newer.Code, cardPIN); !x.away.opensWith(x.visit, keys) || !x.away.opensWith(after, keys) || len(x.away.open(x.patient).Chart.Visits) != 3 {
+	if keys := x.away.byCard(x.patient, newer.Code, cardPIN); !x.away.opensWith(x.visit, keys) || !x.away.opensWith(after, keys) || len(x.away.open(x.patient).Chart.Visits) != 4 {
 		t.Error("the card that replaced it does not open all")
 	}
 	if _, err := x.away.n.NewCard(t.Context(), x.away.token, x.patient, "lost-by-card", web.NewCard{PIN: cardPIN}); !errors.Is(err, web.ErrRefused) {
 		t.Errorf("a card made by a card: %v", err)
 	}
+}
+
+// writesPastALostCard: where a card was ended and home wrote nothing since, it is the other clinic that makes
+// the next key, by the card that holds: not for the lost one, and not for itself.
+func (x *cardRig) writesPastALostCard(t *testing.T) {
+	t.Helper()
+	guardian := x.home.makeCard(x.patient, "lost-guardian", web.NewCard{Holder: "Grandmother"})
+	x.away.until("the guardian's card", func(node.Status) bool { return x.show(guardian.Code, cardPIN) == nil })
+	if !x.away.opensWith(x.visit, x.away.byCard(x.patient, guardian.Code, cardPIN)) {
+		t.Error("a guardian's card does not open what was there before it")
+	}
+	if err := x.home.n.EndCard(t.Context(), x.home.token, x.patient, guardian.ID); err != nil {
+		t.Fatal(err)
+	}
+	x.away.until("its end", func(node.Status) bool { return errors.Is(x.show(guardian.Code, cardPIN), web.ErrCardEnded) })
+	if err := x.show(x.card.Code, cardPIN); err != nil {
+		t.Fatal(err)
+	}
+	rid := x.away.noted(x.patient, "lost-by-away", awayWord)
+	if len(x.away.tellsOf(x.patient, awayWord)) != 1 || !x.away.opensWith(rid, x.away.byCard(x.patient, x.card.Code, cardPIN)) {
+		t.Error("the card that holds does not open what was written by it")
+	}
+	at, err := x.away.n.KeysAtHand(x.patient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x.away.opensWith(rid, append(x.away.byCard(x.patient, guardian.Code, cardPIN), at...)) {
+		t.Error("the lost card, or the clinic's own keys, open what was written after")
+	}
+	x.home.until("what was written by the card", func(node.Status) bool { return len(x.home.tellsOf(x.patient, awayWord)) == 1 })
 }
