@@ -28,6 +28,7 @@ func newClosed(t testing.TB) (c *clinic, patient string) {
 
 // TestClosedChartIsErased: no key of any generation stays, in memory or on the disk, and none comes back.
 func TestClosedChartIsErased(t *testing.T) {
+	t.Parallel()
 	c, patient := newClosed(t)
 	c.confirmed()
 	before := len(c.n.CompartmentKeys())
@@ -51,6 +52,7 @@ func TestClosedChartIsErased(t *testing.T) {
 // TestClosedRecordsLeave: what is sealed under a closed generation opens in a proof with its body, and
 // leaves in an export, also from a box that began anew with what its records say.
 func TestClosedRecordsLeave(t *testing.T) {
+	t.Parallel()
 	c, patient := newClosed(t)
 	third := c.visited(patient, "third", "fever")
 	c.confirmed()
@@ -75,6 +77,7 @@ func TestClosedRecordsLeave(t *testing.T) {
 
 // TestKeysThatComeLateLeadBack: the links of a chain are here before the key that they begin with.
 func TestKeysThatComeLateLeadBack(t *testing.T) {
+	t.Parallel()
 	c, patient := newClosed(t)
 	newest, wraps, err := c.n.ChainUnder(patient, 5)
 	if err != nil {

@@ -97,6 +97,7 @@ func TestFieldDeviceOpensItsCaseload(t *testing.T) {
 // TestFieldDeviceOpensAClosedChart: with the permission and the assignment, in either order, it is handed the
 // closed keys too; with the assignment alone only what came before.
 func TestFieldDeviceOpensAClosedChart(t *testing.T) {
+	t.Parallel()
 	hub := newHub(t)
 	post := newMember(t, hub, "Post")
 	device := newField(t, hub, "Tablet")
