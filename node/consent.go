@@ -150,14 +150,12 @@ func (n *Node) directives(c record.CompartmentID) (d directives, err error) {
 			err = d.add(n, x, lost[x.Record.RID()])
 		case record.KindRegistration:
 			err = errors.Join(d.registered(n, x), d.founded(n, x))
-		case record.KindEscrowUse:
-			err = d.recovered(n, x)
 		}
 		if err != nil {
 			return d, err
 		}
 	}
-	return d, nil
+	return d, d.recoveries(n, c)
 }
 
 // unreadable reports whether an error says that a body cannot be read on this box now.

@@ -311,7 +311,7 @@ func (n *Node) recoveryDrafts(session uint64, r *recovery, d *chart.Directive) (
 		return nil, err
 	}
 	region, _ := n.box.RegionID()
-	u := record.EscrowUse{V: 1, Verifier: r.key.Verifier(), Directive: d.ID[:], Until: uint64(d.Until),
+	u := record.EscrowUse{V: 1, Verifier: r.key.Verifier(), Compartment: r.c[:], Directive: d.ID[:], Until: uint64(d.Until),
 		Signature: r.key.Sign(record.EscrowUseClaim(region, n.author.Device, r.c, d.ID[:], uint64(d.Until)))}
 	use, err := record.Marshal(u)
 	if err != nil {
@@ -325,6 +325,6 @@ func (n *Node) recoveryDrafts(session uint64, r *recovery, d *chart.Directive) (
 	if err != nil {
 		return nil, err
 	}
-	return append(drafts, store.Draft{Lane: record.LaneControl, Kind: record.KindEscrowUse, Compartment: r.c, Session: session,
+	return append(drafts, store.Draft{Lane: record.LaneControl, Kind: record.KindEscrowUse, Session: session,
 		Seal: func(record.Position) ([]byte, error) { return use, nil }}, consent), nil
 }

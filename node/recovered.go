@@ -1,13 +1,15 @@
 package node
 
 import (
+	"bytes"
+	"errors"
+
 	"github.com/healthpost/healthpost/chart"
 	"github.com/healthpost/healthpost/record"
-	"github.com/healthpost/healthpost/store"
 )
 
 // A box that sheets of the escrow opened a chart to gives itself a permission. That counts everywhere where
-// the escrow signed it: the one that was in force at its place in the ledger. Sheets of an earlier one open
+// the escrow signed it that was in force at its place in the ledger. Sheets of an earlier one open
 // what was wrapped to them, on the box where they are brought, and nothing that came later.
 
 // recovered is a permission that an escrow signed.
@@ -16,32 +18,33 @@ type recovered struct {
 	until uint64
 }
 
-// recovered reads a use of the escrow. One that nobody signed is none.
-func (d *directives) recovered(n *Node, x store.Placed) error {
-	u, err := record.DecodeEscrowUse(x.Record.Body)
-	if err != nil {
-		return nil
-	}
-	by, ok, err := n.store.EpochAuthor(x.Record.Position().Epoch)
-	if err != nil || !ok {
+// recoveries reads what the ledger has of uses for a chart, as far as the escrow in force then signed them.
+func (d *directives) recoveries(n *Node, c record.CompartmentID) error {
+	var uses []record.UsedEscrow
+	var bad error
+	err := n.store.ScanRegistry(record.UsedEscrowsOf(c), func(key, value []byte) bool {
+		var u record.UsedEscrow
+		u, bad = record.ReadUsedEscrow(key, value)
+		uses = append(uses, u)
+		return bad == nil
+	})
+	if err := errors.Join(err, bad); err != nil || len(uses) == 0 {
 		return err
 	}
 	list, err := record.EscrowsOf(n.store.State())
 	if err != nil {
 		return err
 	}
-	inForce := len(list)
-	for inForce > 0 && x.Ordered && list[inForce-1].Seq > x.Seq {
-		inForce--
+	d.used = map[chart.DirectiveID]recovered{}
+	for _, u := range uses {
+		inForce := len(list)
+		for inForce > 0 && list[inForce-1].Seq > u.Seq {
+			inForce--
+		}
+		if inForce > 0 && bytes.Equal(list[inForce-1].Public, u.Public) {
+			d.used[u.Directive] = recovered{u.Device, u.Until}
+		}
 	}
-	region, _ := n.box.RegionID()
-	if inForce == 0 || u.Verify(region, by, x.Record.Core.Compartment, list[inForce-1:inForce]) != nil {
-		return nil
-	}
-	if d.used == nil {
-		d.used = map[chart.DirectiveID]recovered{}
-	}
-	d.used[chart.DirectiveID(u.Directive)] = recovered{by, u.Until}
 	return nil
 }
 

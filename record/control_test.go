@@ -51,7 +51,7 @@ func laterBodies() map[string]any {
 		"attest":   record.Attest{Size: 7, Root: make([]byte, 32)},
 		"recovery": record.Recovery{Needed: 1, Keys: [][]byte{make([]byte, 32)}},
 		"escrow":   record.Escrow{V: 1, Public: make([]byte, 32), Verifier: make([]byte, 32), Need: 3, Of: 5},
-		"use":      record.EscrowUse{V: 1, Verifier: make([]byte, 32), Directive: make([]byte, 16), Until: 7, Signature: sig},
+		"use":      record.EscrowUse{V: 1, Verifier: make([]byte, 32), Compartment: make([]byte, 16), Directive: make([]byte, 16), Until: 7, Signature: sig},
 		"inviter":  record.Inviter{V: 1, Device: make([]byte, 32), May: true},
 		"invite":   record.Invite{V: 1, Hash: make([]byte, 16), Hub: make([]byte, 32), Role: record.RoleField},
 		"reset": record.Reset{Generation: 2, Size: 7, Root: make([]byte, 32), Members: []record.MemberAdd{hub},

@@ -48,7 +48,7 @@ const (
 	registryDictionary = 'd' // dictionaries of the ledger: [[[name, seq], ...]]
 	registryRules      = 'u' // rules that passed: [[[name, seq], ...]]
 	registryEscrow     = 'k' // escrows that passed: [[[body, seq], ...]]
-	registryUsed       = 'l' // ‖ seq(8): an escrow was used: time, compartment, device, until, key
+	registryUsed       = 'l' // ‖ compartment(16) ‖ seq(8): an escrow was used: [time, device, directive, until, key]
 	registryInviter    = 'j' // ‖ device(32): a clinic that may invite; seq of the vote by which
 	registryInvites    = 'i' // ‖ device(32): what it invited within a day: [[[hash, hub, role, expires], ...]]
 	registryErased     = 'x' // ‖ compartment(16) or rid(32): its bodies are erased; seq of the entry that says so
