@@ -132,6 +132,11 @@ func permissionEnds(t *testing.T, a, b, c *clinic, patient string) {
 	if v := b.open(patient); !v.Limited || v.Chart.Closed.Records != 1 || v.Chart.Closed.Since.IsZero() || !slices.Equal(v.Chart.Closed.Homes, []string{"Kibuye"}) {
 		t.Errorf("where it ended: %+v", v.Chart.Closed)
 	}
+	second := b.signedInAs(t, "Second Person", "registrar")
+	b.mustBreak(b.token, patient, "glass", second)
+	if e, err := b.n.Emergency(t.Context(), b.token, patient); err != nil || e.Until.IsZero() || e.Summary.Closed.Records != 1 || !slices.Equal(e.Summary.Closed.Homes, []string{"Kibuye"}) {
+		t.Errorf("the summary where it ended: %+v, %v", e.Summary.Closed, err)
+	}
 }
 
 // nobodyOpensItself: decisions, generations and wraps that a root shell writes hand it nothing.

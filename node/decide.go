@@ -41,7 +41,11 @@ func (n *Node) Consents(ctx context.Context, s web.Session, patientID string) (w
 	}
 	con := d.consentWithin(topics)
 	page := web.ConsentPage{Row: ch.Row(), Limited: con.Limited() || len(d.limits()) > 0, Unread: con.Unread, Homes: n.homesOf(&d, &con), Topics: topics.Words()}
-	_, page.Escrow = n.escrowKey()
+	escrow, err := n.escrowKey()
+	if err != nil {
+		return page, explain(err)
+	}
+	page.Escrow = escrow != nil
 	if !con.Limited() {
 		page.LimitedTopics = con.LimitedTopics().Words()
 	}

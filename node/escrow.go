@@ -26,14 +26,22 @@ func escrowID(public []byte) string {
 	return seal.PublicKeyID(key).String()
 }
 
-// escrowKey is the key of the escrow in force; false where the region has none.
-func (n *Node) escrowKey() (*ecdh.PublicKey, bool) {
+// escrowKey is the key of the escrow in force; nil where the region has none, or one that nothing can
+// be sealed to.
+func (n *Node) escrowKey() (*ecdh.PublicKey, error) {
 	list, err := record.EscrowsOf(n.store.State())
 	if err != nil || len(list) == 0 {
-		return nil, false
+		return nil, err
 	}
 	key, err := ecdh.X25519().NewPublicKey(list[len(list)-1].Public)
-	return key, err == nil
+	if err == nil {
+		_, err = seal.SealTo(key, nil, nil)
+	}
+	if err != nil {
+		n.log.Error().Err(err).Msg("nothing can be sealed to the escrow of the region: it is as good as none")
+		return nil, nil
+	}
+	return key, nil
 }
 
 // Escrows are the escrows of a region, that in force last.

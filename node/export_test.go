@@ -150,8 +150,8 @@ func (n *Node) PublishUnread(ctx context.Context, text string) error {
 
 // EscrowKeyID is the id of the escrow that new keys are wrapped to, "" for none.
 func (n *Node) EscrowKeyID() string {
-	key, ok := n.escrowKey()
-	if !ok {
+	key, err := n.escrowKey()
+	if err != nil || key == nil {
 		return ""
 	}
 	return seal.PublicKeyID(key).String()

@@ -151,9 +151,9 @@ func (n *Node) sealing(c record.CompartmentID, session uint64, lent lentKeys) (s
 		}
 		return s, err
 	}
-	escrow, ok := n.escrowKey()
-	if !ok {
-		return s, nil
+	escrow, err := n.escrowKey()
+	if err != nil || escrow == nil {
+		return s, err
 	}
 	a, err := n.audience(c, &k, escrow, lent != nil)
 	if err != nil {

@@ -108,9 +108,9 @@ func (n *Node) lacking(c record.CompartmentID) ([]store.Draft, error) {
 	if !k.consent.Limited() {
 		return n.toRegion(l, 0)
 	}
-	escrow, ok := n.escrowKey()
-	if !ok {
-		return nil, nil
+	escrow, err := n.escrowKey()
+	if err != nil || escrow == nil {
+		return nil, err
 	}
 	a, err := n.audience(c, &k, escrow, false)
 	if err != nil {

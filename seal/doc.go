@@ -40,7 +40,8 @@
 //
 // recipient is the KeyID of the recipient's key and says which of the two it is
 // to whoever holds that key. The body of a key-wrap record is [1, [wrap, ...]],
-// sorted by compartment, generation and recipient, no two alike.
+// sorted by compartment, generation and recipient, no two alike. The recipient key
+// may be a newer key of the compartment: generation.go.
 //
 // # An escrow
 //
