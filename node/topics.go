@@ -13,11 +13,14 @@ import (
 // What a chart keeps apart by sensitive topics is shown to whom the rules let see the topic, and to others
 // it is not there. Lists, the search index and the rows of people are made without any of it.
 
-// sight is what of these topics somebody may see in a chart, for a purpose. Who is nil is a command of who
-// runs the box.
+// sight is what of these topics somebody may see in a chart, for a purpose: nothing, where the chart is
+// closed to them. Who is nil is a command of who runs the box. What belongs to no patient is no secret of one.
 func (n *Node) sight(in *signedIn, c record.CompartmentID, of fhir.Topics, purpose string) (chart.Sight, error) {
 	var s chart.Sight
-	if of == 0 {
+	if region, _ := n.box.RegionID(); c == directory(region) {
+		return chart.Sight{Topics: fhir.AllTopics}, nil
+	}
+	if of == 0 || in != nil && !n.may(in, policy.View, c.String()) {
 		return s, nil
 	}
 	d, err := n.directives(c)

@@ -205,8 +205,21 @@ func emergencyWithoutTopics(t *testing.T, a, b *clinic, patient string) {
 	}
 }
 
+// TestEmergencyTellsNoTopic: at home too, who may not open the chart reads nothing that is kept apart in it.
+func TestEmergencyTellsNoTopic(t *testing.T) {
+	c, patient, _ := atWard(t)
+	c.visitedApart(c.token, patient, "form-apart")
+	doctor, second := c.signedInAs(t, "Doctor Ward", "clinician"), c.signedInAs(t, "Second Ward", "registrar")
+	c.mustBreak(doctor, patient, "form-glass", second)
+	text := c.everyPage(doctor, patient, "/patient/"+patient+"/emergency")
+	if got := tells(text, apartWords); len(got) != 0 || !strings.Contains(text, "Abacavir") || !strings.Contains(text, "Phenytoin") {
+		t.Errorf("the summary tells %q", got)
+	}
+}
+
 const labelledFile = `{"resourceType":"Bundle","type":"collection","entry":[
 	{"resource":{"resourceType":"Patient","id":"p","identifier":[{"system":"http://example.org","value":"7"}],"name":[{"family":"Okello"}]}},
+	{"resource":{"resourceType":"Location","id":"l","meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"R"}]},"name":"shelter"}},
 	{"resource":{"resourceType":"Condition","id":"c1","code":{"text":"asthma"},"subject":{"reference":"Patient/p"}}},
 	{"resource":{"resourceType":"Condition","id":"c2","meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-ActCode","code":"SUD"}]},"code":{"text":"opioid use"},"subject":{"reference":"Patient/p"}}},
 	{"resource":{"resourceType":"Condition","id":"c3","meta":{"security":[{"system":"http://terminology.hl7.org/CodeSystem/v3-Confidentiality","code":"V"}]},"code":{"text":"something grave"},"subject":{"reference":"Patient/p"}}}]}`
