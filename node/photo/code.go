@@ -54,9 +54,13 @@ func readCode(img image.Image) (text string, ok bool) {
 	if err != nil {
 		return "", false
 	}
-	r, err := qrcode.NewQRCodeReader().Decode(bits, map[gozxing.DecodeHintType]any{gozxing.DecodeHintType_TRY_HARDER: true})
-	if err != nil || len(r.GetText()) > CodeTextMax {
-		return "", false
+	// Of some texts, one in two hundred, the reader takes other squares for corners; where the picture is of
+	// nothing but the code it need not look for them.
+	for _, hint := range []gozxing.DecodeHintType{gozxing.DecodeHintType_TRY_HARDER, gozxing.DecodeHintType_PURE_BARCODE} {
+		r, err := qrcode.NewQRCodeReader().Decode(bits, map[gozxing.DecodeHintType]any{hint: true})
+		if err == nil && len(r.GetText()) <= CodeTextMax {
+			return r.GetText(), true
+		}
 	}
-	return r.GetText(), true
+	return "", false
 }
