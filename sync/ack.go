@@ -115,7 +115,7 @@ func (s *Session) ackHead(h ackHead) (head record.FeedHead, durable bool) {
 		return head, false
 	}
 	if h.Lane == laneOpening {
-		e.opening = true
+		e.opening, e.openingTold = true, false
 		return record.FeedHead{Feed: record.Feed{Epoch: id}}, true
 	}
 	lane := record.Lane(h.Lane)
@@ -157,10 +157,13 @@ func (s *Session) ackHead(h ackHead) (head record.FeedHead, durable bool) {
 }
 
 // doubtAssumed: the peer lacks what it acknowledged in an earlier session, as one does
-// that runs on an older card of its. Nothing else that it acknowledged then counts,
-// but what its greeting listed.
+// that runs on an older card of its, or would have named it. Nothing that it
+// acknowledged then counts, but what its greeting listed, opening records too.
 func (s *Session) doubtAssumed() {
 	for _, e := range s.push.epochs {
+		if e.openingTold {
+			e.opening, e.openingTold = false, false
+		}
 		for lane := range e.assumed {
 			if e.assumed[lane] {
 				e.assumed[lane], e.held[lane] = false, 0

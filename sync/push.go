@@ -25,6 +25,7 @@ type push struct {
 type peerEpoch struct {
 	opening     bool // durable there
 	openingSent bool
+	openingTold bool                     // that it is durable there is what the peer acked in an earlier session
 	held        [record.LaneCount]uint64 // durable there up to n
 	sent        [record.LaneCount]uint64 // sent up to n in this session
 	base        [record.LaneCount]uint64 // n of what was sent first, since the lane was last taken back
@@ -115,7 +116,7 @@ func (s *Session) beginPush() error {
 	}
 	for _, h := range acked {
 		if e := s.epoch(h.Epoch); e != nil && h.Lane < record.LaneCount {
-			e.held[h.Lane], e.assumed[h.Lane], e.opening = h.N, h.N != 0, true
+			e.held[h.Lane], e.assumed[h.Lane], e.opening, e.openingTold = h.N, h.N != 0, true, true
 		}
 	}
 	s.push.feeds, err = s.r.PendingFeeds()
@@ -137,7 +138,7 @@ func (s *Session) greetPush(list []epochFrontier) error {
 		if e == nil {
 			continue
 		}
-		e.opening = true
+		e.opening, e.openingTold = true, false
 		for lane, n := range f.Held {
 			if n != 0 {
 				e.held[lane], e.assumed[lane] = n, false
@@ -199,13 +200,7 @@ func (s *Session) refresh() error {
 	if size := s.r.Head().Size; size >= s.theirs.Size {
 		// What the peer had ordered before is ordered here too: what is still
 		// pending it must have named, or it does not hold it.
-		for _, e := range s.push.epochs {
-			for lane := range e.assumed {
-				if e.assumed[lane] {
-					e.assumed[lane], e.held[lane] = false, 0
-				}
-			}
-		}
+		s.doubtAssumed()
 	}
 	if err := s.lookMode(); err != nil {
 		return err
@@ -439,7 +434,7 @@ func (s *Session) answer(first record.Position, opening bool, count uint64, recs
 	s.promise(&recs[len(recs)-1])
 	if e := s.epoch(first.Epoch); e != nil {
 		if opening {
-			e.opening, e.gaveOpening = true, true
+			e.opening, e.openingTold, e.gaveOpening = true, false, true
 		} else {
 			e.held[first.Lane] = max(e.held[first.Lane], first.N+count-1)
 			e.gave[first.Lane] = max(e.gave[first.Lane], first.N+count-1)
