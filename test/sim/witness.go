@@ -242,11 +242,22 @@ func (w *world) checkOverdue(b *box) error {
 		if seq, ok := m.rids[g.head.RID]; ok && seq < final.Size {
 			continue
 		}
-		if !slices.ContainsFunc(b.wit.finds, func(f record.Finding) bool { return f.Kind == record.EvidencePromise && missing(f, m, g.head) }) {
+		if !slices.ContainsFunc(b.wit.finds, func(f record.Finding) bool {
+			return f.Kind == record.EvidencePromise && (missing(f, m, g.head) || holdsUp(f, m, g.head, final.Size))
+		}) {
 			return w.violated(PromisesProven, "%s was promised lane %d n %d of %s by %d, it is %d, and it can prove nothing", b, g.head.Lane, g.head.N, g.head.Epoch, g.by, cp.Time)
 		}
 	}
 	return nil
+}
+
+// holdsUp reports whether a finding is about an earlier record of a feed, which is
+// not in the ledger yet: nothing behind it can be.
+func holdsUp(f record.Finding, m *model, head record.ReceiptHead, size uint64) bool {
+	return slices.ContainsFunc(f.Missing, func(x record.ReceiptHead) bool {
+		seq, ok := m.rids[x.RID]
+		return x.Feed() == head.Feed() && x.N < head.N && (!ok || seq >= size)
+	})
 }
 
 // missing reports whether a finding is about a record, or about a later one of its
