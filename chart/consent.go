@@ -163,6 +163,7 @@ type Decided struct {
 	Refused bool            // the region did not take its record
 	At      time.Time       // when it was written down, as far as that is known
 	Author  string          // the staff member that wrote it down
+	Signed  bool            // by that person, besides the box
 }
 
 // Ended is a directive that holds no more.

@@ -166,7 +166,7 @@ func (n *Node) DecideUnasked(ctx context.Context, patient string, q web.Decision
 	if err != nil {
 		return err
 	}
-	return n.appendDirectives(ctx, 0, c, &known, list, func(record.RID, record.CompartmentID) (store.Row, error) {
+	return n.appendDirectives(ctx, &signedIn{}, c, &known, list, func(record.RID, record.CompartmentID) (store.Row, error) {
 		return store.Row{Key: []byte("test/none"), Value: []byte{1}}, nil
 	})
 }

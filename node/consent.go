@@ -169,15 +169,14 @@ func (d *directives) add(n *Node, x store.Placed, refused bool) error {
 		d.unread = true
 		return nil
 	}
-	plain, err := n.vault.open(&x.Record)
+	plain, staff, by, err := n.openCosigned(&x)
 	if err == nil {
 		var one chart.Directive
 		if one, err = chart.DecodeDirective(plain); err == nil {
-			by, _, err := n.store.EpochAuthor(x.Record.Position().Epoch)
 			r, rid := asFirst(x.Record)
-			d.all = append(d.all, chart.Decided{Directive: one, RID: rid, By: by, Refused: refused, At: timeOfHLC(r.Core.HLC), Author: n.authorName(&r)})
+			d.all = append(d.all, chart.Decided{Directive: one, RID: rid, By: by, Refused: refused, At: timeOfHLC(r.Core.HLC), Author: n.signerName(&r, staff), Signed: staff != nil})
 			d.places = append(d.places, standOf(&x, by))
-			return err
+			return nil
 		}
 	}
 	if unreadable(err) {

@@ -323,6 +323,16 @@ func TestDecisionsTravelAsConsent(t *testing.T) {
 	if rep := take(b, file); rep.Added != 6 {
 		t.Errorf("taken in: %+v, want a person and five decisions", rep)
 	}
+	if page.Grants[0].Unsigned {
+		t.Error("who wrote a permission down did not sign it")
+	}
+	found, err := b.n.Find(t.Context(), b.token, "nakato")
+	if err != nil || len(found) != 1 {
+		t.Fatalf("found %v, %v", found, err)
+	}
+	if there, err := b.n.Consents(t.Context(), b.token, found[0].ID); err != nil || len(there.Grants) == 0 || !there.Grants[0].Unsigned {
+		t.Errorf("a decision of a file: %+v, %v; want it told that nobody signed it", there.Grants, err)
+	}
 	if got := consents(t, b.export()); !slices.Equal(got, out) {
 		t.Errorf("from the other box: %v, want %v", got, out)
 	}

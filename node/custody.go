@@ -157,7 +157,7 @@ func (n *Node) cardsInCustody(c record.CompartmentID, k *custody) ([][]byte, err
 
 // cardIn reads a card; the zero one when it cannot be read here.
 func (n *Node) cardIn(x *store.Placed) (one chart.Card, err error) {
-	plain, err := n.vault.open(&x.Record)
+	plain, _, _, err := n.openCosigned(x)
 	if err == nil {
 		one, err = chart.DecodeCard(plain)
 	}

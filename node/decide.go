@@ -95,7 +95,7 @@ func (n *Node) consentLines(page *web.ConsentPage, con *chart.Consent) error {
 }
 
 func (n *Node) consentLine(st *states, d *chart.Decided, now time.Time) (web.ConsentLine, error) {
-	l := web.ConsentLine{ID: grantID(d.ID), Limit: d.Decision == chart.DecisionLimit, By: d.Author, At: d.At, RID: d.RID.String(), Topics: d.Topics, Purposes: d.Purposes}
+	l := web.ConsentLine{ID: grantID(d.ID), Limit: d.Decision == chart.DecisionLimit, By: d.Author, Unsigned: !d.Signed, At: d.At, RID: d.RID.String(), Topics: d.Topics, Purposes: d.Purposes}
 	if d.Grantee != (record.DeviceID{}) {
 		l.To = n.deviceName(d.Grantee)
 	}
@@ -161,7 +161,7 @@ func (n *Node) Decide(ctx context.Context, s web.Session, patientID, formID stri
 		if err != nil {
 			return err
 		}
-		return n.appendDirectives(ctx, in.n, c, &known, list, row)
+		return n.appendDirectives(ctx, in, c, &known, list, row)
 	})
 	return err
 }
@@ -252,20 +252,23 @@ func (n *Node) grant(d chart.Directive, known []chart.Decided, q web.Decision) (
 }
 
 // appendDirectives writes them, with the keys that go with them, in one transaction.
-func (n *Node) appendDirectives(ctx context.Context, session uint64, c record.CompartmentID, known *directives, list []chart.Directive, row func(record.RID, record.CompartmentID) (store.Row, error)) error {
+func (n *Node) appendDirectives(ctx context.Context, in *signedIn, c record.CompartmentID, known *directives, list []chart.Directive, row func(record.RID, record.CompartmentID) (store.Row, error)) error {
 	unlock := n.forms.lock("keys " + c.String())
 	defer unlock()
 	var drafts []store.Draft
 	for i := range list {
 		plain, err := chart.EncodeDirective(list[i])
+		if err == nil {
+			plain, err = n.cosign(in, record.KindConsent, c, plain)
+		}
 		if err != nil {
 			return err
 		}
-		draft, err := n.sealedDraft(record.LaneControl, record.KindConsent, c, session, plain)
+		draft, err := n.sealedDraft(record.LaneControl, record.KindConsent, c, in.n, plain)
 		if err != nil {
 			return err
 		}
-		wraps, err := n.handKeys(c, session, known, &list[i])
+		wraps, err := n.handKeys(c, in.n, known, &list[i])
 		if err != nil {
 			return err
 		}

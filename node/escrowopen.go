@@ -252,7 +252,7 @@ func (n *Node) recover(ctx context.Context, in *signedIn, r *recovery, days int)
 	if d.Until > 0 {
 		r.opened.Until = timeOfSeconds(d.Until)
 	}
-	drafts, err := n.recoveryDrafts(in.n, r, &d)
+	drafts, err := n.recoveryDrafts(in, r, &d)
 	if err != nil {
 		return explain(err)
 	}
@@ -297,7 +297,7 @@ func (n *Node) recoveryGrant(known *directives, days int) (chart.Directive, erro
 }
 
 // recoveryDrafts are the records: keys, use, permission.
-func (n *Node) recoveryDrafts(session uint64, r *recovery, d *chart.Directive) ([]store.Draft, error) {
+func (n *Node) recoveryDrafts(in *signedIn, r *recovery, d *chart.Directive) ([]store.Draft, error) {
 	var wraps []seal.Wrap
 	for _, k := range r.heads {
 		w, err := seal.WrapKeyTo(n.keys.ExchangeKey().PublicKey(), r.c, k.gen, k.key)
@@ -306,7 +306,7 @@ func (n *Node) recoveryDrafts(session uint64, r *recovery, d *chart.Directive) (
 		}
 		wraps = append(wraps, w)
 	}
-	drafts, err := (&lineage{c: r.c}).drafts(session, wraps)
+	drafts, err := (&lineage{c: r.c}).drafts(in.n, wraps)
 	if err != nil {
 		return nil, err
 	}
@@ -318,13 +318,16 @@ func (n *Node) recoveryDrafts(session uint64, r *recovery, d *chart.Directive) (
 		return nil, err
 	}
 	plain, err := chart.EncodeDirective(*d)
+	if err == nil {
+		plain, err = n.cosign(in, record.KindConsent, r.c, plain)
+	}
 	if err != nil {
 		return nil, err
 	}
-	consent, err := n.sealedDraft(record.LaneControl, record.KindConsent, r.c, session, plain)
+	consent, err := n.sealedDraft(record.LaneControl, record.KindConsent, r.c, in.n, plain)
 	if err != nil {
 		return nil, err
 	}
-	return append(drafts, store.Draft{Lane: record.LaneControl, Kind: record.KindEscrowUse, Session: session,
+	return append(drafts, store.Draft{Lane: record.LaneControl, Kind: record.KindEscrowUse, Session: in.n,
 		Seal: func(record.Position) ([]byte, error) { return use, nil }}, consent), nil
 }

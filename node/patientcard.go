@@ -113,7 +113,7 @@ func (n *Node) cardsOf(c record.CompartmentID) ([]chart.CardState, error) {
 		if x.Record.Core.Kind != record.KindCard || x.Record.Body == nil {
 			continue
 		}
-		plain, err := n.vault.open(&x.Record)
+		plain, staff, by, err := n.openCosigned(&x)
 		var one chart.Card
 		if err == nil {
 			one, err = chart.DecodeCard(plain)
@@ -124,12 +124,8 @@ func (n *Node) cardsOf(c record.CompartmentID) ([]chart.CardState, error) {
 		if err != nil {
 			return nil, err
 		}
-		by, _, err := n.store.EpochAuthor(x.Record.Position().Epoch)
-		if err != nil {
-			return nil, err
-		}
 		r, rid := asFirst(x.Record)
-		all = append(all, chart.Carded{Card: one, Refused: !held[x.Record.RID()] && !held[rid], At: timeOfHLC(r.Core.HLC), Author: n.authorName(&r), By: by})
+		all = append(all, chart.Carded{Card: one, Refused: !held[x.Record.RID()] && !held[rid], At: timeOfHLC(r.Core.HLC), Author: n.signerName(&r, staff), By: by})
 	}
 	return chart.FoldCards(all), nil
 }
@@ -188,7 +184,7 @@ func (n *Node) NewCard(ctx context.Context, s web.Session, patientID, formID str
 				return err
 			}
 		}
-		if err := n.saveCard(ctx, in.n, comp, one, row); err != nil {
+		if err := n.saveCard(ctx, in, comp, one, row); err != nil {
 			return err
 		}
 		out = web.PrintedCard{Row: ch.Row(), Code: secret.Code(), Holder: holder, ID: hex.EncodeToString(one.ID[:])}
@@ -226,18 +222,21 @@ func (n *Node) endable(c record.CompartmentID) (ids []chart.CardID, err error) {
 	return ids, err
 }
 
-func (n *Node) saveCard(ctx context.Context, session uint64, c record.CompartmentID, one chart.Card, row func(record.RID, record.CompartmentID) (store.Row, error)) error {
+func (n *Node) saveCard(ctx context.Context, in *signedIn, c record.CompartmentID, one chart.Card, row func(record.RID, record.CompartmentID) (store.Row, error)) error {
 	plain, err := chart.EncodeCard(one)
+	if err == nil {
+		plain, err = n.cosign(in, record.KindCard, c, plain)
+	}
 	if err != nil {
 		return err
 	}
-	d, err := n.sealedDraft(record.LaneControl, record.KindCard, c, session, plain)
+	d, err := n.sealedDraft(record.LaneControl, record.KindCard, c, in.n, plain)
 	if err != nil {
 		return err
 	}
 	unlock := n.forms.lock("keys " + c.String())
 	defer unlock()
-	wraps, err := n.handToCard(c, session, one.Key)
+	wraps, err := n.handToCard(c, in.n, one.Key)
 	if err != nil {
 		return err
 	}
@@ -284,7 +283,7 @@ func (n *Node) EndCard(ctx context.Context, s web.Session, patientID, cardID str
 	if i < 0 {
 		return web.ErrNotFound
 	}
-	return explain(n.saveCard(ctx, in.n, c, chart.Card{Ends: list[i : i+1]}, nil))
+	return explain(n.saveCard(ctx, in, c, chart.Card{Ends: list[i : i+1]}, nil))
 }
 
 // UseCard opens the chart of a card to a session, for as long as a visit takes. The access

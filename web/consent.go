@@ -128,6 +128,9 @@ func (q *request) boxWords(to string) string {
 
 func (q *request) grantLine(l *ConsentLine) grantLine {
 	out := grantLine{Title: q.boxWords(l.To), Number: l.ID[:min(len(l.ID), grantShown)], Over: l.Over, By: strings.TrimPrefix(l.By+", "+formatTime(q.words, l.At.In(q.opts.Location)), ", "), Badge: badgeOf(q.words, l.State, l.RID)}
+	if l.Unsigned {
+		out.By = q.words.Text("consent.unsigned", out.By)
+	}
 	if len(l.Topics) > 0 {
 		out.About = q.words.Text("consent.about", q.wordList("topic", l.Topics))
 	}

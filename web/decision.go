@@ -46,6 +46,7 @@ type ConsentLine struct {
 	Topics   []string // that it is about; none: the whole chart without what is kept apart
 	Purposes []string // of a grant
 	By       string
+	Unsigned bool // by that person: from a file, or of an older program
 	At       time.Time
 	EndedBy  string // who wrote down that it ended; "" when nobody did
 	EndedAt  time.Time

@@ -299,6 +299,7 @@ func (f *fakeClinic) decideSomething() {
 	holds.Topics, holds.Purposes = []string{"hiv"}, []string{"treatment", "research"}
 	over.Until, over.Over = now.Add(-time.Hour), true
 	ended.EndedBy, ended.EndedAt = "Jean Habimana (Kibuye clinic)", now.Add(-time.Minute)
+	ended.Unsigned = true
 	limit.Limit, limit.EndedBy, limit.EndedAt = true, "Jean Habimana (Kibuye clinic)", now.Add(-2*time.Hour)
 	f.consent = web.ConsentPage{Limited: true, Topics: fhir.TopicWords(), Escrow: true, Homes: []string{"Kibuye clinic"}, Grants: []web.ConsentLine{holds, over}, Ended: []web.ConsentLine{ended, limit},
 		Boxes: []web.ConsentBox{{ID: strings.Repeat("b1", 32), Name: "Rubavu clinic"}, {ID: strings.Repeat("b2", 32), Name: "Nyanza clinic"}}}
