@@ -436,7 +436,7 @@ func (n *Node) watch(ctx context.Context, r *running) (lead *leadership, err err
 		case <-tick.C:
 			r.link.sweep()
 			switch {
-			case n.kv.stalled() > n.o.Limits.StallMax:
+			case n.kv.stalled(watchEvery) > n.o.Limits.StallMax:
 				err = ErrStalled
 			case n.outlived():
 				err = errReopen
