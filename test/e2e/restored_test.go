@@ -35,11 +35,11 @@ func TestRestoredImage(t *testing.T) {
 	save(5)
 	r.WaitSame(r.Boxes()...) // in the regional record
 	r.SetHubLinks(a, false)
+	r.SetHubLinks(b, false) // before, or they are in the regional record sooner than anybody looks
 	save(3)
 	visits, rids := s.All()
 	last := visits[len(visits)-1]
 	copied(t, a, patient, last.Marker, rids[last.Marker], b.Name) // with the neighbour alone
-	r.SetHubLinks(b, false)
 	a.Stop()
 	rig.ReplaceWith(t, a, image)
 	a.Start()
