@@ -9,8 +9,8 @@ GO      ?= go
 # One seed for every seeded test; unset, each test picks and prints its own.
 SEED    ?=
 FUZZTIME ?= 5s
-# 3 fuzzes a third of the targets, drawn anew each time; 1 all of them.
-FUZZSHARE ?= 3
+# 4 fuzzes a quarter of the targets, drawn anew each time; 1 all of them.
+FUZZSHARE ?= 4
 # How many new regions of each scenario to simulate, and of which scenarios; 0 is
 # what `make test` runs.
 SEEDS     ?= 0
@@ -71,7 +71,7 @@ rigs: ## rules, scripts, simulation, real processes, browser, arm64
 	$(GO) test -count=1 -timeout 15m -p 1 ./test/...
 	cd test/interop && $(GO) test -count=1 -timeout 10m ./... # a module of its own
 
-fuzz: ## fuzz targets for FUZZTIME each, two at a time: a drawn third, or FUZZSHARE=1
+fuzz: ## fuzz targets for FUZZTIME each, two at a time: a drawn quarter, or FUZZSHARE=1
 	./test/fuzz.sh $(FUZZTIME) $(FUZZSHARE)
 
 kills: setup ## clinics and hubs that are killed KILLS times each, paused, out of memory, with clocks that jump

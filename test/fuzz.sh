@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs fuzz targets of the tree for a fixed time each, two at a time.
 #   test/fuzz.sh [TIME [SHARE]]   TIME as in -fuzztime: 10s, 1h, 5000x; default 10s
-# SHARE 3 takes a third of the targets, another one each time: which is decided by
+# SHARE 4 takes a quarter of the targets, another one each time: which is decided by
 # HEALTHPOST_TEST_SEED or, without it, by a seed that is printed. 1, the default,
 # takes all of them. Every target starts from its package's testdata/fuzz and from
 # what this machine found before (GOCACHE). A failing input stays in testdata/fuzz,
