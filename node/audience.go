@@ -8,7 +8,7 @@ import (
 	"github.com/healthpost/healthpost/seal"
 )
 
-// audience is whom the keys of a closed chart are for now.
+// audience is who may be handed the keys of a closed chart, by what holds at the time of asking.
 type audience struct {
 	to    []recipient
 	boxes map[record.DeviceID]bool

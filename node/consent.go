@@ -221,7 +221,7 @@ func (n *Node) grantTime() time.Time {
 			at = seen
 		}
 	}
-	for now := at.Unix(); ; { // until this time or a later one is kept
+	for now := at.Unix(); ; { // compare and swap: somebody else may keep a time between the two
 		last := n.latest.unix.Load()
 		if now <= last || n.latest.unix.CompareAndSwap(last, now) {
 			return at

@@ -129,11 +129,22 @@ func (n *Node) cardsInCustody(c record.CompartmentID, k *custody) ([][]byte, err
 	if err != nil || len(states) == 0 {
 		return nil, err
 	}
+	var keys [][]byte
+	err = n.eachCard(c, func(one *chart.Card, p stand) {
+		holds := func(s chart.CardState) bool { return s.ID == one.ID && s.Ended == nil && bytes.Equal(s.Key, one.Key) }
+		if len(one.Key) > 0 && slices.ContainsFunc(states, holds) && k.allowed(p) {
+			keys = append(keys, one.Key)
+		}
+	})
+	return keys, err
+}
+
+// eachCard goes through the cards of a chart that are read here and whose author is known.
+func (n *Node) eachCard(c record.CompartmentID, f func(one *chart.Card, p stand)) error {
 	recs, err := n.store.Compartment(c)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var keys [][]byte
 	for i := range recs {
 		x := &recs[i]
 		if x.Record.Core.Kind != record.KindCard || x.Record.Body == nil {
@@ -141,18 +152,17 @@ func (n *Node) cardsInCustody(c record.CompartmentID, k *custody) ([][]byte, err
 		}
 		one, err := n.cardIn(x)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		by, ok, err := n.store.EpochAuthor(x.Record.Position().Epoch)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		holds := func(s chart.CardState) bool { return s.ID == one.ID && s.Ended == nil && bytes.Equal(s.Key, one.Key) }
-		if len(one.Key) > 0 && ok && slices.ContainsFunc(states, holds) && k.allowed(standOf(x, by)) {
-			keys = append(keys, one.Key)
+		if ok {
+			f(&one, standOf(x, by))
 		}
 	}
-	return keys, nil
+	return nil
 }
 
 // cardIn reads a card; the zero one when it cannot be read here.

@@ -81,8 +81,11 @@ func (n *Node) OpensWith(rid string, keys []seal.Key) (bool, error) {
 
 var errNotHere = record.ErrMalformed
 
+// wrapsHere ends the process where wraps cannot be read: a thief without them would seem to be stopped.
 func (n *Node) wrapsHere(c record.CompartmentID) (wraps []seal.Wrap) {
-	_ = n.eachWrap(c, func(w seal.Wrap, _ record.DeviceID) { wraps = append(wraps, w) })
+	if err := n.eachWrap(c, func(w seal.Wrap, _ record.DeviceID) { wraps = append(wraps, w) }); err != nil {
+		panic(err)
+	}
 	return wraps
 }
 

@@ -99,28 +99,11 @@ func (n *Node) cardOfHome(c record.CompartmentID, grant string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	recs, err := n.store.Compartment(c)
-	if err != nil {
-		return false, err
-	}
-	for i := range recs {
-		x := &recs[i]
-		if x.Record.Core.Kind != record.KindCard || x.Record.Body == nil {
-			continue
-		}
-		one, err := n.cardIn(x)
-		if err != nil {
-			return false, err
-		}
-		by, ok, err := n.store.EpochAuthor(x.Record.Position().Epoch)
-		if err != nil {
-			return false, err
-		}
-		if ok && cardGrantWord+hex.EncodeToString(one.ID[:]) == grant && slices.Contains(homes, by) {
-			return true, nil
-		}
-	}
-	return false, nil
+	made := false
+	err = n.eachCard(c, func(one *chart.Card, p stand) {
+		made = made || cardGrantWord+hex.EncodeToString(one.ID[:]) == grant && slices.Contains(homes, p.by)
+	})
+	return made, err
 }
 
 // apartFrom reports whether a directive tells of topics that are not among t.

@@ -18,7 +18,8 @@ func (k *hangingKV) Update([]Row) error {
 }
 
 // TestStandingStillIsNoHangingDisk: an hour in which the process stood still, in the
-// middle of a write, is no hour that the disk took; seconds in which it ran are.
+// middle of a write, is no hour that the disk took; seconds in which it ran are. Time
+// is synctest's: nothing here waits.
 func TestStandingStillIsNoHangingDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hanging := &hangingKV{let: make(chan struct{})}
