@@ -63,12 +63,12 @@ check: ## formatting and vet
 	cd test/interop && $(GO) vet ./... # a module of its own
 
 unit: ## the tests of every package that ships
-	$(GO) test -count=1 -timeout 10m $$($(GO) list $(PKGS) | grep -v /test/)
+	$(GO) test -count=1 -timeout 20m $$($(GO) list $(PKGS) | grep -v /test/)
 
 # One after the other: they start processes, browsers and emulators that want
 # the machine to themselves.
 rigs: ## rules, scripts, simulation, real processes, browser, arm64
-	$(GO) test -count=1 -timeout 15m -p 1 ./test/...
+	$(GO) test -count=1 -timeout 20m -p 1 ./test/...
 	cd test/interop && $(GO) test -count=1 -timeout 10m ./... # a module of its own
 
 fuzz: ## fuzz targets for FUZZTIME each, two at a time: a drawn quarter, or FUZZSHARE=1

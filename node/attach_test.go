@@ -159,7 +159,7 @@ func TestPhotoTravels(t *testing.T) {
 // eventually looks until something is so, or fails after a while.
 func (c *clinic) eventually(what string, so func() bool) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	changed := c.n.Watch(ctx)
 	look := time.NewTicker(50 * time.Millisecond) // what another box holds changes without a word to this one

@@ -115,7 +115,7 @@ func (c *clinic) open(id string) web.PatientView {
 // confirmed waits until every own record has its place.
 func (c *clinic) confirmed() {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	changed := c.n.Watch(ctx)
 	for {

@@ -75,10 +75,13 @@ func newMember(t *testing.T, hub *clinic, name string) *clinic {
 	return c
 }
 
+// patience bounds what would hang; a busy machine needs a good part of it.
+const patience = 2 * time.Minute
+
 // until waits until the box's status is as wanted.
 func (c *clinic) until(what string, wanted func(node.Status) bool) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	changed := c.n.Watch(ctx)
 	for {

@@ -19,7 +19,7 @@ import (
 // sticks waits until nothing is done with a stick and gives the page.
 func (c *clinic) sticks() web.SticksPage {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	for changed := c.n.Watch(ctx); ; {
 		p, err := c.n.Sticks(ctx, c.token)

@@ -119,14 +119,16 @@ func (c *clinic) stick(name string) string {
 
 // settled waits until the job with a stick is over.
 func (c *clinic) settled(err error) error {
-	ctx, cancel := context.WithTimeout(c.ctx(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(c.ctx(), patience)
 	defer cancel()
-	for err == nil {
+	for changed := c.n.Watch(ctx); err == nil; {
 		p, perr := c.n.Sticks(ctx, c.token)
 		if perr != nil || !p.Job.Active {
 			return perr
 		}
-		err = ctx.Err()
+		if _, ok := <-changed; !ok {
+			err = ctx.Err()
+		}
 	}
 	return err
 }

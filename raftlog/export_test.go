@@ -47,6 +47,9 @@ func LastCommand(s raft.LogStore, upTo uint64) (uint64, error) {
 func OpenStable(kv KV) raft.StableStore    { return stableStore{kv} }
 func NewLogger(l zerolog.Logger) *hcLogger { return newHCLogger(l) }
 
+// PledgedBy is what this hub knows that another server pledged.
+func (n *Node) PledgedBy(server string) Pledge { return n.pledges.by(raft.ServerID(server)) }
+
 // SetCareless leaves the log as it is when a snapshot is stored, and tells.
 func (n *Node) SetCareless(told func()) { n.snaps.careless = told }
 

@@ -26,6 +26,8 @@ func TestImageOnRealStore(t *testing.T) {
 	clinics := boxes("clinic", 1)
 	profile := quick()
 	profile.RestoreWait, profile.Share = 500*time.Millisecond, time.Second
+	patient := profile // where the hub that knows is there, and may be slow to say so
+	patient.RestoreWait = time.Minute
 	net, hubs := storeRegion(t, 3, clinics, profile, raftlog.DefaultLimits())
 	var all []acked
 	order := func(n int) {
@@ -58,7 +60,7 @@ func TestImageOnRealStore(t *testing.T) {
 		eventually(t, "it has caught up", func() bool { return sameHeads(hubs, uint64(len(all))) })
 		return to
 	}
-	back := func(h *storeHub, i string) {
+	back := func(h *storeHub, i string, profile raftlog.Profile) {
 		t.Helper()
 		h.forgot.Store(0)
 		h.shut(t)
@@ -94,7 +96,7 @@ func TestImageOnRealStore(t *testing.T) {
 	f := follower()
 	i := image(f)
 	order(20)
-	back(f, i)
+	back(f, i, patient)
 	eventually(t, "the follower is told", func() bool { return f.forgot.Load() == 1 })
 	eventually(t, "all vote", votes)
 	order(5)
@@ -104,7 +106,7 @@ func TestImageOnRealStore(t *testing.T) {
 	i = image(l)
 	eventually(t, "all vote", votes)
 	order(20)
-	back(l, i)
+	back(l, i, patient)
 	eventually(t, "the leader is told", func() bool { return l.forgot.Load() == 1 })
 	eventually(t, "all vote", votes)
 	order(5)
@@ -113,12 +115,24 @@ func TestImageOnRealStore(t *testing.T) {
 	i = image(f)
 	eventually(t, "all vote", votes)
 	order(20)
-	<-time.After(7 * time.Second)                  // they tell each other every 5
-	if l = storeLeader(hubs); l == nil || l == f { // on a slow machine it can be f by now
-		l = hubs[(slices.Index(hubs, f)+1)%len(hubs)]
-	}
+	var asked time.Time
+	eventually(t, "the third hub knows what the follower pledged to who leads", func() bool {
+		if l = storeLeader(hubs); l == nil || l == f { // on a slow machine it can be f by now
+			l = hubs[(slices.Index(hubs, f)+1)%len(hubs)]
+		}
+		third := hubs[3-slices.Index(hubs, f)-slices.Index(hubs, l)]
+		name := f.node.Status().Server
+		if told := third.node.PledgedBy(name); sameHeads(hubs, uint64(len(all))) && told == l.node.PledgedBy(name) && told.Index > 0 {
+			return true
+		}
+		if time.Since(asked) > 15*time.Second { // they tell each other every 5, while something is new
+			asked = time.Now()
+			order(1)
+		}
+		return false
+	})
 	l.shut(t)
-	back(f, i)
+	back(f, i, profile)
 	eventually(t, "the follower is told by the third hub", func() bool { return f.forgot.Load() == 1 })
 	l.start(t, net, profile, raftlog.DefaultLimits(), false)
 	eventually(t, "all vote", votes)

@@ -137,7 +137,7 @@ func (h *storeHub) shut(t testing.TB) {
 }
 
 // eventuallyMax is for a machine that is many times slower than a quiet one.
-const eventuallyMax = 90 * time.Second
+const eventuallyMax = 4 * time.Minute
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()

@@ -57,8 +57,9 @@ func savers(t testing.TB, s *store.Store, writers, each, bytes int) []time.Durat
 func TestFlushesPerSave(t *testing.T) {
 	for _, c := range []struct {
 		writers, each int
+		flush         time.Duration // long enough that all of them come meanwhile, on a busy machine too
 		want          float64
-	}{{1, 60, 1}, {16, 30, 0.25}} {
+	}{{1, 60, 5 * time.Millisecond, 1}, {16, 10, 60 * time.Millisecond, 0.25}} {
 		fs := faultfs.New(1)
 		b := &box{t: t, dir: t.TempDir(), o: options(), a: author(1), role: record.RoleStandalone, wall: 1_800_000_000_000}
 		b.o.JournalFS, b.o.SegmentBytes = fs, 32<<20
@@ -67,7 +68,7 @@ func TestFlushesPerSave(t *testing.T) {
 		if err := b.s.Barrier(ctx); err != nil {
 			t.Fatal(err)
 		}
-		fs.Delay(5 * time.Millisecond)
+		fs.Delay(c.flush)
 		before := b.s.Stats()
 		savers(t, b.s, c.writers, c.each, 900)
 		after := b.s.Stats()
@@ -149,24 +150,26 @@ func TestUnsyncedIsInvisible(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := b.s.Arrived()
-	fs.Delay(300 * time.Millisecond)
-	saved := make(chan record.RID)
-	go func() { saved <- b.append(visit(1, 100, rand.New(rand.NewPCG(1, 1))))[0].RID() }()
+	reached, release := fs.Hold()
+	defer release()
+	saved := make(chan record.RID, 1)
 	changed := b.s.Subscribe(ctx)
+	go func() { saved <- b.append(visit(1, 100, rand.New(rand.NewPCG(1, 1))))[0].RID() }()
+	<-reached
 	select {
 	case <-saved:
-		t.Error("a save returned before its flush")
+		t.Fatal("a save returned before its flush")
 	case <-time.After(100 * time.Millisecond): // the flush is under way
 		if got := b.s.Arrived(); got != before {
 			t.Errorf("a record is visible before its flush: arrival %d after %d", got, before)
 		}
 	}
+	release()
 	rid := <-saved
 	<-changed
 	if _, ok, err := b.s.Locate(rid); !ok || err != nil {
 		t.Errorf("saved record: %v, %v", ok, err)
 	}
-	fs.Delay(0)
 }
 
 // TestSealMayRead: what a caller runs inside a save may read the store, also

@@ -28,7 +28,7 @@ type box struct {
 	links *peersync.Links
 }
 
-const waitMax = 30 * time.Second
+const waitMax = 2 * time.Minute
 
 // member admits the devices of a world.
 func (w *world) member(d record.DeviceID) bool {

@@ -111,7 +111,7 @@ func visit(t *testing.T, n *node.Node, form string) string {
 // confirmed waits until everything on the box has its place.
 func confirmed(t *testing.T, n *node.Node) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for changed := n.Watch(ctx); ; {
 		s, err := n.Status(ctx)

@@ -106,14 +106,14 @@ type tab struct {
 
 const (
 	chromium = "/usr/bin/chromium"
-	stepMax  = 60 * time.Second
+	stepMax  = 3 * time.Minute
 )
 
 // newTab opens a browser, or another tab of the browser that parent belongs to.
 func newTab(t *testing.T, parent context.Context) *tab {
 	t.Helper()
 	if chromedp.FromContext(parent) == nil {
-		opts := []chromedp.ExecAllocatorOption{chromedp.ExecPath(chromium), chromedp.UserDataDir(t.TempDir())}
+		opts := []chromedp.ExecAllocatorOption{chromedp.ExecPath(chromium), chromedp.UserDataDir(t.TempDir()), chromedp.WSURLReadTimeout(stepMax)}
 		for _, name := range []string{"headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
 			"disable-component-update", "disable-sync"} {
 			opts = append(opts, chromedp.Flag(name, true))

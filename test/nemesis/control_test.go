@@ -1,6 +1,8 @@
 package nemesis_test
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -18,11 +20,36 @@ func TestAttackControl(t *testing.T) {
 	check(t, "building", err)
 	a := newAttack(t, seed, lies, 2, 1)
 	a.begin()
-	a.strike(nemesis.Blow{What: "a hub is killed", Kill: []int{1}, Stands: 4 * time.Second})
+	dead := a.Hubs[1]
+	a.kill(dead)
+	killed := a.history.Count()
+	a.Eventually(resumeLimit, "a record saved since to be called confirmed", func() string {
+		if a.toldEarly(killed) {
+			return ""
+		}
+		return fmt.Sprintf("%d operations since the hub was killed", a.history.Count()-killed)
+	})
+	dead.Start()
+	a.healed("a hub was killed", time.Now())
 	for _, f := range a.judge() {
 		if f.Fault == nemesis.Stale {
 			return
 		}
 	}
 	t.Error("nothing was found")
+}
+
+// toldEarly tells whether a page called a record confirmed that was saved after the
+// first operations.
+func (a *attack) toldEarly(first int) bool {
+	saved := map[uint64]bool{}
+	for _, op := range a.history.Ops()[first:] {
+		if op.Kind == nemesis.Save {
+			saved[op.Record] = true
+		}
+		if op.Kind == nemesis.Read && slices.ContainsFunc(op.Seen, func(s nemesis.Seen) bool { return s.Confirmed && saved[s.Record] }) {
+			return true
+		}
+	}
+	return false
 }

@@ -18,10 +18,10 @@ import (
 )
 
 const (
-	startMax   = 60 * time.Second
-	stopMax    = 30 * time.Second
-	commandMax = 120 * time.Second
-	askMax     = 30 * time.Second // one question over the control socket
+	startMax   = 3 * time.Minute
+	stopMax    = 2 * time.Minute
+	commandMax = 5 * time.Minute
+	askMax     = 2 * time.Minute // one question over the control socket
 )
 
 // Place is a network that a box lives in, when it is not that of the test itself.

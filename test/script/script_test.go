@@ -132,7 +132,7 @@ func settings(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("page_"+args[0], page)
 }
 
-const startMax = 60 * time.Second
+const startMax = 3 * time.Minute
 
 func up(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
@@ -231,7 +231,7 @@ func region(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 const (
-	untilMax  = 60 * time.Second
+	untilMax  = 3 * time.Minute
 	pollEvery = 200 * time.Millisecond
 )
 

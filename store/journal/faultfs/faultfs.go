@@ -54,6 +54,7 @@ type FS struct {
 	rng   *rand.Rand
 	fault Fault
 	delay time.Duration
+	wait  func() // until a sync may go on; nil for at once
 	lies  bool
 	ops   int
 	log   []string
@@ -97,6 +98,22 @@ func (f *FS) Delay(d time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.delay = d
+}
+
+// Hold lets no sync return until release is called. From reached comes a word for
+// each that waits.
+func (f *FS) Hold() (reached <-chan struct{}, release func()) {
+	at, held := make(chan struct{}), make(chan struct{})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.wait = func() {
+		select {
+		case at <- struct{}{}:
+			<-held
+		case <-held:
+		}
+	}
+	return at, sync.OnceFunc(func() { close(held) })
 }
 
 // Lie makes syncs report success and do nothing, as some cards do.
@@ -359,10 +376,13 @@ func (x *file) persistSome() {
 
 func (x *file) Sync() error {
 	x.fs.mu.Lock()
-	delay := x.fs.delay
+	delay, wait := x.fs.delay, x.fs.wait
 	x.fs.mu.Unlock()
 	if delay > 0 {
 		time.Sleep(delay)
+	}
+	if wait != nil {
+		wait()
 	}
 	x.fs.mu.Lock()
 	defer x.fs.mu.Unlock()
