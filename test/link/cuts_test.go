@@ -85,19 +85,19 @@ func (t *taken) wire() int64 {
 	return w.up.Bytes + w.down.Bytes
 }
 
-// measureCuts saves a day twice: it goes up in one session, then in one that is
-// cut so many times.
-func (r *line) measureCuts(visits, cuts int, up, down link.Path, limit time.Duration) (f cutFigures) {
+// measureCuts has the clinic write the same twice while it has no network: it goes
+// up in one session, then in one that is cut so many times.
+func (r *line) measureCuts(write func(), cuts int, up, down link.Path, limit time.Duration) (f cutFigures) {
 	r.tb.Helper()
 	r.unplug()
 	f.greeting = r.exchange(up, down, limit).wire()
 	r.unplug()
-	at(r.clinic).day(r.rnd, visits)
+	write()
 	f.records[0] = r.clinic.Status().Pending
 	f.whole = r.exchange(up, down, limit).wire()
 	r.same(time.Minute)
 	r.unplug()
-	at(r.clinic).day(r.rnd, visits)
+	write()
 	f.records[1] = r.clinic.Status().Pending
 	c := r.cutAgain(cuts, f.whole/int64(cuts), f.greeting)
 	t := r.exchange(up, down, limit)
@@ -107,14 +107,34 @@ func (r *line) measureCuts(visits, cuts int, up, down link.Path, limit time.Dura
 	return f
 }
 
-// BenchmarkLinkCuts: a day in one session, and in one that is cut at a hundred
-// random bytes.
+// visits saves some on the clinic's page.
+func (r *line) visits(n int) func() { return func() { at(r.clinic).day(r.rnd, n) } }
+
+// BenchmarkLinkCuts: what was written goes up in one session, and in one that is cut
+// at a hundred random bytes: a day on a slow link, and what a clinic took in on one
+// that carries more.
 func BenchmarkLinkCuts(b *testing.B) {
+	b.Run("day", func(b *testing.B) {
+		up, down := gprs()
+		cutsOf(b, func(r *line) func() { return r.visits(200) }, up, down)
+	})
+	b.Run("long", func(b *testing.B) {
+		up, down := both(link.Path{Rate: 256_000, Delay: 100 * time.Millisecond, Queue: deepQueue})
+		cutsOf(b, func(r *line) func() {
+			m := newMaker(r.rnd, 400)
+			r.takeIn(m.writePatients(b))
+			return func() { r.takeInAt(r.clinic, m.writeSingle(b, 2000)...) }
+		}, up, down)
+	})
+}
+
+func cutsOf(b *testing.B, what func(*line) (write func()), up, down link.Path) {
 	for range b.N {
 		metric(b, load(b), "load/core")
 		r := newLine(b, 3)
-		up, down := gprs()
-		f := r.measureCuts(200, 100, up, down, 30*time.Minute)
+		write := what(r)
+		r.same(time.Minute)
+		f := r.measureCuts(write, 100, up, down, 30*time.Minute)
 		metric(b, float64(f.cuts), "cuts")
 		metric(b, float64(f.greeting), "greeting-B")
 		metric(b, float64(f.whole), "whole-B")

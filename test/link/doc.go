@@ -15,4 +15,5 @@
 //
 //	HEALTHPOST_TEST_SEED  seed of losses, jitter and cuts; printed, new each time when unset
 //	HEALTHPOST_BUNDLES    a folder of FHIR bundles to take visits from instead of the committed ones
+//	HEALTHPOST_JOIN       entries of the ledger that the benchmark of joining has; 20,000 when unset
 package link

@@ -142,7 +142,15 @@ func (r *line) takeIn(dir string) node.ImportReport {
 	return r.takeInAt(r.clinic, dir)
 }
 
-func (r *line) takeInAt(b *rig.Box, dir string) node.ImportReport {
+func (r *line) takeInAt(b *rig.Box, dirs ...string) (all node.ImportReport) {
+	r.tb.Helper()
+	for _, dir := range dirs {
+		all.Add(r.takeInFolder(b, dir))
+	}
+	return all
+}
+
+func (r *line) takeInFolder(b *rig.Box, dir string) node.ImportReport {
 	r.tb.Helper()
 	rep := b.Import(dir)
 	if rep.RefusedCount > 0 || rep.Records == 0 {
@@ -154,12 +162,14 @@ func (r *line) takeInAt(b *rig.Box, dir string) node.ImportReport {
 func both(p link.Path) (up, down link.Path) { return p, p }
 
 // BenchmarkLinkRecords: a clinic is behind by 2,000 resources of 1.3 kB, once as
-// 2,000 records and once as the records of visits of ten; packed with a dictionary
-// trained on others of the kind, of other patients.
+// 2,000 records, once as the records of visits of ten, and once taken in from one
+// file in which they name no visit; packed with a dictionary trained on others of
+// the kind, of other patients.
 func BenchmarkLinkRecords(b *testing.B) {
-	for name, write := range map[string]func(*maker) string{
-		"alone":  func(m *maker) string { return m.writeSingle(b, 2000) },
-		"visits": func(m *maker) string { return m.writeVisits(b, 200) },
+	for name, write := range map[string]func(*maker) []string{
+		"alone":  func(m *maker) []string { return m.writeSingle(b, 2000) },
+		"visits": func(m *maker) []string { return m.writeVisits(b, 200) },
+		"file":   func(m *maker) []string { return m.writeLoose(b, 2000) },
 	} {
 		b.Run(name, func(b *testing.B) {
 			for range b.N {
@@ -174,13 +184,13 @@ func BenchmarkLinkRecords(b *testing.B) {
 func BenchmarkLinkGap(b *testing.B) {
 	for range b.N {
 		up, down := both(link.Path{Rate: 256_000, Delay: 300 * time.Millisecond, Queue: 2 * deepQueue})
-		behind(b, func(m *maker) string { return m.writeSingle(b, 10_000) }, 2000, up, down, time.Hour)
+		behind(b, func(m *maker) []string { return m.writeSingle(b, 10_000) }, 2000, up, down, time.Hour)
 	}
 }
 
 // behind measures how a clinic catches up with what another one wrote while its
 // link was away.
-func behind(b *testing.B, write func(*maker) string, patients int, up, down link.Path, limit time.Duration) {
+func behind(b *testing.B, write func(*maker) []string, patients int, up, down link.Path, limit time.Duration) {
 	metric(b, load(b), "load/core")
 	r := newLine(b, 3)
 	before := newMaker(r.rnd, patients/10)
@@ -191,7 +201,7 @@ func behind(b *testing.B, write func(*maker) string, patients int, up, down link
 	r.same(20 * time.Minute)
 	r.unplug()
 	size := r.hubs[0].Status().Size
-	rep := r.takeInAt(other, write(m))
+	rep := r.takeInAt(other, write(m)...)
 	metric(b, float64(rep.Records), "records")
 	r.sameOf(20*time.Minute, append(slices.Clone(r.hubs), other))
 	first, last := size, r.hubs[0].Status().Size

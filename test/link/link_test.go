@@ -48,7 +48,7 @@ func TestLink(t *testing.T) {
 	})
 	r.part(t, "cuts", func(t *testing.T) {
 		up, down := both(link.Path{Rate: 128_000, Delay: 60 * time.Millisecond, Queue: deepQueue})
-		f := r.measureCuts(10, 3, up, down, time.Minute)
+		f := r.measureCuts(r.visits(10), 3, up, down, time.Minute)
 		t.Logf("%+v: ratio %.2f, %d bytes a cut", f, f.ratio(), f.lost())
 		if f.cuts == 0 {
 			t.Error("the link was never cut")

@@ -136,21 +136,40 @@ func (m *maker) allPatients() (all []object) {
 	return all
 }
 
+// folderFiles is how many files a box is given to import at once, which has its limit of time.
+const folderFiles = 1000
+
 // writeSingle writes n files of one resource each: each becomes a record.
-func (m *maker) writeSingle(tb testing.TB, n int) (dir string) {
+func (m *maker) writeSingle(tb testing.TB, n int) (dirs []string) {
 	tb.Helper()
-	dir = tb.TempDir()
 	for i := range n {
-		m.write(tb, filepath.Join(dir, fmt.Sprintf("%05d.ndjson", i)), m.resource(mix[m.IntN(len(mix))], m.patient(), ""))
+		if i%folderFiles == 0 {
+			dirs = append(dirs, tb.TempDir())
+		}
+		m.write(tb, filepath.Join(dirs[len(dirs)-1], fmt.Sprintf("%05d.ndjson", i)), m.resource(mix[m.IntN(len(mix))], m.patient(), ""))
 	}
-	return dir
+	return dirs
+}
+
+// writeLoose writes one file of n resources that name no visit, as another system
+// gives them out: those of one patient become a record.
+func (m *maker) writeLoose(tb testing.TB, n int) (dirs []string) {
+	tb.Helper()
+	dir := tb.TempDir()
+	var all []object
+	for range n {
+		kind := mix[m.IntN(len(mix)-1)] // an encounter would be a visit
+		all = append(all, m.resource(kind, m.patient(), ""))
+	}
+	m.write(tb, filepath.Join(dir, "all.ndjson"), all...)
+	return []string{dir}
 }
 
 // writeVisits writes n files of ten resources each, an encounter and what belongs
 // to it: each becomes a record.
-func (m *maker) writeVisits(tb testing.TB, n int) (dir string) {
+func (m *maker) writeVisits(tb testing.TB, n int) (dirs []string) {
 	tb.Helper()
-	dir = tb.TempDir()
+	dir := tb.TempDir()
 	for i := range n {
 		patient, encounter := m.patient(), m.uuid()
 		all := []object{m.resource("Encounter", patient, encounter)}
@@ -159,7 +178,7 @@ func (m *maker) writeVisits(tb testing.TB, n int) (dir string) {
 		}
 		m.write(tb, filepath.Join(dir, fmt.Sprintf("%05d.ndjson", i)), all...)
 	}
-	return dir
+	return []string{dir}
 }
 
 // writeAll writes one file with the patients and n resources.
