@@ -156,7 +156,7 @@ func TestStrangerIsRefused(t *testing.T) {
 			}
 			defer s.Reset()
 			s.Write(x.say)
-			s.SetDeadline(time.Now().Add(10 * time.Second))
+			s.SetDeadline(time.Now().Add(time.Minute))
 			answer, err := io.ReadAll(s)
 			if got := err == nil && len(answer) > 0; got != x.want {
 				t.Errorf("%d bytes, %v; want an answer: %v", len(answer), err, x.want)

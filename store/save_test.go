@@ -172,6 +172,37 @@ func TestUnsyncedIsInvisible(t *testing.T) {
 	}
 }
 
+// TestCosignatureIsNotedFirst: a hub that cosigned and forgot it in a power cut could
+// cosign a smaller tree, or another one. PutSigned returns when the note is on the disk.
+func TestCosignatureIsNotedFirst(t *testing.T) {
+	fs := faultfs.New(1)
+	b := &box{t: t, dir: t.TempDir(), o: options(), a: author(1), role: record.RoleStandalone, wall: 1_800_000_000_000}
+	b.o.JournalFS = fs
+	b.open()
+	b.found()
+	if err := b.s.Barrier(ctx); err != nil {
+		t.Fatal(err)
+	}
+	reached, release := fs.Hold()
+	defer release()
+	noted := make(chan error, 1)
+	go func() { noted <- b.s.PutSigned(b.s.Head()) }()
+	select {
+	case <-noted:
+		t.Fatal("noted, and nothing was flushed")
+	case <-reached:
+	}
+	select {
+	case <-noted:
+		t.Fatal("noted before it was flushed")
+	case <-time.After(50 * time.Millisecond): // the flush is under way
+	}
+	release()
+	if err := <-noted; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSealMayRead: what a caller runs inside a save may read the store, also
 // while the store closes.
 func TestSealMayRead(t *testing.T) {

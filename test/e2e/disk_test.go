@@ -142,7 +142,7 @@ func fsyncFails(t *testing.T, rnd *rand.Rand, when string) {
 				if err == nil {
 					count.Add(1)
 					err = s.Acked(v, rid)
-				} else if got := rig.Words(a.Body); a.Status != http.StatusInsufficientStorage || !strings.Contains(got, "The disk of this box is faulty: nothing was saved.") {
+				} else if got := rig.Words(a.Body); !gone(b, a) && (a.Status != http.StatusInsufficientStorage || !strings.Contains(got, "The disk of this box is faulty: nothing was saved.")) {
 					t.Errorf("a save that the disk did not take: %v: status %d: %.300s", err, a.Status, got)
 					return
 				} else {
@@ -167,11 +167,11 @@ func fsyncFails(t *testing.T, rnd *rand.Rand, when string) {
 	load.Wait()
 	_, before := s.All()
 	a, err := p.Get("/sign-in")
-	if got := rig.Words(a.Body); err != nil || !strings.Contains(got, "The disk of this box is faulty. Nothing can be saved. Charts stay closed. Call for support.") {
+	if got := rig.Words(a.Body); !gone(b, a) && (err != nil || !strings.Contains(got, "The disk of this box is faulty. Nothing can be saved. Charts stay closed. Call for support.")) {
 		t.Errorf("the page after a failed sync: %v, status %d: %.300s", err, a.Status, got)
 	}
 	for range 3 { // a disk that works again proves nothing
-		if rid, a, err := p.Save(rig.NewVisit(rnd, patient)); err == nil || a.Status != http.StatusInsufficientStorage {
+		if rid, a, err := p.Save(rig.NewVisit(rnd, patient)); err == nil || !gone(b, a) && a.Status != http.StatusInsufficientStorage {
 			t.Errorf("a save after a failed sync: record %q, status %d", rid, a.Status)
 		}
 	}
@@ -194,6 +194,17 @@ func fsyncFails(t *testing.T, rnd *rand.Rand, when string) {
 	b.Verify()
 	b.Stop()
 	b.Verify()
+}
+
+// gone tells whether a page did not answer because its box had ended: it has some
+// seconds to say why, and a busy machine may ask after them.
+func gone(b *rig.Box, a rig.Answer) bool {
+	return a.Status == 0 && rig.Poll(rig.ConvergeMax, func() string {
+		if b.Running() {
+			return "it runs"
+		}
+		return ""
+	}) == ""
 }
 
 // failSync makes the next sync of each thread fail, as strace counts them.

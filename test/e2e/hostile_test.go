@@ -57,14 +57,14 @@ func newFoe(t *testing.T, key ed25519.PrivateKey, target *rig.Box) *foe {
 
 // stream opens a protocol at the target; an error when it does not let this one in.
 func (f *foe) stream(p protocol.ID) (network.Stream, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := f.host.Libp2p().Connect(ctx, f.target); err != nil {
 		return nil, err
 	}
 	s, err := f.host.Libp2p().NewStream(ctx, f.target.ID, p)
 	if err == nil {
-		err = s.SetDeadline(time.Now().Add(20 * time.Second))
+		err = s.SetDeadline(time.Now().Add(time.Minute))
 	}
 	return s, err
 }

@@ -50,8 +50,10 @@ func (w *watched) count() (n int) {
 func (w *watched) round() (asked, shown, lines int) {
 	w.t.Helper()
 	p := w.box.Page()
+	seen := make(chan bool, len(w.charts))
 	var wg sync.WaitGroup
 	wg.Go(func() {
+		defer close(seen)
 		for _, c := range w.charts {
 			asked++
 			a, err := p.Get(c)
@@ -61,9 +63,13 @@ func (w *watched) round() (asked, shown, lines int) {
 			if err != nil || a.Status != http.StatusOK {
 				return
 			}
+			seen <- true
 		}
 	})
-	<-time.After(time.Duration(w.rnd.Int64N(int64(100 * time.Millisecond)))) // the moment of a kill is random
+	for range w.rnd.IntN(len(w.charts)) { // the moment of a kill is random, however fast the machine is
+		<-seen
+	}
+	<-time.After(time.Duration(w.rnd.Int64N(int64(15 * time.Millisecond))))
 	w.box.Kill()
 	wg.Wait()
 	w.box.Start()

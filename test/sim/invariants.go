@@ -32,7 +32,7 @@ var Invariants = []Invariant{
 	{8, "Two hubs at one index have the same size, root and answers", []string{SameIndexSameRoot}, nil},
 	{9, "A record has at most one leaf, however often it is submitted", []string{OneLeaf}, nil},
 	{10, "Applied index, leaves, indexes and tree move together", []string{ApplyRepeats, ReplicaVerifies}, []string{"store TestEveryJournalOperationFails"}},
-	{11, "A hub never signs two roots for a size nor a smaller size, nor votes by a rolled-back disk", []string{SignsUpward, AgreedStays}, []string{"raftlog TestImages"}},
+	{11, "A hub never signs two roots for a size nor a smaller size, nor votes by a rolled-back disk", []string{SignsUpward, AgreedStays}, []string{"raftlog TestImages", "store TestCosignatureIsNotedFirst"}},
 	{12, "Final checkpoints are consistent while fewer than a majority of the hubs lie", []string{FinalOrdered, CheckpointsAgree}, nil},
 	{13, "With a lying majority any two boxes that meet can prove it, to anybody", []string{ViewsExposed, EvidencePortable, FrozenStays, HonestUnblamed}, nil},
 	{14, "What is shown as confirmed has a verified place, for ever", []string{ConfirmedHasPlace, GarbageInert, PrefixOfHubs}, nil},
