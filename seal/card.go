@@ -11,8 +11,6 @@ import (
 	"io"
 	"strings"
 
-	"golang.org/x/crypto/argon2"
-
 	"github.com/healthpost/healthpost/record"
 )
 
@@ -168,9 +166,7 @@ func NewCardLock(rand io.Reader, s CardSecret, pin string, params PINParams) (Ca
 }
 
 func (l *CardLock) derive(s CardSecret, pin string) (sum [32]byte, key *ecdh.PrivateKey) {
-	stretching.Lock()
-	defer stretching.Unlock()
-	stretched := Key(argon2.IDKey([]byte(pin), l.Salt[:], l.Params.Passes, l.Params.MemoryKiB, l.Params.Threads, keyBytes))
+	stretched := l.Params.stretch([]byte(pin), l.Salt[:])
 	key = exchangeOf(deriveKey(stretched, s[:], []byte("hp:card:key:1")))
 	return [32]byte(deriveKey(stretched, s[:], []byte("hp:card:lock:1"))), key
 }

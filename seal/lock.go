@@ -13,7 +13,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/chacha20poly1305"
 
 	"github.com/healthpost/healthpost/record"
@@ -126,9 +125,7 @@ func (l *lock) open(o Opener) (Key, error) {
 	if l.kind == KeyFileLock {
 		secret = Key(o.secret)
 	} else {
-		stretching.Lock()
-		defer stretching.Unlock()
-		secret = Key(argon2.IDKey(o.secret, l.salt[:], l.params.Passes, l.params.MemoryKiB, l.params.Threads, keyBytes))
+		secret = l.params.stretch(o.secret, l.salt[:])
 	}
 	return deriveKey(secret, l.salt[:], []byte("hp:lock:1")), nil
 }

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 
-	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/chacha20poly1305"
 
 	"github.com/healthpost/healthpost/record"
@@ -79,7 +77,7 @@ func (k StaffKey) Unlock(pin string) (ed25519.PrivateKey, error) {
 	if len(pin) > PINDigitsMax {
 		return nil, fmt.Errorf("unlocking a staff key: %w", ErrWrongPIN)
 	}
-	seed, err := onceAEAD(k.stretch(pin)).Open(nil, zeroNonce[:], k.Box, k.context())
+	seed, err := onceAEAD(k.Params.stretch([]byte(pin), k.Salt[:])).Open(nil, zeroNonce[:], k.Box, k.context())
 	if err != nil {
 		return nil, fmt.Errorf("unlocking a staff key: %w", ErrWrongPIN)
 	}
@@ -111,16 +109,8 @@ func sealStaffKey(rand io.Reader, priv ed25519.PrivateKey, pin string, params PI
 	if _, err := io.ReadFull(rand, k.Salt[:]); err != nil {
 		return StaffKey{}, fmt.Errorf("drawing a salt: %w", err)
 	}
-	k.Box = onceAEAD(k.stretch(pin)).Seal(nil, zeroNonce[:], priv.Seed(), k.context())
+	k.Box = onceAEAD(k.Params.stretch([]byte(pin), k.Salt[:])).Seal(nil, zeroNonce[:], priv.Seed(), k.context())
 	return k, nil
-}
-
-var stretching sync.Mutex // held while a PIN takes its memory
-
-func (k StaffKey) stretch(pin string) Key {
-	stretching.Lock()
-	defer stretching.Unlock()
-	return Key(argon2.IDKey([]byte(pin), k.Salt[:], k.Params.Passes, k.Params.MemoryKiB, k.Params.Threads, keyBytes))
 }
 
 type staffContext struct {

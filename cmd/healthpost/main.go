@@ -12,8 +12,14 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
+
 	"github.com/healthpost/healthpost/node"
 )
+
+// memoryShare is how much of the memory that it may use the program takes for itself before
+// it collects harder. The rest is for the pages of its files.
+const memoryShare = 0.5
 
 const (
 	exitFailed = 1
@@ -24,6 +30,8 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// A machine that tells no size has no limit, as without this line.
+	memlimit.Set(memlimit.WithRatio(memoryShare), memlimit.WithProvider(memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)))
 	os.Exit(run(ctx, os.Args[1:]))
 }
 

@@ -122,14 +122,14 @@ func TestOutOfMemory(t *testing.T) {
 		was := cage.Kills()
 		end := k.load()
 		b.Eventually(rig.ConvergeMax, "load", func() string {
+			if cage.Kills() != was {
+				t.Fatalf("killed under load alone, in %d MiB", cageBytes>>20)
+			}
 			if _, acked := s.All(); len(acked) < 20*(round+1) {
 				return fmt.Sprintf("%d visits", len(acked))
 			}
 			return ""
 		})
-		if cage.Kills() != was {
-			t.Fatalf("killed under load alone, in %d MiB", cageBytes>>20)
-		}
 		k.squeeze(cage)
 		end()
 		if cage.Kills() == was {
