@@ -74,7 +74,10 @@ func (h *hubKills) load(rnd *rand.Rand) (end func()) {
 	var wg sync.WaitGroup
 	for i, b := range h.r.Clinics {
 		p, mine := b.Page(), rand.New(rand.NewPCG(rnd.Uint64(), uint64(i)))
-		patient := p.Register("Amani", fmt.Sprintf("Load %d", i))
+		var patients []string // many in a long run: a chart of a thousand visits is no clinic's
+		for n := range 1 + kills(h.t)/4 {
+			patients = append(patients, p.Register("Amani", fmt.Sprintf("Load %d %d", i, n)))
+		}
 		wg.Go(func() {
 			tick := time.NewTicker(saveEvery)
 			defer tick.Stop()
@@ -84,7 +87,7 @@ func (h *hubKills) load(rnd *rand.Rand) (end func()) {
 					return
 				case <-tick.C:
 				}
-				v := rig.NewVisit(mine, patient)
+				v := rig.NewVisit(mine, patients[mine.IntN(len(patients))])
 				h.saved[i].Posted(v)
 				rid, _, err := p.Save(v)
 				if err == nil {
