@@ -183,7 +183,7 @@ type Consent struct {
 }
 
 // FoldConsent finds what holds, from the directives of one compartment in any order. What is said in two
-// places at once ends with the stricter: a limit holds until an end names it; a grant ends when an end
+// places at once ends with the stricter: a limit holds until an end names it that the region did not refuse; a grant ends when an end
 // names it, and when an end of a grant to the same box was written that its author did not know of.
 func FoldConsent(all []Decided, unread bool) Consent {
 	all = oneOfEachDirective(all)
@@ -198,7 +198,7 @@ func FoldConsent(all []Decided, unread bool) Consent {
 		if d.Decision == DecisionEnd {
 			continue
 		}
-		if j := slices.IndexFunc(ends, func(e Decided) bool { return e.ends(&d.Directive) }); j >= 0 {
+		if j := slices.IndexFunc(ends, func(e Decided) bool { return e.ends(&d.Directive) && !(e.Refused && d.Decision == DecisionLimit) }); j >= 0 {
 			c.Ended = append(c.Ended, Ended{Decided: d, End: ends[j]})
 			continue
 		}

@@ -30,8 +30,8 @@ func (r *recipient) wrap(c record.CompartmentID, k dek) (seal.Wrap, error) {
 	return seal.WrapKeyTo(r.public, c, k.gen, k.key)
 }
 
-// has reports whether a key was handed to the recipient.
-func (r *recipient) has(g *generation) bool { return g.to[r.id] || g.to[r.also] }
+// has reports whether a key was handed to the recipient, by who had it.
+func (r *recipient) has(g *generation) bool { return g.had[r.id] || g.had[r.also] }
 
 func (a *audience) add(r recipient) {
 	if !a.may[r.id] {

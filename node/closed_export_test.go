@@ -188,7 +188,7 @@ func (n *Node) KeysOf(patient string) (left int, err error) {
 // RowsAnew makes the rows of this box again from its records, as after a rebuild.
 func (n *Node) RowsAnew(ctx context.Context) error {
 	n.projectMu.Lock()
-	for _, prefix := range []string{"wrap/", "pat/", "tok/", "may/"} {
+	for _, prefix := range []string{"wrap/", "pat/", "tok/", "may/", "card/"} {
 		if err := n.store.DropRows([]byte(prefix)); err != nil {
 			n.projectMu.Unlock()
 			return err

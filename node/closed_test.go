@@ -97,7 +97,7 @@ func TestLimitHoldsAgainstARootShell(t *testing.T) {
 	}
 	a.readsAll(patient, 3)
 	permissionEnds(t, a, b, c, patient)
-	nobodyOpensItself(t, a, b, patient)
+	nobodyOpensItself(t, a, b, c, patient)
 	a.decides(patient, "open-again", web.Decision{Do: web.DoOpen})
 	for _, box := range []*clinic{b, c} {
 		box.readsAll(patient, 7)
@@ -140,7 +140,7 @@ func permissionEnds(t *testing.T, a, b, c *clinic, patient string) {
 }
 
 // nobodyOpensItself: decisions, generations and wraps that a root shell writes hand it nothing.
-func nobodyOpensItself(t *testing.T, a, b *clinic, patient string) {
+func nobodyOpensItself(t *testing.T, a, b, c *clinic, patient string) {
 	for _, q := range []web.Decision{{Do: web.DoGrant, To: b.device()}, {Do: web.DoLimit}, {Do: web.DoOpen}} {
 		if err := b.n.DecideUnasked(t.Context(), patient, q); err != nil {
 			t.Fatal(err)
@@ -172,6 +172,29 @@ func nobodyOpensItself(t *testing.T, a, b *clinic, patient string) {
 	a.visited(patient, "seventh", "fever")
 	b.robs(patient, "xxxxx--")
 	a.readsAll(patient, 7)
+	keptFromWhomItIsFor(t, a, b, c, patient)
+}
+
+// keptFromWhomItIsFor: who has no key cannot have others believe that somebody was handed it.
+func keptFromWhomItIsFor(t *testing.T, a, b, c *clinic, patient string) {
+	gens, err := a.n.Generations(patient, record.KindClinical)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nonsense, err := seal.NewKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lie, err := b.n.WrapsTo(patient, gens[6], nonsense, "Moroto")
+	if err == nil {
+		err = b.n.Plant(t.Context(), patient, lie...)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	together(a, b)
+	a.decides(patient, "grant-third", web.Decision{Do: web.DoGrant, To: c.device(), Days: 7})
+	c.readsAll(patient, 7)
 }
 
 // rotateAtOnce: two boxes that may read make a key each while they do not hear of one another.

@@ -175,7 +175,7 @@ func (d *directives) add(n *Node, x store.Placed, refused bool) error {
 		if one, err = chart.DecodeDirective(plain); err == nil {
 			r, rid := asFirst(x.Record)
 			d.all = append(d.all, chart.Decided{Directive: one, RID: rid, By: by, Refused: refused, At: timeOfHLC(r.Core.HLC), Author: n.signerName(&r, staff), Signed: staff != nil})
-			d.places = append(d.places, standOf(&x, by))
+			d.places = append(d.places, standOf(&x, by, n.grantTime()))
 			return nil
 		}
 	}

@@ -21,12 +21,13 @@ type stand struct {
 	by      record.DeviceID
 	seq     uint64
 	ordered bool
-	at      time.Time // ledger time; of what has no place yet, when its author says
+	at      time.Time // ledger time; of what has no place yet, the time of asking
 	hlc     uint64
 }
 
-func standOf(x *store.Placed, by record.DeviceID) stand {
-	p := stand{by: by, seq: x.Seq, ordered: x.Ordered, at: timeOfHLC(x.Record.Core.HLC), hlc: x.Record.Core.HLC}
+// standOf takes what has no place yet for as late as it can be: when it was written is its author's word.
+func standOf(x *store.Placed, by record.DeviceID, now time.Time) stand {
+	p := stand{by: by, seq: x.Seq, ordered: x.Ordered, at: now, hlc: x.Record.Core.HLC}
 	if x.Ordered {
 		p.at = timeOfSeconds(x.Time)
 	}
@@ -49,7 +50,7 @@ func (p stand) compare(o stand) int {
 // founded looks at a registration: the chart begins with the first that the ledger has.
 func (d *directives) founded(n *Node, x store.Placed) error {
 	by, ok, err := n.store.EpochAuthor(x.Record.Position().Epoch)
-	if p := standOf(&x, by); err == nil && ok && (d.first.by == record.DeviceID{} || p.compare(d.first) < 0) {
+	if p := standOf(&x, by, time.Time{}); err == nil && ok && (d.first.by == record.DeviceID{} || p.compare(d.first) < 0) {
 		d.first = p
 	}
 	return err
@@ -145,6 +146,7 @@ func (n *Node) eachCard(c record.CompartmentID, f func(one *chart.Card, p stand)
 	if err != nil {
 		return err
 	}
+	now := n.grantTime()
 	for i := range recs {
 		x := &recs[i]
 		if x.Record.Core.Kind != record.KindCard || x.Record.Body == nil {
@@ -159,7 +161,7 @@ func (n *Node) eachCard(c record.CompartmentID, f func(one *chart.Card, p stand)
 			return err
 		}
 		if ok {
-			f(&one, standOf(x, by))
+			f(&one, standOf(x, by, now))
 		}
 	}
 	return nil

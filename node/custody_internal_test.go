@@ -9,6 +9,7 @@ import (
 	"github.com/healthpost/healthpost/chart"
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal/policy"
+	"github.com/healthpost/healthpost/store"
 )
 
 // decidedAt is one decision of a box at a place of the ledger, whose time is the place.
@@ -84,5 +85,20 @@ func TestCustodyIsTheSameEverywhere(t *testing.T) {
 				t.Fatalf("%s: for %s, want %s", name, got, x.want)
 			}
 		}
+	}
+}
+
+// TestWhenARecordWaitsIsNotItsAuthorsWord: what is in no ledger yet counts as written now, so that who sets a
+// clock back stays within no permission that is over.
+func TestWhenARecordWaitsIsNotItsAuthorsWord(t *testing.T) {
+	now, long := time.Unix(2_000_000_000, 0), time.Unix(1_500_000_000, 0)
+	x := store.Placed{Time: long.Unix()}
+	x.Record.Core.HLC = hlcFrom(long)
+	if got := standOf(&x, record.DeviceID{1}, now); !got.at.Equal(now) {
+		t.Errorf("waiting: %v, want %v", got.at, now)
+	}
+	x.Ordered = true
+	if got := standOf(&x, record.DeviceID{1}, now); !got.at.Equal(long) {
+		t.Errorf("in the ledger: %v, want its time %v", got.at, long)
 	}
 }

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"crypto/rand"
 	"maps"
 	"slices"
@@ -37,8 +36,9 @@ type sealing struct {
 // generation is one closed generation as the records here tell of it.
 type generation struct {
 	dek
-	to    map[seal.KeyID]bool      // whom it was handed to
-	by    map[record.DeviceID]bool // and by whom
+	to    map[seal.KeyID]bool      // whom wraps are for that say so, in anybody's words
+	had   map[seal.KeyID]bool      // whom it was handed to by who had it
+	by    map[record.DeviceID]bool // who handed it out
 	maker record.DeviceID          // the first of these
 }
 
@@ -68,15 +68,19 @@ func (n *Node) lineageWith(c record.CompartmentID, lent lentKeys) (*lineage, err
 	known := map[uint64]*generation{}
 	for gen, k := range held {
 		if l.last = max(l.last, gen); seal.IsClosed(gen) {
-			known[gen] = &generation{dek: dek{gen, k}, to: map[seal.KeyID]bool{}, by: map[record.DeviceID]bool{}}
+			known[gen] = &generation{dek: dek{gen, k}, to: map[seal.KeyID]bool{}, had: map[seal.KeyID]bool{}, by: map[record.DeviceID]bool{}}
 		}
 	}
 	if len(known) == 0 {
 		return l, nil
 	}
-	older, ids := map[uint64]bool{}, map[seal.KeyID]seal.Key{}
+	who, err := n.handers()
+	if err != nil {
+		return nil, err
+	}
+	order := holding{known: known, ids: map[seal.KeyID]seal.Key{}, holds: map[seal.Key][]uint64{}}
 	for _, g := range known {
-		ids[g.key.ID()] = g.key
+		order.ids[g.key.ID()] = g.key
 	}
 	err = n.eachWrap(c, func(w seal.Wrap, by record.DeviceID) {
 		g := known[w.Generation]
@@ -86,18 +90,13 @@ func (n *Node) lineageWith(c record.CompartmentID, lent lentKeys) (*lineage, err
 		if len(g.by) == 0 {
 			g.maker = by
 		}
+		if who.had(g, by) {
+			g.had[w.Recipient] = true
+		}
 		g.to[w.Recipient], g.by[by] = true, true
-		if newer, ok := ids[w.Recipient]; ok && newer != g.key && !older[g.gen] {
-			under, err := seal.UnwrapKey(newer, w)
-			older[g.gen] = err == nil && under == g.key
-		}
+		order.add(&w)
 	})
-	for gen, g := range known {
-		if !older[gen] {
-			l.heads = append(l.heads, g)
-		}
-	}
-	slices.SortFunc(l.heads, func(a, b *generation) int { return cmp.Compare(b.gen, a.gen) })
+	l.heads = order.heads()
 	return l, err
 }
 

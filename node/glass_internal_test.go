@@ -3,7 +3,9 @@ package node
 import (
 	"bytes"
 	"crypto/ed25519"
+	"math"
 	"testing"
+	"time"
 
 	"github.com/healthpost/healthpost/record"
 )
@@ -52,6 +54,21 @@ func TestOnlySignedEmergenciesCount(t *testing.T) {
 		if _, err := decodeGlass(plain, c); err == nil {
 			t.Errorf("%s counts", name)
 		}
+	}
+}
+
+// TestAClockAheadKeepsNoEmergencyFromBeingLate: when it was is the word of the box that wrote it.
+func TestAClockAheadKeepsNoEmergencyFromBeingLate(t *testing.T) {
+	now := time.Unix(2_000_000_000, 0)
+	n := &Node{}
+	n.o.Now = func() time.Time { return now }
+	for days, want := range map[int]bool{-8: true, -6: false, 0: false, 6: false, 8: true, 40_000: true} {
+		if got := n.isLate(hlcFrom(now.AddDate(0, 0, days))); got != want {
+			t.Errorf("%d days ahead: late %v, want %v", days, got, want)
+		}
+	}
+	if !n.isLate(math.MaxUint64) || !n.isLate(0) {
+		t.Error("the ends of time are not late")
 	}
 }
 

@@ -19,8 +19,15 @@ import (
 // lentKeys are closed keys of one compartment by their generations.
 type lentKeys map[uint64]seal.Key
 
-// lentWrapsMax bounds how many wraps to one card are tried: a patient has not had as many closed keys.
+// lentWrapsMax bounds how many wraps to one card are tried of one box: it has not made as many closed keys. By
+// boxes, so that none of them keeps a card from what the others wrapped to it.
 const lentWrapsMax = 1024
+
+// cardWrap is a wrap with the box that handed it out.
+type cardWrap struct {
+	seal.Wrap
+	by record.DeviceID
+}
 
 // lentTo are the closed keys that a card which was shown in this session opens now; nil without one.
 func (n *Node) lentTo(in *signedIn, c record.CompartmentID) (lentKeys, error) {
@@ -34,10 +41,17 @@ func (n *Node) lentTo(in *signedIn, c record.CompartmentID) (lentKeys, error) {
 // openedBy are the closed keys of a chart that a card's key opens, and what they lead to.
 func (n *Node) openedBy(card *ecdh.PrivateKey, c record.CompartmentID) (lentKeys, error) {
 	var wraps []seal.Wrap
-	if err := n.eachWrap(c, func(w seal.Wrap, _ record.DeviceID) { wraps = append(wraps, w) }); err != nil {
+	var toCard []cardWrap
+	id := seal.PublicKeyID(card.PublicKey())
+	err := n.eachWrap(c, func(w seal.Wrap, by record.DeviceID) {
+		if wraps = append(wraps, w); w.Recipient == id {
+			toCard = append(toCard, cardWrap{w, by})
+		}
+	})
+	if err != nil {
 		return nil, err
 	}
-	known := wrappedTo(card, c, wraps)
+	known := wrappedTo(card, c, toCard)
 	found, _ := seal.OpenChain(wraps, known)
 	for gen, k := range found {
 		if seal.IsClosed(gen) {
@@ -48,15 +62,14 @@ func (n *Node) openedBy(card *ecdh.PrivateKey, c record.CompartmentID) (lentKeys
 }
 
 // wrappedTo are the closed keys of a compartment that wraps hand to a card.
-func wrappedTo(card *ecdh.PrivateKey, c record.CompartmentID, wraps []seal.Wrap) lentKeys {
-	out, tried := lentKeys{}, 0
-	id := seal.PublicKeyID(card.PublicKey())
+func wrappedTo(card *ecdh.PrivateKey, c record.CompartmentID, wraps []cardWrap) lentKeys {
+	out, tried := lentKeys{}, map[record.DeviceID]int{}
 	for _, w := range wraps {
-		if w.Recipient != id || w.Compartment != c || !seal.IsClosed(w.Generation) || tried == lentWrapsMax {
+		if w.Compartment != c || !seal.IsClosed(w.Generation) || !out[w.Generation].IsZero() || tried[w.by] == lentWrapsMax {
 			continue
 		}
-		tried++
-		if k, err := seal.UnwrapKeyWith(card, w); err == nil && k.IsGeneration(w.Generation) {
+		tried[w.by]++
+		if k, err := seal.UnwrapKeyWith(card, w.Wrap); err == nil && k.IsGeneration(w.Generation) {
 			out[w.Generation] = k
 		}
 	}

@@ -69,7 +69,7 @@ func (n *Node) OpensWith(rid string, keys []seal.Key) (bool, error) {
 			return true, nil
 		}
 		if priv, err := ecdh.X25519().NewPrivateKey(k[:]); err == nil { // a scalar may be what it was wrapped to
-			for gen, dek := range wrappedTo(priv, r.Core.Compartment, n.wrapsHere(r.Core.Compartment)) {
+			for gen, dek := range wrappedTo(priv, r.Core.Compartment, n.wrapsHere(priv, r.Core.Compartment)) {
 				if g, err := seal.Generation(r.Body); err == nil && g == gen && !dek.IsZero() {
 					return true, nil
 				}
@@ -82,8 +82,13 @@ func (n *Node) OpensWith(rid string, keys []seal.Key) (bool, error) {
 var errNotHere = record.ErrMalformed
 
 // wrapsHere ends the process where wraps cannot be read: a thief without them would seem to be stopped.
-func (n *Node) wrapsHere(c record.CompartmentID) (wraps []seal.Wrap) {
-	if err := n.eachWrap(c, func(w seal.Wrap, _ record.DeviceID) { wraps = append(wraps, w) }); err != nil {
+func (n *Node) wrapsHere(to *ecdh.PrivateKey, c record.CompartmentID) (wraps []cardWrap) {
+	err := n.eachWrap(c, func(w seal.Wrap, by record.DeviceID) {
+		if w.Recipient == seal.PublicKeyID(to.PublicKey()) {
+			wraps = append(wraps, cardWrap{w, by})
+		}
+	})
+	if err != nil {
 		panic(err)
 	}
 	return wraps

@@ -3,6 +3,7 @@ package node
 import (
 	"crypto/ecdh"
 	"crypto/rand"
+	"slices"
 	"testing"
 
 	"github.com/healthpost/healthpost/record"
@@ -24,13 +25,13 @@ func TestCardTakesNoPlantedKeys(t *testing.T) {
 		}
 	}
 	gen := seal.ClosedGeneration(1, keys[0])
-	var wraps []seal.Wrap
+	var wraps []cardWrap
 	wrap := func(c record.CompartmentID, gen uint64, k seal.Key) {
 		w, err := seal.WrapKeyTo(card.PublicKey(), c, gen, k)
 		if err != nil {
 			t.Fatal(err)
 		}
-		wraps = append(wraps, w)
+		wraps = append(wraps, cardWrap{Wrap: w})
 	}
 	wrap(c, gen, keys[1])                                   // another key under a known number
 	wrap(other, seal.ClosedGeneration(1, keys[1]), keys[1]) // of another chart
@@ -41,5 +42,10 @@ func TestCardTakesNoPlantedKeys(t *testing.T) {
 	got := wrappedTo(card, c, append(wraps, broken))
 	if len(got) != 1 || got[gen] != keys[0] {
 		t.Errorf("%d keys, want the one that was wrapped", len(got))
+	}
+	wraps = slices.Insert(wraps, 0, slices.Repeat([]cardWrap{broken}, lentWrapsMax)...)
+	wraps[len(wraps)-1].by = record.DeviceID{1}
+	if got := wrappedTo(card, c, wraps); len(got) != 1 {
+		t.Error("one box's nonsense keeps the card from what another wrapped to it")
 	}
 }

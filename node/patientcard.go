@@ -72,27 +72,51 @@ func (n *Node) cardKey(word string, find [16]byte) []byte {
 	return append([]byte(word), b[:]...)
 }
 
-// cards lays out the cards of a compartment.
+// cards lays out the cards of a compartment. Of two charts with the same card, which somebody copied, the
+// one that was here first keeps it.
 func (p *projection) cards(c record.CompartmentID) error {
 	list, err := p.n.cardsOf(c)
 	if err != nil {
 		return err
 	}
 	for _, s := range list {
-		id := s.ID
+		id, key := s.ID, p.n.cardKey("card/", s.Find)
+		if elsewhere, err := p.leadsElsewhere(key, c); err != nil {
+			return err
+		} else if elsewhere {
+			p.n.log.Warn().Msg("a card that leads to another chart already is left out")
+			continue
+		}
 		plain, err := record.Marshal(cardRow{Compartment: c[:], ID: id[:], Lock: s.Lock, Ended: s.Ended != nil})
 		if err != nil {
 			return err
 		}
-		if err := p.putChanged(p.n.cardKey("card/", s.Find), plain); err != nil {
+		if err := p.putChanged(key, plain); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// cardsOf reads the cards of a compartment, newest first. What cannot be read here opens
-// nothing.
+// leadsElsewhere reports whether a card has a row already, here or in this batch, that leads to another chart.
+func (p *projection) leadsElsewhere(key []byte, c record.CompartmentID) (bool, error) {
+	if p.carded == nil {
+		p.carded = map[string]record.CompartmentID{}
+	}
+	if to, ok := p.carded[string(key)]; ok {
+		return to != c, nil
+	}
+	var there cardRow
+	ok, err := p.n.readRow(key, &there)
+	if err != nil || ok && !bytes.Equal(there.Compartment, c[:]) {
+		return true, err
+	}
+	p.carded[string(key)] = c
+	return false, nil
+}
+
+// cardsOf reads the cards of a compartment, newest first. What cannot be read here, or was erased, opens
+// nothing, and may have ended every card before it.
 func (n *Node) cardsOf(c record.CompartmentID) ([]chart.CardState, error) {
 	recs, err := n.store.Compartment(c)
 	if err != nil || !slices.ContainsFunc(recs, func(x store.Placed) bool { return x.Record.Core.Kind == record.KindCard }) {
@@ -109,25 +133,33 @@ func (n *Node) cardsOf(c record.CompartmentID) ([]chart.CardState, error) {
 		return nil, err
 	}
 	var all []chart.Carded
+	var dark cardsBefore
 	for _, x := range recs {
-		if x.Record.Core.Kind != record.KindCard || x.Record.Body == nil {
+		if x.Record.Core.Kind != record.KindCard {
+			continue
+		}
+		r, rid := asFirst(x.Record)
+		card, at := chart.Carded{Refused: !held[x.Record.RID()] && !held[rid], At: timeOfHLC(r.Core.HLC), Author: n.authorName(&r)}, standOf(&x, record.DeviceID{}, time.Time{})
+		if x.Record.Body == nil {
+			dark.unread(card, at)
 			continue
 		}
 		plain, staff, by, err := n.openCosigned(&x)
-		var one chart.Card
 		if err == nil {
-			one, err = chart.DecodeCard(plain)
+			card.Card, err = chart.DecodeCard(plain)
 		}
 		if unreadable(err) {
+			dark.unread(card, at)
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		r, rid := asFirst(x.Record)
-		all = append(all, chart.Carded{Card: one, Refused: !held[x.Record.RID()] && !held[rid], At: timeOfHLC(r.Core.HLC), Author: n.signerName(&r, staff), By: by})
+		card.By, card.Author = by, n.signerName(&r, staff)
+		dark.read(card.ID, at)
+		all = append(all, card)
 	}
-	return chart.FoldCards(all), nil
+	return dark.end(chart.FoldCards(all)), nil
 }
 
 // Cards lists the cards of a patient.

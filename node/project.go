@@ -152,6 +152,8 @@ type projection struct {
 	access    []*record.Record              // of this batch, to be laid out once its keys are there
 	lookAgain bool                          // a key came that may open access records
 
+	carded map[string]record.CompartmentID // whose rows of cards are in this batch, by their keys
+
 	waiting bool // what waits for a dictionary changed
 }
 

@@ -101,6 +101,21 @@ func (v *vault) generations(c record.CompartmentID, wanted func(gen uint64) bool
 
 // key gives one generation's key. seal.ErrNoKey when no wrap for it is here.
 func (v *vault) key(c record.CompartmentID, gen uint64) (seal.Key, error) {
+	return v.keyUp(c, gen, &climb{keys: map[uint64]seal.Key{}})
+}
+
+// climb is the way from a wrap that is kept here to a key of this box's own. Who wraps a key under itself,
+// or under one that it leads to, makes a circle: no generation is tried twice.
+type climb struct {
+	keys map[uint64]seal.Key // of those that were tried; zeros where none came of it
+	here []uint64            // the generations of the compartment, once they were looked at
+}
+
+// climbMax bounds how many generations lie on the way: a patient has not had as many keys.
+const climbMax = 1 << 14
+
+// keyUp is key on the way up from others.
+func (v *vault) keyUp(c record.CompartmentID, gen uint64, up *climb) (seal.Key, error) {
 	id := vaultID{c, gen}
 	v.mu.Lock()
 	k, ok := v.known[id]
@@ -119,22 +134,35 @@ func (v *vault) key(c record.CompartmentID, gen uint64) (seal.Key, error) {
 	if err != nil || len(wraps) != 1 {
 		return seal.Key{}, fmt.Errorf("reading the wrap of compartment %s: %w", c, errors.Join(seal.ErrDamaged, err))
 	}
-	if k, err = v.unwrap(wraps[0]); err != nil {
+	if up.keys[gen] = (seal.Key{}); len(up.keys) > climbMax {
+		return seal.Key{}, fmt.Errorf("compartment %s generation %d: too far from a key of this box: %w", c, gen, seal.ErrNoKey)
+	}
+	if k, err = v.unwrap(wraps[0], up); err != nil {
 		return seal.Key{}, fmt.Errorf("opening the wrap of compartment %s: %w", c, err)
 	}
+	up.keys[gen] = k
 	v.remember(id, k)
 	return k, nil
 }
 
 // unwrap opens a wrap that is kept here: with a newer key of the compartment, or one of this
-// box's own. Rows lead to no circle: one that leans on another is kept after that other.
-func (v *vault) unwrap(w seal.Wrap) (seal.Key, error) {
-	newer, err := v.generations(w.Compartment, func(gen uint64) bool { return gen != w.Generation && w.Recipient.NamesGeneration(gen) })
-	if err != nil {
-		return seal.Key{}, err
+// box's own.
+func (v *vault) unwrap(w seal.Wrap, up *climb) (seal.Key, error) {
+	if up.here == nil {
+		var err error
+		if up.here, err = v.generations(w.Compartment, seal.IsClosed); err != nil {
+			return seal.Key{}, err
+		}
 	}
-	for _, gen := range newer {
-		k, err := v.key(w.Compartment, gen)
+	for _, gen := range up.here {
+		if !w.Recipient.NamesGeneration(gen) {
+			continue
+		}
+		k, tried := up.keys[gen]
+		var err error
+		if !tried {
+			k, err = v.keyUp(w.Compartment, gen, up)
+		}
 		if err == nil && k.ID() == w.Recipient {
 			return seal.UnwrapKey(k, w)
 		}

@@ -59,7 +59,9 @@ func OpenChain(wraps []Wrap, known map[uint64]Key) (found map[uint64]Key, by map
 	for len(next) > 0 {
 		newer := next[0]
 		next = next[1:]
-		for _, w := range to[newer.ID()] {
+		wrapped := to[newer.ID()]
+		delete(to, newer.ID()) // a key may have many numbers
+		for _, w := range wrapped {
 			if _, have := known[w.Generation]; have {
 				continue
 			}

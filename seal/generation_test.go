@@ -64,3 +64,21 @@ func TestChainLeadsBack(t *testing.T) {
 		t.Error("the first leads forward")
 	}
 }
+
+// TestKeyUnderItself: one key under many numbers, which says that it holds them.
+func TestKeyUnderItself(t *testing.T) {
+	c, k := record.CompartmentID{1}, newKey(t, 1)
+	known := map[uint64]seal.Key{seal.ClosedGeneration(math.MaxUint64, k): k}
+	var wraps []seal.Wrap
+	for last := range uint64(100) {
+		w, err := seal.WrapKey(rand.Reader, k, c, seal.ClosedGeneration(last<<48, k), k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wraps = append(wraps, w, w)
+	}
+	found, by := seal.OpenChain(wraps, known)
+	if len(found) != 99 || len(by) != 99 { // the first two numbers are one
+		t.Errorf("%d keys, %d ways", len(found), len(by))
+	}
+}
