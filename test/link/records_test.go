@@ -137,7 +137,7 @@ func (m *maker) allPatients() (all []object) {
 }
 
 // folderFiles is how many files a box is given to import at once, which has its limit of time.
-const folderFiles = 1000
+const folderFiles = 250
 
 // writeSingle writes n files of one resource each: each becomes a record.
 func (m *maker) writeSingle(tb testing.TB, n int) (dirs []string) {
