@@ -97,7 +97,7 @@ mutations: ## deliberately broken builds: what names their invariant must see ea
 bench: ## every benchmark but those of links, one line each
 	$(GO) test -run='^$$' -bench=. -benchmem $$($(GO) list $(PKGS) | grep -v /test/link)
 
-links: setup ## what sessions cost on bad links: real boxes at both ends, half an hour
+links: setup ## what sessions cost on bad links: real boxes at both ends, an hour; HEALTHPOST_JOIN=1000000 joins a longer ledger
 	$(GO) test -run='^$$' -bench=Link -benchtime=1x -timeout=2h -v ./test/link
 
 soak: setup ## a busy region with faults: make soak MINUTES=60

@@ -19,7 +19,7 @@ type credit struct {
 	received   uint64
 	receivedIn uint64 // of received, what the last ACK told
 
-	careful bool // the session before was cut: frames begin small
+	careful bool // the session before was cut: frames begin small, and less is under way
 
 	now      func() time.Time // nil: the window stays
 	marks    []mark           // bulk frames under way, oldest first
@@ -34,6 +34,12 @@ type mark struct {
 	at   time.Time
 }
 
+// Pace is what a session found out about a slow link.
+type Pace struct {
+	Rate   uint64        // bytes a second that it carries; 0 when that is not known
+	Answer time.Duration // how soon the fastest answer came
+}
+
 const (
 	queueDelayMax = 2 * time.Second
 	windowStart   = WindowSlow
@@ -43,13 +49,38 @@ const (
 	frameBytesMin  = 1 << 10
 	frameBytesSlow = 16 << 10
 	windowLeast    = 4 << 10
+	windowCareful  = 2 << 10
+	// carefulBytes is after how many acknowledged bytes a link that was cut counts
+	// as any other.
+	carefulBytes = 64 << 10
 )
+
+// resume has the session go on after one that was cut, on a link of which that much
+// is known.
+func (c *credit) resume(p Pace) {
+	c.careful = true
+	if p.Rate != 0 && p.Answer >= slowAnswer {
+		c.least, c.pace.steady, c.pace.spans[0], c.pace.next = p.Answer, true, p.Rate, 1
+	}
+}
+
+// found is what the next session on this link may begin with.
+func (c *credit) found() Pace {
+	if !c.slow() || !c.pace.steady {
+		return Pace{}
+	}
+	return Pace{c.pace.rate(), c.least}
+}
 
 // open sets the window once both ends are known.
 func (c *credit) open(own, theirs uint64) {
 	c.most = min(own, theirs)
 	c.window = c.most
-	if c.now != nil {
+	switch {
+	case c.now == nil:
+	case c.careful:
+		c.window = min(windowLeast, c.goal())
+	default:
 		c.window = min(windowStart, c.most)
 	}
 }
@@ -82,6 +113,7 @@ func (c *credit) send(n int) {
 func (c *credit) take(acked uint64) {
 	gained := acked - c.acked
 	c.acked = acked
+	c.careful = c.careful && acked < carefulBytes
 	var last mark
 	for len(c.marks) > 0 && c.marks[0].sent <= acked {
 		last, c.marks = c.marks[0], c.marks[1:]
@@ -113,10 +145,14 @@ func (c *credit) take(acked uint64) {
 func (c *credit) slow() bool { return c.least >= slowAnswer }
 
 // goal is twice what the link carries until the fastest answer comes back, where
-// that is known and the link slow.
+// that is known and the link slow. After a cut it is once that: what is under way
+// when the next one comes goes again.
 func (c *credit) goal() uint64 {
 	if !c.slow() || !c.pace.steady {
 		return c.most
+	}
+	if c.careful {
+		return min(max(c.carried()+uint64(c.frameBytes()), windowCareful), c.most)
 	}
 	return min(max(2*c.carried()+uint64(c.frameBytes()), windowLeast), c.most)
 }

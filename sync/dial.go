@@ -231,7 +231,8 @@ func (l *Links) session(d record.DeviceID, s *stream, dialled bool) error {
 		return errRefused
 	}
 	o := l.o.Session
-	o.Resumed, o.Answers = l.wasCut(d), !dialled
+	o.Answers = !dialled
+	o.Resumed, o.Pace = l.wasCut(d)
 	if v.paid {
 		o = l.paidOptions(o)
 	}
@@ -322,7 +323,9 @@ func (l *Links) leave(d record.DeviceID, v *live, err error) {
 		}
 		c.live, c.deferred, c.glance, c.status.Connected, c.status.Settled = nil, false, false, false, false
 		c.status.Size, c.status.Target = n.Size, n.Target
-		c.cut = !n.Settled
+		if c.cut = !n.Settled; n.Pace != (Pace{}) {
+			c.pace = n.Pace
+		}
 		if (time.Since(v.began) > goodSession || n.Sent+n.Received > 0) && !errors.Is(err, ErrMisbehaved) {
 			c.failures = 0 // a link that never lasts long is used as it comes
 		}

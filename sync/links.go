@@ -111,6 +111,7 @@ type contact struct {
 	glance     bool               // met for a moment only
 	lastErr    error              // of the last session, nil when it ended well
 	cut        bool               // its last session ended while something was under way
+	pace       Pace               // of the link to it, as a session found last
 	served     context.CancelFunc // of the stream on which a range goes to it
 	strange    time.Time          // since when it has a session and is no member, as far as was looked
 }

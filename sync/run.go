@@ -46,6 +46,7 @@ type Progress struct {
 	Role, Software    string // what the peer says of itself
 	Looked            uint64 // wakes taken in
 	Forked            bool   // the two ledgers contradict each other, as one of both found
+	Pace              Pace   // of the link, where it is slow and that is known
 }
 
 // Run exchanges frames with the peer over rw until the context ends, the peer
@@ -327,7 +328,7 @@ func (l *link) report() {
 	s := l.s
 	l.o.Progress(Progress{BytesIn: l.bytesIn.Load(), BytesOut: l.bytesOut.Load(), Sent: s.stats.sent.Load(), Received: s.stats.received.Load(),
 		Size: s.stats.size.Load(), Target: s.stats.target.Load(), Settled: s.stats.settled.Load(), Greeted: s.helloSeen,
-		Role: s.theirs.Role, Software: s.theirs.Software, Looked: l.looked, Forked: s.fork.on || s.fork.heard})
+		Role: s.theirs.Role, Software: s.theirs.Software, Looked: l.looked, Forked: s.fork.on || s.fork.heard, Pace: s.credit.found()})
 }
 
 // bye tells the peer why the session ends, when the peer did not end it and the

@@ -62,6 +62,9 @@ type Options struct {
 	// Resumed says that the session before was cut while something was under way: the
 	// peer's HELLO tells how much of it arrived, so that nothing goes twice.
 	Resumed bool
+	// Pace is what that session, or one before it, told of the link; the zero value
+	// when none did.
+	Pace Pace
 	// Final verifies a checkpoint note against the hub set this box trusts
 	// (record.VerifyFinal). An error that wraps record.ErrMalformed blames the
 	// peer; any other means "not yet".
@@ -227,7 +230,9 @@ func NewSession(r Replica, peer record.DeviceID, o Options) *Session {
 	s.push.told = map[record.RID]bool{}
 	s.gossip.told, s.gossip.gave = map[evidenceID]bool{}, map[evidenceID]bool{}
 	s.receipts.heads = map[record.Feed]record.ReceiptHead{}
-	s.credit.careful = o.Resumed
+	if o.Resumed {
+		s.credit.resume(o.Pace)
+	}
 	s.credit.window = uint64(min(o.Window, WindowSlow)) // until the peer names its own
 	return s
 }

@@ -97,12 +97,15 @@ func (l *Links) paidOptions(o Options) Options {
 }
 
 // wasCut reports whether the last session with a peer ended while something was
-// under way.
-func (l *Links) wasCut(d record.DeviceID) bool {
+// under way, and what is known of the link to it.
+func (l *Links) wasCut(d record.DeviceID) (bool, Pace) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := l.contacts[d]
-	return c != nil && c.cut
+	if c == nil {
+		return false, Pace{}
+	}
+	return c.cut, c.pace
 }
 
 const usageLook = time.Minute // at the month
