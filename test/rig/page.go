@@ -77,21 +77,34 @@ func (b *Box) Page() *Page {
 
 var staffTile = regexp.MustCompile(`name="staff" value="([^"]+)"`)
 
-// SignIn signs in again, as after a restart of the box.
+// SignIn signs in again, as after a restart of the box. A box that runs and has so much
+// to do that it lets a connection go is asked again, as staff would.
 func (p *Page) SignIn() error {
+	const tries = 4
+	var err error
+	for range tries {
+		var a Answer
+		if a, err = p.signIn(); err == nil || a.Status != 0 || !p.Box.Running() {
+			break
+		}
+	}
+	return err
+}
+
+func (p *Page) signIn() (Answer, error) {
 	a, err := p.Get("/sign-in")
 	if err != nil {
-		return err
+		return a, err
 	}
 	tile := staffTile.FindStringSubmatch(a.Body)
 	if tile == nil {
-		return fmt.Errorf("no name to choose on the sign-in page: status %d to %q: %s", a.Status, a.Location, Words(a.Body))
+		return a, fmt.Errorf("no name to choose on the sign-in page: status %d to %q: %s", a.Status, a.Location, Words(a.Body))
 	}
 	a, err = p.Post("/sign-in", url.Values{"staff": {tile[1]}, "pin": {StaffPIN}, "next": {"/"}})
 	if err == nil && (a.Status != http.StatusSeeOther || a.Location != "/") {
 		err = fmt.Errorf("signing in: status %d to %q: %s", a.Status, a.Location, Words(a.Body))
 	}
-	return err
+	return a, err
 }
 
 func (p *Page) do(req *http.Request) (Answer, error) {
