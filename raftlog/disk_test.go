@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/healthpost/healthpost/raftlog"
 	"github.com/healthpost/healthpost/record"
@@ -96,7 +95,7 @@ func TestEveryLogOperationFails(t *testing.T) {
 				term := h.node.Status().Term
 				d.Inject(faultfs.Fault{Op: op, Mode: mode})
 				for { // the last one is submitted again after the start
-					ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+					ctx, cancel := context.WithTimeout(context.Background(), eventuallyMax)
 					out, err := h.node.Submit(ctx, []record.Record{next})
 					cancel()
 					if err != nil {
@@ -118,7 +117,7 @@ func TestEveryLogOperationFails(t *testing.T) {
 				}
 				h.disk = d.cut([]float64{0, 0.5, 1}[i%3])
 				h.start(t, net, quick(), limits, false)
-				eventually(t, "it leads again, "+when, h.node.IsLeader)
+				eventually(t, "it leads again, "+when, func() bool { return h.node.IsLeader() && h.node.CaughtUp() })
 				if now := h.node.Status().Term; now <= term {
 					t.Fatalf("%s: term %d after term %d", when, now, term)
 				}
