@@ -101,8 +101,7 @@ func TestImageOnRealStore(t *testing.T) {
 	eventually(t, "all vote", votes)
 	order(5)
 
-	eventually(t, "somebody leads", func() bool { return storeLeader(hubs) != nil })
-	l := storeLeader(hubs)
+	l := awaitLeader(t, hubs)
 	i = image(l)
 	eventually(t, "all vote", votes)
 	order(20)

@@ -197,6 +197,13 @@ func storeLeader(hubs []*storeHub) *storeHub {
 	return nil
 }
 
+// awaitLeader is storeLeader once there is one: on a busy machine that changes.
+func awaitLeader(t testing.TB, hubs []*storeHub) (l *storeHub) {
+	t.Helper()
+	eventually(t, "somebody leads", func() bool { l = storeLeader(hubs); return l != nil })
+	return l
+}
+
 func sameHeads(hubs []*storeHub, size uint64) bool {
 	for _, h := range hubs {
 		if head := h.store.Head(); head != hubs[0].store.Head() || head.Size < size {
@@ -247,7 +254,7 @@ func TestOnRealStore(t *testing.T) {
 	}
 	hubs = up
 	write(30)
-	check(t, "taking a snapshot", errOf(storeLeader(hubs).node.TakeSnapshot()))
+	check(t, "taking a snapshot", errOf(awaitLeader(t, hubs).node.TakeSnapshot()))
 	down.start(t, net, quick(), limits, false)
 	hubs = append(hubs, down)
 	write(5)
