@@ -74,12 +74,13 @@ func (r *line) joining(patient string, rate int) {
 	metric(r.tb, useful.Seconds(), "useful-s")
 	metric(r.tb, float64(c.up.Bytes+c.down.Bytes), "useful-B")
 	began, from := time.Now(), r.counts()
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
 	left := absent(newcomer)
 	for left > 0 && time.Since(began) < joinWatch {
-		time.Sleep(time.Second)
-		if now := absent(newcomer); now == 0 {
+		<-look.C
+		if left = absent(newcomer); left == 0 {
 			metric(r.tb, time.Since(begun).Seconds(), "all-s")
-			left = 0
 		}
 	}
 	rest := r.counts().since(from)
