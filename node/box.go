@@ -67,10 +67,10 @@ func Init(dir string, role record.Role, name string) (*Box, error) {
 // InitLocked is Init of a box whose keys are under a lock from the beginning: they never lie on its disk
 // without it, where flash could keep them.
 func InitLocked(dir string, role record.Role, name string, by Opener) (*Box, error) {
-	return makeBox(dir, role, name, &by)
+	return makeBox(dir, role, name, by.lock)
 }
 
-func makeBox(dir string, role record.Role, name string, by *Opener) (*Box, error) {
+func makeBox(dir string, role record.Role, name string, lock func(*seal.Keyring) error) (*Box, error) {
 	if !plainName(name, boxNameMax) {
 		return nil, fmt.Errorf("naming the box: a name has 1 to %d bytes of text on one line", boxNameMax)
 	}
@@ -81,8 +81,8 @@ func makeBox(dir string, role record.Role, name string, by *Opener) (*Box, error
 	if err != nil {
 		return nil, fmt.Errorf("making the keys: %w", err)
 	}
-	if by != nil {
-		if err := by.lock(keys); err != nil {
+	if lock != nil {
+		if err := lock(keys); err != nil {
 			return nil, fmt.Errorf("locking the keys: %w", err)
 		}
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/healthpost/healthpost/web"
 )
 
-// The keys of a box can lie under a lock: a passphrase, or a key file that is kept away from it. The
+// The keys of a box can lie under a lock: a passphrase, a key file that is kept away from it, or a TPM (lockchip.go). The
 // device's key stays readable, so a box that starts locked exchanges, carries and orders at once: what
 // it holds and passes on is sealed. It computes no lists, reads no parcels, admits nobody and serves
 // one page, which asks for the passphrase. When the lock is opened the box closes and opens again with
@@ -78,6 +78,13 @@ func (b *Box) openKeys(o *Options) (*seal.Keyring, error) {
 		if !errors.Is(err, fs.ErrNotExist) {
 			o.Log.Warn().Err(err).Msg("opening the lock")
 		}
+	}
+	if keys.LockKind() == seal.TPMLock {
+		whole, err := openWithChip(keys, o.TPM)
+		if err == nil {
+			return whole, nil
+		}
+		o.Log.Warn().Err(err).Msg("opening the lock")
 	}
 	if !o.whileLocked && o.AskLock != nil {
 		by, err := o.AskLock(keys.LockKind().String())
@@ -213,7 +220,9 @@ func (o Opener) lock(keys *seal.Keyring) error {
 // OpenLock opens the lock of this box for the page. Wrong ones are counted as wrong PINs are, on disk and
 // so across restarts; web.ErrWrongPIN or *web.LockedError then.
 func (n *Node) OpenLock(ctx context.Context, by Opener) error {
-	return n.openLock(func(keys *seal.Keyring) (*seal.Keyring, error) { return n.tryLocked(ctx, keys, by) })
+	return n.openLock(func(keys *seal.Keyring) (*seal.Keyring, error) {
+		return n.tryLocked(ctx, func() (*seal.Keyring, error) { return by.open(keys) })
+	})
 }
 
 // OpenLockHere is OpenLock for a command, whose owner may read the file of the keys and try anything on it
@@ -245,7 +254,7 @@ func (n *Node) openLock(open func(*seal.Keyring) (*seal.Keyring, error)) error {
 }
 
 // tryLocked opens keys and counts a try that was wrong. The caller holds n.lock.mu.
-func (n *Node) tryLocked(ctx context.Context, keys *seal.Keyring, by Opener) (*seal.Keyring, error) {
+func (n *Node) tryLocked(ctx context.Context, open func() (*seal.Keyring, error)) (*seal.Keyring, error) {
 	t, now := n.lock.tries, n.o.Now()
 	if t == (lockTries{}) {
 		if _, err := n.plainRow(lockTriesKey, &t); err != nil {
@@ -258,7 +267,7 @@ func (n *Node) tryLocked(ctx context.Context, keys *seal.Keyring, by Opener) (*s
 	} else if wait > 0 {
 		return nil, &web.LockedError{Until: wait}
 	}
-	whole, err := by.open(keys)
+	whole, err := open()
 	if !errors.Is(err, seal.ErrWrongLock) {
 		if err == nil && t.Fails != 0 {
 			err = n.keepTries(ctx, lockTries{})
@@ -294,12 +303,14 @@ func (n *Node) keepTries(ctx context.Context, t lockTries) error {
 type LockChange struct {
 	From *Opener `json:"from,omitempty"`
 	To   *Opener `json:"to,omitempty"`
+	Chip ChipUse `json:"chip,omitempty"` // a TPM keeps the secret of the lock, and To is the passphrase besides
 }
 
 // LockInfo is the lock of a box.
 type LockInfo struct {
-	Kind   string `json:"kind"`             // none, passphrase, key file
-	Locked bool   `json:"locked,omitempty"` // nobody opened it since the box started
+	Kind   string    `json:"kind"`             // none, passphrase, key file, TPM, TPM and PIN
+	Locked bool      `json:"locked,omitempty"` // nobody opened it since the box started
+	Chip   *ChipInfo `json:"chip,omitempty"`   // where a TPM keeps its secret, when that was asked for
 }
 
 // Lock tells how the keys of this box are kept.
@@ -320,9 +331,12 @@ func (n *Node) ChangeLock(ctx context.Context, c LockChange) error {
 	if err != nil {
 		return err
 	}
-	if c.To == nil {
+	switch {
+	case c.To == nil:
 		err = keys.TakeLockOff()
-	} else {
+	case c.Chip != NoChip:
+		err = c.To.lockWithChip(keys, c.Chip, n.o.TPM)
+	default:
 		err = c.To.lock(keys)
 	}
 	if err == nil {
@@ -333,6 +347,9 @@ func (n *Node) ChangeLock(ctx context.Context, c LockChange) error {
 	}
 	if err != nil {
 		return fmt.Errorf("changing the lock: %w", err)
+	}
+	if err := n.dropMemberLocks(ctx); err != nil { // they are of the lock before, and open nothing
+		n.log.Warn().Err(err).Msg("parts of the lock before stay on the disk")
 	}
 	if n.keys.Locked() {
 		n.openedLocked(keys)
@@ -356,7 +373,7 @@ func (n *Node) keysToChange(from *Opener) (*seal.Keyring, error) {
 
 // lockRoutes are the commands about the lock, and what a locked box answers besides.
 func (n *Node) lockRoutes(reply func(pattern string, f func(r *http.Request) (any, error))) {
-	reply("GET /keys", func(*http.Request) (any, error) { return n.Lock(), nil })
+	reply("GET /keys", func(*http.Request) (any, error) { return n.LockWithChip() })
 	reply("POST /keys/open", func(r *http.Request) (any, error) {
 		var by Opener
 		if err := json.NewDecoder(r.Body).Decode(&by); err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal"
+	"github.com/healthpost/healthpost/seal/tpm"
 	"github.com/healthpost/healthpost/store"
 	peersync "github.com/healthpost/healthpost/sync"
 )
@@ -62,6 +63,8 @@ type Options struct {
 
 	// KeyFile is where the key file of this box's lock appears when somebody brings it; empty: nowhere.
 	KeyFile string
+	// TPM is the device of the TPM 2.0 that a lock can use, or the Unix socket of one that is a program.
+	TPM string
 	// AskLock gives what opens the lock of a stopped box to a command that takes keys; kind is what it
 	// has to be. nil: such commands are refused.
 	AskLock func(kind string) (Opener, error)
@@ -88,7 +91,7 @@ func NewOptions(data string) Options {
 	return Options{
 		Data: data, Page: "localhost:8080",
 		Listen: []string{"/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"},
-		LAN:    true, Profile: "wan", Language: []string{"en", "fr"},
+		LAN:    true, Profile: "wan", Language: []string{"en", "fr"}, TPM: tpm.DefaultPath,
 		SessionIdle: 10 * time.Minute, PIN: seal.DefaultPINParams(), ScrubEvery: 7 * 24 * time.Hour,
 		CosignEvery: time.Hour, PromiseAfter: 24 * time.Hour, DoubtAfter: time.Minute, CarryMax: 50_000,
 		Store: store.NewOptions(), Log: zerolog.Nop(), Now: time.Now,

@@ -79,10 +79,16 @@ func (n *Node) pageHandler(a *authority) http.Handler {
 type lockedPage struct{ n *Node }
 
 func (l lockedPage) Box(context.Context) web.LockedBox {
-	return web.LockedBox{Name: l.n.box.Name, Languages: l.n.o.Language, Passphrase: l.n.keys.LockKind() == seal.PassphraseLock}
+	kind := l.n.keys.LockKind()
+	return web.LockedBox{Name: l.n.box.Name, Languages: l.n.o.Language, Passphrase: kind == seal.PassphraseLock || kind.HasChip(), PIN: kind == seal.TPMPINLock}
 }
 
 // OpenLock tries a passphrase.
 func (l lockedPage) OpenLock(ctx context.Context, passphrase string) error {
 	return l.n.OpenLock(ctx, Opener{Passphrase: passphrase})
+}
+
+// OpenLockByPIN tries a member's number and PIN.
+func (l lockedPage) OpenLockByPIN(ctx context.Context, number int, pin string) error {
+	return l.n.OpenLockByPIN(ctx, number, pin)
 }

@@ -171,13 +171,17 @@ func (n *Node) Staff(context.Context) ([]web.StaffTile, error) {
 	if err != nil {
 		return nil, err
 	}
+	numbers, err := n.lockNumbers()
+	if err != nil {
+		return nil, err
+	}
 	tiles := make([]web.StaffTile, 0, len(list))
 	for _, a := range list {
 		roles, err := a.roles()
 		if err != nil {
 			return nil, err
 		}
-		tiles = append(tiles, web.StaffTile{ID: a.id(), Name: a.Name, Initials: initials(a.Name), Roles: roleNames(roles)})
+		tiles = append(tiles, web.StaffTile{ID: a.id(), Name: a.Name, Initials: initials(a.Name), Roles: roleNames(roles), LockNumber: numbers[a.id()]})
 	}
 	sort.Slice(tiles, func(i, j int) bool {
 		if tiles[i].Name != tiles[j].Name {
@@ -281,7 +285,8 @@ func (n *Node) addAccount(ctx context.Context, session uint64, s web.NewStaff, r
 	if err != nil {
 		return err
 	}
-	_, err = n.append(ctx, []store.Draft{draft}, func([]record.Record) ([]store.Row, error) { return []store.Row{row}, nil })
+	rows := append(n.newMemberLock(a.Public, s.PIN), row)
+	_, err = n.append(ctx, []store.Draft{draft}, func([]record.Record) ([]store.Row, error) { return rows, nil })
 	return err
 }
 
@@ -331,7 +336,7 @@ func (n *Node) EndStaff(ctx context.Context, by web.Session, staffID string) err
 	n.staff.pinMu.Lock() // nobody signs in between the row's end and that of the sessions
 	defer n.staff.pinMu.Unlock()
 	_, err = n.append(ctx, []store.Draft{draft}, func([]record.Record) ([]store.Row, error) {
-		return []store.Row{{Key: accountKey(a.Public)}}, nil
+		return []store.Row{{Key: accountKey(a.Public)}, {Key: memberLockRowKey(a.id())}}, nil
 	})
 	if err != nil {
 		return explain(err)
@@ -381,6 +386,7 @@ func (n *Node) SignIn(ctx context.Context, staffID, pin string) (string, error) 
 	if err != nil {
 		return "", err
 	}
+	n.giveLock(ctx, a.id(), pin)
 	return n.openSession(ctx, a, priv)
 }
 

@@ -108,6 +108,8 @@ func FuzzDecodeKeyring(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
+	_, _, b = withChip(f, seal.TPMLock)
+	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		fuzz.Bounded(t, len(b), func() { seal.DecodeKeyring(b) })
 		ring, err := seal.DecodeKeyring(b)

@@ -92,6 +92,7 @@ const (
 	keyringMagic    = "healthpost keys"
 	keyringVersion  = 1 // in the clear
 	lockedVersion   = 2 // under a lock
+	chipVersion     = 3 // under a lock whose secret a chip keeps
 	keyringBytesMax = 64 << 10
 	keyringDomain   = "hp:keyring:1\x00"
 )
@@ -134,10 +135,9 @@ func (k *Keyring) Encode() ([]byte, error) {
 	inside, version := mustMarshal(a), uint8(keyringVersion)
 	if k.lock != nil {
 		var err error
-		if inside, err = k.encodeLocked(inside); err != nil {
+		if inside, version, err = k.encodeLocked(inside); err != nil {
 			return nil, fmt.Errorf("writing the box's keys: %w", err)
 		}
-		version = lockedVersion
 	}
 	return mustMarshal(keyringFile{Magic: keyringMagic, Version: version, Inside: inside, Sum: keyringSum(version, inside)}), nil
 }
@@ -162,8 +162,10 @@ func DecodeKeyring(b []byte) (*Keyring, error) {
 		k, err = decodeKeyringInside(f.Inside)
 	case lockedVersion:
 		k, err = decodeLockedInside(f.Inside)
+	case chipVersion:
+		k, err = decodeChipInside(f.Inside)
 	default:
-		return nil, fmt.Errorf("%w: the box's keys have version %d, this program reads versions up to %d", ErrNewer, f.Version, lockedVersion)
+		return nil, fmt.Errorf("%w: the box's keys have version %d, this program reads versions up to %d", ErrNewer, f.Version, chipVersion)
 	}
 	if errors.Is(err, ErrNewer) {
 		return nil, err

@@ -32,11 +32,16 @@ const (
 	NoLock LockKind = iota
 	PassphraseLock
 	KeyFileLock
+	TPMLock    // a chip gives its secret to the box that it is in
+	TPMPINLock // a chip gives its secret to a member of staff
 )
 
 func (k LockKind) String() string {
-	return [...]string{NoLock: "none", PassphraseLock: "passphrase", KeyFileLock: "key file"}[min(k, KeyFileLock)]
+	return [...]string{NoLock: "none", PassphraseLock: "passphrase", KeyFileLock: "key file", TPMLock: "TPM", TPMPINLock: "TPM and PIN"}[min(k, TPMPINLock)]
 }
+
+// HasChip reports a lock whose secret a chip keeps.
+func (k LockKind) HasChip() bool { return k == TPMLock || k == TPMPINLock }
 
 // Opener opens a lock: what a person types, or what a file holds that is kept away from the box. The
 // zero value opens nothing. It never prints itself.
@@ -92,6 +97,7 @@ type lock struct {
 	params PINParams // of a passphrase
 	salt   [16]byte
 	key    Key // zero while the keyring is locked
+	chip   *chipPart
 }
 
 // lockParamsMin is what one guess of a passphrase costs at least.
@@ -104,7 +110,7 @@ func (l *lock) check() error {
 			return fmt.Errorf("%w: a key file costs nothing to try", ErrDamaged)
 		}
 		return nil
-	case PassphraseLock:
+	case PassphraseLock, TPMLock, TPMPINLock:
 		if err := l.params.check(); err != nil {
 			return err
 		}
@@ -116,24 +122,35 @@ func (l *lock) check() error {
 	return fmt.Errorf("%w: a lock of kind %d", ErrNewer, l.kind)
 }
 
-// open gives the key that an opener stands for. Passphrases wait for one another, as PINs do.
-func (l *lock) open(o Opener) (Key, error) {
-	if o.kind != l.kind || len(o.secret) == 0 {
+// secretOf gives the secret that an opener stands for. Passphrases wait for one another, as PINs do.
+func (l *lock) secretOf(o Opener) (Key, error) {
+	switch {
+	case len(o.secret) == 0 || !l.takes(o.kind):
 		return Key{}, fmt.Errorf("%w: it takes a %s", ErrWrongLock, l.kind)
+	case o.kind != PassphraseLock:
+		return Key(o.secret), nil
+	case l.chip != nil:
+		return l.spareSecret(o)
 	}
-	secret := Key{}
-	if l.kind == KeyFileLock {
-		secret = Key(o.secret)
-	} else {
-		secret = l.params.stretch(o.secret, l.salt[:])
-	}
-	return deriveKey(secret, l.salt[:], []byte("hp:lock:1")), nil
+	return l.params.stretch(o.secret, l.salt[:]), nil
+}
+
+// keyFrom gives the key of the lock.
+func (l *lock) keyFrom(secret Key) Key { return deriveKey(secret, l.salt[:], []byte("hp:lock:1")) }
+
+// takes reports whether an opener of that kind may open the lock. A chip's lock takes the chip's secret, or
+// the passphrase that was made with it.
+func (l *lock) takes(kind LockKind) bool {
+	return kind == l.kind && !kind.HasChip() || l.kind.HasChip() && (kind == TPMLock || kind == PassphraseLock)
 }
 
 // Lock has the keys written under an opener from the next Save on. Passphrases are checked, and cost at
 // least 64 MiB and three passes a guess. It wraps ErrWeakPassphrase.
 func (k *Keyring) Lock(rand io.Reader, o Opener) error {
 	l := &lock{kind: o.kind}
+	if o.kind.HasChip() {
+		return fmt.Errorf("locking the keys: %w: a chip alone is no lock", ErrWrongLock)
+	}
 	if o.kind == PassphraseLock {
 		if err := CheckPassphrase(string(o.secret)); err != nil {
 			return err
@@ -146,11 +163,11 @@ func (k *Keyring) Lock(rand io.Reader, o Opener) error {
 	if err := errors.Join(l.check(), k.check()); err != nil {
 		return fmt.Errorf("locking the keys: %w", err)
 	}
-	key, err := l.open(o)
+	secret, err := l.secretOf(o)
 	if err != nil {
 		return fmt.Errorf("locking the keys: %w", err)
 	}
-	l.key, k.lock = key, l
+	l.key, k.lock = l.keyFrom(secret), l
 	return nil
 }
 
@@ -183,10 +200,11 @@ func (k *Keyring) Open(o Opener) (*Keyring, error) {
 		return nil, fmt.Errorf("opening the keys: %w: they are not locked", ErrWrongLock)
 	}
 	l := *k.lock
-	key, err := l.open(o)
+	secret, err := l.secretOf(o)
 	if err != nil {
 		return nil, fmt.Errorf("opening the keys: %w", err)
 	}
+	key := l.keyFrom(secret)
 	plain, err := rowAEAD(key).Open(nil, k.sealed[:chacha20poly1305.NonceSizeX], k.sealed[chacha20poly1305.NonceSizeX:], k.lockContext())
 	if err != nil {
 		return nil, fmt.Errorf("opening the keys: %w", ErrWrongLock) // the sum of the file was compared
@@ -199,6 +217,9 @@ func (k *Keyring) Open(o Opener) (*Keyring, error) {
 		return nil, fmt.Errorf("opening the keys: %w: they are another box's", ErrDamaged)
 	}
 	l.key, whole.lock = key, &l
+	if l.chip != nil {
+		l.chip = l.chip.with(secret)
+	}
 	return whole, nil
 }
 
@@ -218,16 +239,23 @@ type lockedArray struct {
 
 func (k *Keyring) lockContext() []byte {
 	l := k.lock
+	if l.chip != nil {
+		return mustMarshal(l.chipArray(k.Device, []byte{}))
+	}
 	return mustMarshal(lockedArray{Device: k.Device[:], Kind: uint8(l.kind), MemoryKiB: l.params.MemoryKiB, Passes: l.params.Passes, Threads: l.params.Threads, Salt: l.salt[:], Sealed: []byte{}})
 }
 
-func (k *Keyring) encodeLocked(plain []byte) ([]byte, error) {
+// encodeLocked gives the inside of a locked file, and the version that has it.
+func (k *Keyring) encodeLocked(plain []byte) ([]byte, uint8, error) {
 	nonce := make([]byte, chacha20poly1305.NonceSizeX)
 	if _, err := rand.Read(nonce); err != nil {
-		return nil, fmt.Errorf("drawing a nonce: %w", err)
+		return nil, 0, fmt.Errorf("drawing a nonce: %w", err)
 	}
 	l, sealed := k.lock, rowAEAD(k.lock.key).Seal(nonce, nonce, plain, k.lockContext())
-	return mustMarshal(lockedArray{Device: k.Device[:], Kind: uint8(l.kind), MemoryKiB: l.params.MemoryKiB, Passes: l.params.Passes, Threads: l.params.Threads, Salt: l.salt[:], Sealed: sealed}), nil
+	if l.chip != nil {
+		return mustMarshal(l.chipArray(k.Device, sealed)), chipVersion, nil
+	}
+	return mustMarshal(lockedArray{Device: k.Device[:], Kind: uint8(l.kind), MemoryKiB: l.params.MemoryKiB, Passes: l.params.Passes, Threads: l.params.Threads, Salt: l.salt[:], Sealed: sealed}), lockedVersion, nil
 }
 
 func decodeLockedInside(b []byte) (*Keyring, error) {
@@ -236,11 +264,18 @@ func decodeLockedInside(b []byte) (*Keyring, error) {
 		return nil, err
 	}
 	l := &lock{kind: LockKind(a.Kind), params: PINParams{MemoryKiB: a.MemoryKiB, Passes: a.Passes, Threads: a.Threads}}
-	if len(a.Device) != keyBytes || len(a.Salt) != len(l.salt) || len(a.Sealed) < chacha20poly1305.NonceSizeX+chacha20poly1305.Overhead {
+	if l.kind.HasChip() {
+		return nil, fmt.Errorf("%w: a lock of another version", ErrDamaged)
+	}
+	return lockedKeyring(l, a.Device, a.Salt, a.Sealed)
+}
+
+func lockedKeyring(l *lock, device, salt, sealed []byte) (*Keyring, error) {
+	if len(device) != keyBytes || len(salt) != len(l.salt) || len(sealed) < chacha20poly1305.NonceSizeX+chacha20poly1305.Overhead {
 		return nil, fmt.Errorf("%w: lengths", ErrDamaged)
 	}
-	l.salt = [16]byte(a.Salt)
-	k := &Keyring{Device: Key(a.Device), Reading: map[KeyID]Key{}, lock: l, sealed: bytes.Clone(a.Sealed)}
+	l.salt = [16]byte(salt)
+	k := &Keyring{Device: Key(device), Reading: map[KeyID]Key{}, lock: l, sealed: bytes.Clone(sealed)}
 	if k.Device.IsZero() {
 		return nil, fmt.Errorf("%w: no key of the device", ErrDamaged)
 	}

@@ -13,6 +13,7 @@ needed=(
   ip:iproute2                              # network namespaces
   nft:nftables                             # lost and reset packets
   mkfs.ext4:e2fsprogs                      # small disks that fill up
+  swtpm:swtpm                              # a TPM that is a program
 )
 
 PATH=$PATH:/usr/sbin:/sbin

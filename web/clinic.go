@@ -236,6 +236,8 @@ type StaffTile struct {
 	Name     string
 	Initials string // at most 3 letters
 	Roles    []string
+
+	LockNumber int // that opens a locked box together with the PIN, 0 where there is none
 }
 
 // NewStaff is a member to add. PIN is 6 ASCII digits; it is never logged or put in an error.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 )
 
 // LockedClinic is a box whose keys are locked. It shows nothing but its name. Methods may be called
@@ -16,13 +17,23 @@ type LockedClinic interface {
 	// OpenLock tries a passphrase. Errors: ErrWrongPIN, *LockedError. Counting wrong tries is the box's
 	// task. After nil the box ends this page and begins the one of package web's New.
 	OpenLock(ctx context.Context, passphrase string) error
+	// OpenLockByPIN is OpenLock for a member's number and PIN. Errors besides: ErrChipRests, ErrNoChip.
+	OpenLockByPIN(ctx context.Context, number int, pin string) error
 }
+
+var (
+	// ErrChipRests: the chip that keeps the box's secret takes no PIN for a while.
+	ErrChipRests = errors.New("the chip takes no PIN for now")
+	// ErrNoChip: the chip does not answer, or is another one.
+	ErrNoChip = errors.New("the chip does not give the box's secret")
+)
 
 // LockedBox is what a locked box shows of itself.
 type LockedBox struct {
 	Name       string
 	Languages  []string // first choice first
 	Passphrase bool     // it opens by a passphrase, and not by a key file
+	PIN        bool     // it opens by a member's number and PIN besides
 }
 
 const (
@@ -70,13 +81,15 @@ func lockedTable() []route {
 // lockedBody is the page that asks for the passphrase, or for the key file.
 type lockedBody struct {
 	Passphrase bool
+	PIN        bool
 	Opening    bool
 }
 
 func showLocked(q *request) error { return q.lockPage(http.StatusOK, form{Values: url.Values{}}) }
 
 func (q *request) lockPage(status int, f form) error {
-	p := q.newPage("", "locked.title", lockedBody{Passphrase: q.locked.Box(q.r.Context()).Passphrase})
+	b := q.locked.Box(q.r.Context())
+	p := q.newPage("", "locked.title", lockedBody{Passphrase: b.Passphrase, PIN: b.PIN})
 	p.Form = f
 	if len(f.Errors) > 0 {
 		p.Title = q.words.Text("form.error_title", p.Title)
@@ -84,29 +97,57 @@ func (q *request) lockPage(status int, f form) error {
 	return q.showStatus(status, "locked", p)
 }
 
-// openLock tries the passphrase. It is never shown again, kept or logged.
+// openLock tries what was typed. It is never shown again, kept or logged, but for the member's number.
 func openLock(q *request) error {
+	if q.r.PostForm.Has("pin") && q.locked.Box(q.r.Context()).PIN {
+		return q.openLockByPIN()
+	}
 	passphrase := q.r.PostForm.Get("passphrase")
-	wrong := func(status int, words string) error {
-		return q.lockPage(status, form{Values: url.Values{}, Errors: []fieldProblem{{"passphrase", words}}})
-	}
 	if passphrase == "" || len(passphrase) > passphraseBytesMax {
-		return wrong(http.StatusUnprocessableEntity, q.words.Text("locked.needed"))
+		return q.stillLocked(http.StatusUnprocessableEntity, "passphrase", q.words.Text("locked.needed"))
 	}
+	return q.tryLock(lockField{"passphrase", "locked.wait", "locked.wrong"}, func(ctx context.Context) error { return q.locked.OpenLock(ctx, passphrase) })
+}
+
+func (q *request) openLockByPIN() error {
+	number, err := strconv.ParseUint(strings.TrimSpace(NormaliseDigits(q.r.PostForm.Get("number"))), 10, 16)
+	if err != nil || number == 0 {
+		return q.stillLocked(http.StatusUnprocessableEntity, "number", q.words.Text("locked.number_needed"))
+	}
+	pin := NormaliseDigits(q.r.PostForm.Get("pin"))
+	if len(pin) != pinDigits {
+		return q.stillLocked(http.StatusUnprocessableEntity, "pin", q.words.Text("signin.pin_digits"))
+	}
+	return q.tryLock(lockField{"pin", "signin.locked", "locked.wrong_pin"}, func(ctx context.Context) error { return q.locked.OpenLockByPIN(ctx, int(number), pin) })
+}
+
+// lockField is a field of the locked page, with the words for too many wrong tries and for a wrong one.
+type lockField struct{ name, wait, wrong string }
+
+func (q *request) stillLocked(status int, field, words string) error {
+	return q.lockPage(status, form{Values: url.Values{"number": q.r.PostForm["number"]}, Errors: []fieldProblem{{field, words}}})
+}
+
+// tryLock opens the box, or says why not.
+func (q *request) tryLock(f lockField, open func(context.Context) error) error {
 	if wait := q.tries.begin(addressOf(q.r), q.opts.Now()); wait > 0 {
 		q.w.Header().Set("Retry-After", strconv.Itoa(60*wholeMinutes(wait)))
-		return wrong(http.StatusTooManyRequests, q.words.Count("locked.wait", wholeMinutes(wait)))
+		return q.stillLocked(http.StatusTooManyRequests, f.name, q.words.Count(f.wait, wholeMinutes(wait)))
 	}
-	err := q.locked.OpenLock(q.r.Context(), passphrase)
+	err := open(q.r.Context())
 	if !errors.Is(err, ErrWrongPIN) {
 		q.tries.takeBack(addressOf(q.r))
 	}
 	var locked *LockedError
 	switch {
 	case errors.As(err, &locked):
-		return wrong(http.StatusUnprocessableEntity, q.words.Count("locked.wait", wholeMinutes(locked.Until)))
+		return q.stillLocked(http.StatusUnprocessableEntity, f.name, q.words.Count(f.wait, wholeMinutes(locked.Until)))
 	case errors.Is(err, ErrWrongPIN):
-		return wrong(http.StatusUnprocessableEntity, q.words.Text("locked.wrong"))
+		return q.stillLocked(http.StatusUnprocessableEntity, f.name, q.words.Text(f.wrong))
+	case errors.Is(err, ErrChipRests):
+		return q.stillLocked(http.StatusUnprocessableEntity, f.name, q.words.Text("locked.chip_rests"))
+	case errors.Is(err, ErrNoChip):
+		return q.stillLocked(http.StatusUnprocessableEntity, f.name, q.words.Text("locked.no_chip"))
 	case err != nil:
 		return err
 	}

@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -18,6 +19,7 @@ type fakeLocked struct {
 	box   web.LockedBox
 	tries []string
 	wait  time.Duration
+	fault error // of the chip
 }
 
 func (f *fakeLocked) Box(context.Context) web.LockedBox { return f.box }
@@ -28,6 +30,19 @@ func (f *fakeLocked) OpenLock(_ context.Context, passphrase string) error {
 	case f.wait > 0:
 		return &web.LockedError{Until: f.wait}
 	case passphrase != lockPassphrase:
+		return web.ErrWrongPIN
+	}
+	return nil
+}
+
+func (f *fakeLocked) OpenLockByPIN(_ context.Context, number int, pin string) error {
+	f.tries = append(f.tries, fmt.Sprint(number, " ", pin))
+	switch {
+	case f.wait > 0:
+		return &web.LockedError{Until: f.wait}
+	case f.fault != nil:
+		return f.fault
+	case number != 3 || pin != staffPIN:
 		return web.ErrWrongPIN
 	}
 	return nil
@@ -116,5 +131,39 @@ func TestPassphrasesAreNeverShownLoggedOrTakenFromElsewhere(t *testing.T) {
 	}
 	if strings.Contains(x.log.String(), "mosquito") {
 		t.Error("a passphrase is in the log")
+	}
+}
+
+// A member's number and PIN open the box, in the digits of any script; what is wrong is told in words, and
+// the PIN comes back nowhere.
+func TestANumberAndAPINOpenALockedBox(t *testing.T) {
+	x := newFixture(t)
+	f := x.locked(true)
+	try := func(number, pin string) answer { return x.post("/", url.Values{"number": {number}, "pin": {pin}}) }
+	if a := try("3", staffPIN); a.status != http.StatusUnprocessableEntity || len(f.tries) != 0 {
+		t.Errorf("a box that no PIN opens: status %d, %d tries", a.status, len(f.tries))
+	}
+	f.box.PIN = true
+	for _, wrong := range []struct{ number, pin, says string }{
+		{"", staffPIN, "Type your number"}, {"0", staffPIN, "Type your number"}, {"Amina", staffPIN, "Type your number"}, {"99999999", staffPIN, "Type your number"},
+		{"3", "12345", "6 digits"}, {"3", "", "6 digits"}, {"3", "918273", "not right"}, {"4", staffPIN, "not right"},
+	} {
+		a := try(wrong.number, wrong.pin)
+		if a.status != http.StatusUnprocessableEntity || !strings.Contains(a.body, wrong.says) || wrong.pin != "" && strings.Contains(a.body, wrong.pin) {
+			t.Errorf("number %q: status %d, says %s", wrong.number, a.status, words(a.body))
+		}
+	}
+	for err, says := range map[error]string{web.ErrChipRests: "takes no PIN now", web.ErrNoChip: "does not answer", nil: "opening"} {
+		f.fault = err
+		if a := try("٣", staffPIN); !strings.Contains(a.body, says) || (a.status == http.StatusOK) != (err == nil) {
+			t.Errorf("%v: status %d, says %s", err, a.status, words(a.body))
+		}
+	}
+	f.wait = 90 * time.Second
+	if a := try("3", staffPIN); !strings.Contains(a.body, "Too many wrong PINs. Wait 2 minutes") {
+		t.Errorf("while the box takes no try: %s", words(a.body))
+	}
+	if strings.Contains(x.log.String(), staffPIN) {
+		t.Error("a PIN is in the log")
 	}
 }

@@ -47,7 +47,7 @@ func initCommand(g *global) *cobra.Command {
 	c := &cobra.Command{
 		Use: "init", Short: "Make a box in a new or empty folder", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			dir, err := g.dataDir()
+			o, err := g.options()
 			if err != nil {
 				return err
 			}
@@ -55,7 +55,8 @@ func initCommand(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := l.makeBox(c, dir, r, name); err != nil {
+			dir := o.Data
+			if err := l.makeBox(c, o, r, name); err != nil {
 				return err
 			}
 			fmt.Fprintf(c.OutOrStdout(), "Made %q, a %s, in %s.\n", name, r, dir)
@@ -77,9 +78,9 @@ func initCommand(g *global) *cobra.Command {
 }
 
 // makeBox makes a box whose keys are under this lock, or under none.
-func (l *newLock) makeBox(c *cobra.Command, dir string, r record.Role, name string) error {
+func (l *newLock) makeBox(c *cobra.Command, o node.Options, r record.Role, name string) error {
 	if !l.isAsked() {
-		_, err := node.Init(dir, r, name)
+		_, err := node.Init(o.Data, r, name)
 		return err
 	}
 	if err := l.check(); err != nil {
@@ -89,7 +90,11 @@ func (l *newLock) makeBox(c *cobra.Command, dir string, r record.Role, name stri
 	if err != nil {
 		return err
 	}
-	_, err = node.InitLocked(dir, r, name, *by)
+	if l.chip() != node.NoChip {
+		_, err = node.InitWithTPM(o.Data, r, name, o.TPM, l.chip(), *by)
+	} else {
+		_, err = node.InitLocked(o.Data, r, name, *by)
+	}
 	return err
 }
 

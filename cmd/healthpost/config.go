@@ -31,6 +31,7 @@ type configFile struct {
 	Link        *linkFile `toml:"link"`
 	Sticks      *string   `toml:"sticks"`
 	KeyFile     *string   `toml:"key_file"`
+	TPM         *string   `toml:"tpm"`
 }
 
 // linkFile is the table [link]: what the way to the hubs costs.
@@ -123,6 +124,7 @@ func (c *configFile) apply(o *node.Options) {
 	set(&o.LANPlain, c.LANPlain)
 	set(&o.Sticks, c.Sticks)
 	set(&o.KeyFile, c.KeyFile)
+	set(&o.TPM, c.TPM)
 	set(&o.Profile, c.Profile)
 	setList(&o.Listen, c.Listen)
 	setList(&o.Announce, c.Announce)
@@ -156,6 +158,9 @@ func applyEnv(o *node.Options, env func(string) string) error {
 	}
 	if v := env("HEALTHPOST_KEY_FILE"); v != "" {
 		o.KeyFile = v
+	}
+	if v := env("HEALTHPOST_TPM"); v != "" {
+		o.TPM = v
 	}
 	if v := env("HEALTHPOST_LOG"); v != "" {
 		o.LogAddress = v

@@ -18,7 +18,7 @@ import (
 
 func keysCommand(g *global) *cobra.Command {
 	c := &cobra.Command{
-		Use: "keys", Short: "Lock the keys of this box under a passphrase or a key file, open the lock, take it off",
+		Use: "keys", Short: "Lock the keys of this box under a passphrase, a key file or its TPM, open the lock, take it off",
 		Long: "The keys of a box lie beside its records. Under a lock, who takes the box or a copy of its card reads nothing without the\npassphrase or the key file. A locked box that starts exchanges with others at once; charts open when the lock is opened.",
 	}
 	onlyParent(c)
@@ -37,10 +37,27 @@ func keysShow(g *global) *cobra.Command {
 						state = ", and nobody opened it since the box started"
 					}
 					fmt.Fprintf(w, "lock: %s%s\n", now.Kind, state)
+					showChip(w, now)
 				})
 			})
 		},
 	}
+}
+
+// showChip says what the TPM that keeps a lock's secret tells.
+func showChip(w io.Writer, now node.LockInfo) {
+	i := now.Chip
+	if i == nil {
+		return
+	}
+	if now.Kind == "TPM and PIN" {
+		fmt.Fprintf(w, "members whose PIN opens it: %d\n", i.Members)
+	}
+	if i.Fault != "" {
+		fmt.Fprintf(w, "the TPM does not answer: %s\n", i.Fault)
+		return
+	}
+	fmt.Fprintf(w, "the TPM counts %d wrong tries of %d, and forgets one every %d seconds\n", i.Wrong, i.Max, i.Recovers)
 }
 
 // withLock runs f with the box of this command and its lock.
@@ -61,19 +78,42 @@ func (g *global) withLock(c *cobra.Command, f func(*node.Client, node.LockInfo) 
 type newLock struct {
 	passphrase, made bool
 	file             string
+	tpm, tpmPIN      bool
 }
 
 func (l *newLock) flags(c *cobra.Command) {
 	c.Flags().BoolVar(&l.passphrase, "passphrase", false, "a passphrase, read from standard input twice")
 	c.Flags().BoolVar(&l.made, "make", false, "a passphrase that is made and printed once")
 	c.Flags().StringVar(&l.file, "key-file", "", "a key file, made when there is none at this path: on a stick that is not kept with the box")
+	c.Flags().BoolVar(&l.tpm, "tpm", false, "the TPM of this board, which opens the box by itself: a card in another board reads nothing. With a passphrase besides, made and printed once or with --passphrase")
+	c.Flags().BoolVar(&l.tpmPIN, "tpm-pin", false, "the TPM of this board for the PIN of a member of staff: a stolen box reads nothing. With a passphrase besides, as with --tpm")
 }
 
-func (l *newLock) isAsked() bool { return l.passphrase || l.made || l.file != "" }
+func (l *newLock) isAsked() bool {
+	return l.passphrase || l.made || l.file != "" || l.chip() != node.NoChip
+}
+
+// chip is whom a TPM is to open the box for.
+func (l *newLock) chip() node.ChipUse {
+	switch {
+	case l.tpmPIN:
+		return node.ChipPINs
+	case l.tpm:
+		return node.ChipBox
+	}
+	return node.NoChip
+}
 
 func (l *newLock) check() error {
+	if l.chip() != node.NoChip {
+		if btoi(l.tpm)+btoi(l.tpmPIN)+btoi(l.file != "") != 1 || l.passphrase && l.made {
+			return usagef("say one of --tpm and --tpm-pin, with --passphrase or without")
+		}
+		l.made = !l.passphrase
+		return nil
+	}
 	if count := btoi(l.passphrase) + btoi(l.made) + btoi(l.file != ""); count != 1 {
-		return usagef("say one of --passphrase, --make and --key-file FILE")
+		return usagef("say one of --passphrase, --make, --key-file FILE, --tpm and --tpm-pin")
 	}
 	return nil
 }
@@ -117,7 +157,7 @@ func (l *newLock) opener(c *cobra.Command, in *secretReader) (*node.Opener, erro
 // openerOf is what opens the lock of now: file where it is a key file, else what is typed.
 func openerOf(now node.LockInfo, file string, in *secretReader) (*node.Opener, error) {
 	switch now.Kind {
-	case "passphrase":
+	case "passphrase", "TPM", "TPM and PIN":
 		p, err := in.read("Passphrase: ")
 		return &node.Opener{Passphrase: p}, err
 	case "key file":
@@ -148,7 +188,7 @@ func keysLock(g *global) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if err := cl.ChangeLock(c.Context(), node.LockChange{To: to}); err != nil {
+				if err := cl.ChangeLock(c.Context(), node.LockChange{To: to, Chip: l.chip()}); err != nil {
 					return err
 				}
 				fmt.Fprint(c.ErrOrStderr(), lockSet)
@@ -179,7 +219,7 @@ func keysChange(g *global) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return cl.ChangeLock(c.Context(), node.LockChange{From: old, To: to})
+				return cl.ChangeLock(c.Context(), node.LockChange{From: old, To: to, Chip: l.chip()})
 			})
 		},
 	}
@@ -221,7 +261,7 @@ func lockCommand(g *global, use, short string, do func(*cobra.Command, *node.Cli
 
 // askLock asks whoever runs a command on a stopped locked box.
 func askLock(kind string) (node.Opener, error) {
-	if kind != "passphrase" {
+	if kind == "key file" {
 		return node.Opener{}, fmt.Errorf("%w: say where the key file is, with key_file in the configuration or HEALTHPOST_KEY_FILE", node.ErrKeysLocked)
 	}
 	in := &secretReader{prompt: os.Stderr, file: os.Stdin, lines: bufio.NewReader(io.LimitReader(os.Stdin, secretBytesMax))}

@@ -41,6 +41,7 @@ var modules = []module{
 	{path: "github.com/dgraph-io/badger/v4", in: []string{"store", "raftlog"}, why: "the replica on disk"},
 	{path: "github.com/dgraph-io/ristretto/v2", in: []string{"store", "raftlog"}, why: "Badger's allocator options"},
 	{path: "github.com/fxamacker/cbor/v2", why: "canonical CBOR"},
+	{path: "github.com/google/go-tpm", in: []string{"seal"}, why: "locks that a chip on the board opens"},
 	{path: "github.com/hashicorp/go-hclog", in: []string{"raftlog"}, why: "Raft's logger interface"},
 	{path: "github.com/hashicorp/raft", in: []string{"raftlog"}, why: "ordering on hubs"},
 	{path: "github.com/klauspost/compress", why: "dictionary compression before sealing"},

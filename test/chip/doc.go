@@ -1,0 +1,2 @@
+// Package chip starts TPMs that are programs (swtpm), for tests.
+package chip
