@@ -172,6 +172,13 @@ func openerOf(now node.LockInfo, file string, in *secretReader) (*node.Opener, e
 
 const lockSet = "The keys of this box are locked from its next start on. Without what opens them nobody reads what exists on this box alone.\n"
 
+// tellStaff says what members of staff have to do before their PINs open the box.
+func (l *newLock) tellStaff(c *cobra.Command) {
+	if l.chip() == node.ChipPINs {
+		fmt.Fprint(c.ErrOrStderr(), "Each member of staff signs in once more: the number that then stands beside the name opens the box together with the PIN.\n")
+	}
+}
+
 func keysLock(g *global) *cobra.Command {
 	var l newLock
 	c := &cobra.Command{
@@ -192,6 +199,7 @@ func keysLock(g *global) *cobra.Command {
 					return err
 				}
 				fmt.Fprint(c.ErrOrStderr(), lockSet)
+				l.tellStaff(c)
 				return nil
 			})
 		},
@@ -219,7 +227,11 @@ func keysChange(g *global) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return cl.ChangeLock(c.Context(), node.LockChange{From: old, To: to, Chip: l.chip()})
+				if err := cl.ChangeLock(c.Context(), node.LockChange{From: old, To: to, Chip: l.chip()}); err != nil {
+					return err
+				}
+				l.tellStaff(c)
+				return nil
 			})
 		},
 	}
