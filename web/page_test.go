@@ -42,6 +42,16 @@ func pageCases() []pageCase {
 			x.locked(true)
 			return x.post("/", url.Values{"passphrase": {lockPassphrase}})
 		}},
+		{"locked-pin", "locked", 422, func(x *fixture) answer {
+			x.locked(true).box.PIN = true
+			return x.post("/", url.Values{"number": {"3"}, "pin": {"161803"}})
+		}},
+		{"sign-in-numbers", "signin", 200, func(x *fixture) answer {
+			for i := range x.fake.staff {
+				x.fake.staff[i].LockNumber = i + 1
+			}
+			return x.get("/sign-in")
+		}},
 		{"sign-in", "signin", 200, func(x *fixture) answer { return x.get("/sign-in") }},
 		{"sign-in-wrong", "signin", 422, func(x *fixture) answer {
 			return x.post("/sign-in", url.Values{"staff": {staffID}, "pin": {"000001"}})
