@@ -214,6 +214,9 @@ func (p *planner) owner(i int) owner {
 
 func (p *planner) find(it *item) owner {
 	found := ownerNone
+	if it.res.leftOut() {
+		return owner{NoPatient, "it is no record: it says what was left out where the file was made"}
+	}
 	for _, ref := range it.primary {
 		o := p.follow(ref, true)
 		if o.reason != "" {

@@ -73,7 +73,7 @@ func (c *clinic) verify() {
 func (c *clinic) export() string {
 	c.t.Helper()
 	var b bytes.Buffer
-	if err := c.n.Export(c.t.Context(), &b); err != nil {
+	if _, err := c.n.Export(c.t.Context(), &b); err != nil {
 		c.t.Fatal(err)
 	}
 	return b.String()

@@ -19,25 +19,26 @@ import (
 
 // ExportAccess writes every access line and every emergency that this box knows as an AuditEvent of FHIR,
 // one a line: those of access records by the order of the ledger, then this box's newest. That they were
-// read is a line itself, before the first byte is written.
-func (n *Node) ExportAccess(ctx context.Context, w io.Writer) error {
+// read is a line itself, before the first byte is written. Records of lines that cannot be read here are counted, as
+// Export counts entries.
+func (n *Node) ExportAccess(ctx context.Context, w io.Writer) (ExportReport, error) {
 	if err := n.noteLine(ctx, accessLine{Action: uint8(actionCode(policy.Oversee))}); err != nil {
-		return err
+		return ExportReport{}, err
 	}
 	if err := n.projectNow(); err != nil {
-		return err
+		return ExportReport{}, err
 	}
-	x := auditing{n: n, out: bufio.NewWriterSize(w, 64<<10), patients: map[record.CompartmentID]string{}, staff: map[string]staffEntry{}}
-	if err := errors.Join(x.records(ctx), x.open(), x.emergencies(ctx)); err != nil {
-		return fmt.Errorf("exporting the access log: %w", err)
+	out := exporting{n: n, out: bufio.NewWriterSize(w, 64<<10), purpose: policy.Treatment, rep: ExportReport{LeftOut: []fhir.LeftOut{}}}
+	x := auditing{exporting: &out, patients: map[record.CompartmentID]string{}, staff: map[string]staffEntry{}}
+	if err := errors.Join(x.records(ctx), x.open(), x.emergencies(ctx), out.tell()); err != nil {
+		return out.rep, fmt.Errorf("exporting the access log: %w", err)
 	}
-	return x.out.Flush()
+	return out.rep, out.out.Flush()
 }
 
 // auditing is one such export.
 type auditing struct {
-	n        *Node
-	out      *bufio.Writer
+	*exporting
 	patients map[record.CompartmentID]string // reference to the Patient of each that came up
 	staff    map[string]staffEntry           // by id
 }
@@ -53,7 +54,11 @@ func (x *auditing) records(ctx context.Context) error {
 	}
 	for i := range recs {
 		r := &recs[i].Record
-		if r.Core.Kind != record.KindAccess || r.Body == nil {
+		if r.Core.Kind != record.KindAccess || x.n.store.Erased(r) {
+			continue
+		}
+		if r.Body == nil {
+			x.unread++
 			continue
 		}
 		if err := ctx.Err(); err != nil {
@@ -61,6 +66,7 @@ func (x *auditing) records(ctx context.Context) error {
 		}
 		plain, err := x.n.vault.open(r)
 		if errors.Is(err, seal.ErrNoKey) || errors.Is(err, seal.ErrNewer) || errors.Is(err, seal.ErrDamaged) {
+			x.unread++
 			continue
 		}
 		if err != nil {
@@ -192,7 +198,8 @@ func (x *auditing) write(a *fhir.Audit, d record.DeviceID) error {
 	if err != nil {
 		return err
 	}
-	return writeJSONLine(x.out, r.JSON)
+	x.rep.Resources++
+	return x.exporting.line(r.JSON)
 }
 
 func (n *Node) exportAccessHandler(w http.ResponseWriter, r *http.Request) {

@@ -16,7 +16,7 @@ import (
 func (c *clinic) events() map[string][]fhir.Resource {
 	c.t.Helper()
 	var out bytes.Buffer
-	if err := c.n.ExportAccess(c.t.Context(), &out); err != nil {
+	if _, err := c.n.ExportAccess(c.t.Context(), &out); err != nil {
 		c.t.Fatal(err)
 	}
 	all := map[string][]fhir.Resource{}
@@ -89,7 +89,7 @@ func TestAccessLogAsAuditEvents(t *testing.T) {
 	}
 	cut, stop := context.WithCancel(t.Context())
 	stop()
-	if err := c.n.ExportAccess(cut, &bytes.Buffer{}); err == nil {
+	if _, err := c.n.ExportAccess(cut, &bytes.Buffer{}); err == nil {
 		t.Error("an export that was ended is whole")
 	}
 }

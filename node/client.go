@@ -240,37 +240,42 @@ func (c *Client) Import(ctx context.Context, path string, dryRun bool, progress 
 }
 
 // Export writes NDJSON to w, ExportAccess that of the access log.
-func (c *Client) Export(ctx context.Context, w io.Writer) error { return c.export(ctx, "/export", w) }
+func (c *Client) Export(ctx context.Context, w io.Writer) (ExportReport, error) {
+	return c.export(ctx, "/export", w)
+}
 
 // ExportFor is Export for a purpose.
-func (c *Client) ExportFor(ctx context.Context, w io.Writer, purpose string) error {
+func (c *Client) ExportFor(ctx context.Context, w io.Writer, purpose string) (ExportReport, error) {
 	return c.export(ctx, "/export/for/"+url.PathEscape(purpose), w)
 }
 
-func (c *Client) ExportAccess(ctx context.Context, w io.Writer) error {
+func (c *Client) ExportAccess(ctx context.Context, w io.Writer) (ExportReport, error) {
 	return c.export(ctx, "/export/access", w)
 }
 
-func (c *Client) export(ctx context.Context, path string, w io.Writer) error {
+func (c *Client) export(ctx context.Context, path string, w io.Writer) (rep ExportReport, err error) {
 	resp, err := c.do(ctx, http.MethodGet, path, nil, 0)
 	if err != nil {
-		return err
+		return rep, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		var e wireError
 		if err := json.NewDecoder(resp.Body).Decode(&e); err != nil {
-			return fmt.Errorf("asking the box: %s", resp.Status)
+			return rep, fmt.Errorf("asking the box: %s", resp.Status)
 		}
-		return e.err()
+		return rep, e.err()
 	}
 	if _, err := io.Copy(w, resp.Body); err != nil {
-		return fmt.Errorf("exporting: %w", err)
+		return rep, fmt.Errorf("exporting: %w", err)
 	}
 	if msg := resp.Trailer.Get(exportErrorTrailer); msg != "" {
-		return fmt.Errorf("exporting: the box stopped half-way: %s", msg)
+		return rep, fmt.Errorf("exporting: the box stopped half-way: %s", msg)
 	}
-	return nil
+	if err := json.Unmarshal([]byte(resp.Trailer.Get(exportReportTrailer)), &rep); err != nil {
+		return rep, fmt.Errorf("exporting: the box stopped half-way: %w", err)
+	}
+	return rep, nil
 }
 
 // memoryListener connects a client with a handler of the same process.

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bufio"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -17,11 +16,9 @@ import (
 // a chart is taken from anybody's; what would open one only from this program's own form,
 // for a box of this region.
 
-// exportConsent writes what was decided about one chart, and about topics as far as they are seen.
-func (n *Node) exportConsent(out *bufio.Writer, c record.CompartmentID, ch *chart.Chart, seen fhir.Topics) error {
-	if ch.Patient == nil {
-		return nil
-	}
+// consents writes what was decided about one chart, and about topics as far as they are seen.
+func (x *exporting) consents(c record.CompartmentID, ch *chart.Chart, seen fhir.Topics) error {
+	n := x.n
 	d, err := n.directives(c)
 	if err != nil {
 		return err
@@ -32,17 +29,18 @@ func (n *Node) exportConsent(out *bufio.Writer, c record.CompartmentID, ch *char
 	for _, e := range con.Ended {
 		all = append(all, e.Decided)
 	}
-	for i, x := range all {
-		if !sayable(&x.Directive) {
+	for i, one := range all {
+		if !sayable(&one.Directive) {
 			continue
 		}
-		r, err := n.consentResource(&d, &x, i < hold, patientReference(ch))
+		r, err := n.consentResource(&d, &one, i < hold, patientReference(ch))
 		if err != nil {
 			return fmt.Errorf("exporting: %w", err)
 		}
-		if err := writeJSONLine(out, r.JSON); err != nil {
-			return fmt.Errorf("exporting: %w", err)
+		if err := x.line(r.JSON); err != nil {
+			return err
 		}
+		x.rep.Resources++
 	}
 	return nil
 }

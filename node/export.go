@@ -3,6 +3,7 @@ package node
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,68 +21,144 @@ import (
 
 const exportErrorTrailer = "X-Export-Error"
 
+// ExportReport is what became of an export: what this box holds and the file lacks. What is kept apart by a
+// topic is not among it: that alone would tell.
+type ExportReport struct {
+	Resources int            `json:"resources"`
+	LeftOut   []fhir.LeftOut `json:"leftOut"`
+}
+
 // Export writes every resource this box can read, one a line, as it was taken in,
 // attachments in it;
 // of a resource with several versions those that stand, and what patients decided about who
 // reads as Consent. A chart that its patient closed to this box is left out, and so is what is kept
 // apart by a topic, where this box is not the one to see it. The export is on record before the first
-// byte is written.
-func (n *Node) Export(ctx context.Context, w io.Writer) error {
+// byte is written. What was left out for want of a permission, of keys or of what can be read is counted in a last
+// line, an OperationOutcome.
+func (n *Node) Export(ctx context.Context, w io.Writer) (ExportReport, error) {
 	return n.ExportFor(ctx, w, policy.Treatment)
 }
 
 // ExportFor is Export for a purpose. For another than treatment only charts are in it whose patients permitted
 // that, and each is on record by itself, before its first byte.
-func (n *Node) ExportFor(ctx context.Context, w io.Writer, purpose string) error {
+func (n *Node) ExportFor(ctx context.Context, w io.Writer, purpose string) (ExportReport, error) {
 	if !slices.Contains(fhir.PurposeWords(), purpose) {
-		return fmt.Errorf("exporting: no such purpose; there are %s", strings.Join(fhir.PurposeWords(), ", "))
+		return ExportReport{}, fmt.Errorf("exporting: no such purpose; there are %s", strings.Join(fhir.PurposeWords(), ", "))
 	}
 	if purpose == policy.Treatment {
 		if err := n.noteLine(ctx, accessLine{Action: uint8(accessExport)}); err != nil {
-			return err
+			return ExportReport{}, err
 		}
 	}
-	out := bufio.NewWriterSize(w, 64<<10)
+	x := exporting{n: n, out: bufio.NewWriterSize(w, 64<<10), purpose: purpose, rep: ExportReport{LeftOut: []fhir.LeftOut{}}}
 	comps, err := n.store.Compartments()
 	if err != nil {
-		return err
+		return x.rep, err
 	}
-	closed := 0
 	for _, c := range comps {
 		if err := ctx.Err(); err != nil {
-			return err
+			return x.rep, err
 		}
-		v, err := n.mayExport(c, purpose)
-		if err != nil {
-			return err
-		}
-		if !v.Allowed {
-			closed++
-			continue
-		}
-		if purpose != policy.Treatment {
-			line := accessLine{Action: uint8(accessExport), Compartment: c[:], Rules: purposeWord + purpose + "," + ruleWords(v), Size: n.store.Head().Size}
-			if err := n.noteLine(ctx, line); err != nil {
-				return err
-			}
-		}
-		if err := n.exportCompartment(out, c, purpose); err != nil {
-			return err
+		if err := x.chart(ctx, c); err != nil {
+			return x.rep, err
 		}
 	}
-	if closed > 0 {
-		n.log.Info().Int("charts", closed).Msg("charts that their patients closed to this box were not exported")
+	if err := x.tell(); err != nil {
+		return x.rep, err
 	}
-	return out.Flush()
+	return x.rep, x.out.Flush()
 }
 
-func (n *Node) exportCompartment(out *bufio.Writer, c record.CompartmentID, purpose string) error {
-	opened, err := n.openCompartment(c)
+// exporting is one export under way.
+type exporting struct {
+	n       *Node
+	out     *bufio.Writer
+	purpose string
+	rep     ExportReport
+
+	closed, notIn  int // charts, and the entries of these
+	sealed, unread int // entries of charts that are in the file
+}
+
+// chart writes one chart, or counts it.
+func (x *exporting) chart(ctx context.Context, c record.CompartmentID) error {
+	v, err := x.n.mayExport(c, x.purpose)
 	if err != nil {
 		return err
 	}
+	if !v.Allowed {
+		return x.leave(c)
+	}
+	if x.purpose != policy.Treatment {
+		line := accessLine{Action: uint8(accessExport), Compartment: c[:], Rules: purposeWord + x.purpose + "," + ruleWords(v), Size: x.n.store.Head().Size}
+		if err := x.n.noteLine(ctx, line); err != nil {
+			return err
+		}
+	}
+	return x.compartment(c)
+}
+
+// leave counts a chart that is left out, with its entries. What is of no person is no chart.
+func (x *exporting) leave(c record.CompartmentID) error {
+	if region, _ := x.n.box.RegionID(); c == directory(region) {
+		return nil
+	}
+	recs, err := x.n.store.Compartment(c)
+	if err != nil {
+		return err
+	}
+	entries := 0
+	for i := range recs {
+		r := &recs[i].Record
+		if k := r.Core.Kind; (k == record.KindClinical || k == record.KindRegistration) && !x.n.store.Erased(r) {
+			entries++
+		}
+	}
+	if entries > 0 {
+		x.closed++
+		x.notIn += entries
+	}
+	return nil
+}
+
+// tell sums up what is left out, in the report and in the file's last line.
+func (x *exporting) tell() error {
+	charts := fhir.LeftClosed
+	if x.purpose != policy.Treatment {
+		charts = fhir.LeftNotPermitted
+	}
+	for _, l := range []fhir.LeftOut{fhir.LeftOutOf(charts, x.closed, x.notIn, x.purpose), fhir.LeftOutOf(fhir.LeftSealed, 0, x.sealed, x.purpose), fhir.LeftOutOf(fhir.LeftUnread, 0, x.unread, x.purpose)} {
+		if l.Entries > 0 {
+			x.rep.LeftOut = append(x.rep.LeftOut, l)
+		}
+	}
+	if len(x.rep.LeftOut) == 0 {
+		return nil
+	}
+	r, err := fhir.LeftOutResource(x.rep.LeftOut)
+	if err != nil {
+		return fmt.Errorf("exporting: %w", err)
+	}
+	return x.line(r.JSON)
+}
+
+func (x *exporting) line(json []byte) error {
+	if err := writeJSONLine(x.out, json); err != nil {
+		return fmt.Errorf("exporting: %w", err)
+	}
+	return nil
+}
+
+func (x *exporting) compartment(c record.CompartmentID) error {
+	n := x.n
+	opened, left, err := n.openWhole(c, nil)
+	if err != nil {
+		return err
+	}
+	x.sealed += left.closed.Records
+	x.unread += left.entries - left.closed.Records
 	whole := chart.Fold(opened)
-	s, err := n.sight(nil, c, whole.Topics(), purpose)
+	s, err := n.sight(nil, c, whole.Topics(), x.purpose)
 	if err != nil {
 		return err
 	}
@@ -92,22 +169,23 @@ func (n *Node) exportCompartment(out *bufio.Writer, c record.CompartmentID, purp
 				continue
 			}
 			json, err := n.whole(&v)
+			if err == nil {
+				err = x.line(json)
+			}
 			if err != nil {
 				return err
 			}
-			if err := writeJSONLine(out, json); err != nil {
-				return fmt.Errorf("exporting: %w", err)
-			}
+			x.rep.Resources++
 		}
 	}
-	if ch.Patient == nil || purpose != policy.Treatment {
+	if ch.Patient == nil || x.purpose != policy.Treatment {
 		return nil
 	}
-	s, err = n.sight(nil, c, fhir.AllTopics, purpose)
+	s, err = n.sight(nil, c, fhir.AllTopics, x.purpose)
 	if err != nil {
 		return err
 	}
-	return n.exportConsent(out, c, &ch, s.Topics)
+	return x.consents(c, &ch, s.Topics)
 }
 
 // whole is a version's resource with its content in it. Content that is not here, or
@@ -151,20 +229,28 @@ func writeJSONLine(out *bufio.Writer, raw []byte) error {
 func (n *Node) exportHandler(w http.ResponseWriter, r *http.Request) { n.answerExport(w, r, n.Export) }
 
 func (n *Node) exportForHandler(w http.ResponseWriter, r *http.Request) {
-	n.answerExport(w, r, func(ctx context.Context, w io.Writer) error { return n.ExportFor(ctx, w, r.PathValue("purpose")) })
+	n.answerExport(w, r, func(ctx context.Context, w io.Writer) (ExportReport, error) {
+		return n.ExportFor(ctx, w, r.PathValue("purpose"))
+	})
 }
 
-// answerExport sends what an export writes; a failure half-way is told behind it.
-func (n *Node) answerExport(w http.ResponseWriter, r *http.Request, export func(context.Context, io.Writer) error) {
-	w.Header().Set("Trailer", exportErrorTrailer)
+// exportReportTrailer has the ExportReport, behind the file.
+const exportReportTrailer = "X-Export-Report"
+
+// answerExport sends what an export writes; the report, or a failure half-way, is told behind it.
+func (n *Node) answerExport(w http.ResponseWriter, r *http.Request, export func(context.Context, io.Writer) (ExportReport, error)) {
+	w.Header().Set("Trailer", exportErrorTrailer+", "+exportReportTrailer)
 	w.Header().Set("Content-Type", "application/fhir+ndjson")
-	err := export(r.Context(), w)
+	rep, err := export(r.Context(), w)
 	if err != nil && !errors.Is(err, context.Canceled) {
 		n.log.Error().Err(err).Msg("exporting")
 		w.Header().Set(exportErrorTrailer, "see the box's log")
 		if errors.Is(err, seal.ErrDamaged) {
 			w.Header().Set(exportErrorTrailer, "a record is damaged: run 'healthpost verify'")
 		}
+	}
+	if b, err := json.Marshal(rep); err == nil {
+		w.Header().Set(exportReportTrailer, string(b))
 	}
 }
 

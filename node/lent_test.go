@@ -183,7 +183,7 @@ func TestCardIsAKey(t *testing.T) {
 		t.Error("while the card is there this clinic keeps words of the chart")
 	}
 	var out bytes.Buffer
-	if err := x.away.n.Export(t.Context(), &out); err != nil || bytes.Contains(out.Bytes(), []byte(homeWord)) || bytes.Contains(out.Bytes(), []byte(awayWord)) {
+	if _, err := x.away.n.Export(t.Context(), &out); err != nil || bytes.Contains(out.Bytes(), []byte(homeWord)) || bytes.Contains(out.Bytes(), []byte(awayWord)) {
 		t.Errorf("an export while the card is there: %v, or it has words of the chart", err)
 	}
 	x.home.until("what the other clinic wrote", func(node.Status) bool { return len(x.home.tellsOf(x.patient, awayWord)) == 1 })

@@ -139,7 +139,7 @@ func TestALockedBoxShowsNothingUntilItIsOpened(t *testing.T) {
 	if _, err := s.cl.Staff(t.Context()); err == nil || !strings.Contains(err.Error(), "locked") {
 		t.Errorf("the staff of a locked box: %v", err)
 	}
-	if err := s.cl.Export(t.Context(), io.Discard); err == nil || !strings.Contains(err.Error(), "locked") {
+	if _, err := s.cl.Export(t.Context(), io.Discard); err == nil || !strings.Contains(err.Error(), "locked") {
 		t.Errorf("the export of a locked box: %v", err)
 	}
 	if rep, err := s.cl.Verify(t.Context(), node.VerifyRequest{Full: true}, func(node.Progress) {}); err != nil || len(rep.Damage) != 0 {
@@ -297,7 +297,7 @@ func TestALockedClinicTakesInAndSends(t *testing.T) {
 	}
 	s.page()
 	var out bytes.Buffer
-	if err := s.cl.Export(t.Context(), &out); err != nil || !strings.Contains(out.String(), "Nakato") {
+	if _, err := s.cl.Export(t.Context(), &out); err != nil || !strings.Contains(out.String(), "Nakato") {
 		t.Errorf("the chart that was written before: %d bytes, %v", out.Len(), err)
 	}
 }

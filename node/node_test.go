@@ -273,7 +273,7 @@ func TestImportIsExactAndRepeatable(t *testing.T) {
 		t.Errorf("importing twice: got %d added, %d known, %d refused; want %d, %d, 0", first.Added, first.Known, first.RefusedCount, len(want), len(want))
 	}
 	var out bytes.Buffer
-	if err := c.n.Export(t.Context(), &out); err != nil {
+	if _, err := c.n.Export(t.Context(), &out); err != nil {
 		t.Fatal(err)
 	}
 	got := map[string][]byte{}

@@ -305,6 +305,7 @@ func (n *Node) openCompartment(c record.CompartmentID) ([]chart.Opened, error) {
 // unread is what could not be opened of a compartment.
 type unread struct {
 	some       bool // a record of it, for whatever reason
+	entries    int  // how many
 	closed     chart.Closed
 	dictionary bool // one waits for a dictionary
 	consent    bool // there are directives, which are not opened
@@ -333,12 +334,18 @@ func (n *Node) openWhole(c record.CompartmentID, lent lentKeys) (opened []chart.
 			continue
 		}
 		if p := n.store.Erased(&x.Record); p || x.Record.Body == nil {
-			left.some = left.some || !p
+			if !p {
+				left.some = true
+				left.entries++
+			}
 			continue
 		}
 		o, err := n.openRecord(x, lent)
 		var unknown *seal.UnknownDictionary
-		left.some = left.some || err != nil
+		if err != nil {
+			left.some = true
+			left.entries++
+		}
 		left.dictionary = left.dictionary || errors.As(err, &unknown)
 		if errors.Is(err, seal.ErrNoKey) || errors.Is(err, seal.ErrNewer) {
 			left.keep(&x.Record)

@@ -267,7 +267,8 @@ func exportCommand(g *global) *cobra.Command {
 		Use: "export", Short: "Write every resource this box holds", Args: cobra.NoArgs,
 		Long: "Write every resource this box holds, one JSON object a line, just as it was taken in; or, with\n" +
 			"--format access, its access log as AuditEvents of FHIR. The export is on record. For a --purpose other\n" +
-			"than treatment only charts are written whose patients permitted that.",
+			"than treatment only charts are written whose patients permitted that. What this box holds and may not open\n" +
+			"is counted in the last line, an OperationOutcome, and told here.",
 		RunE: func(c *cobra.Command, _ []string) (err error) {
 			if format != "ndjson" && format != "access" {
 				return usagef("export: format %q: there are ndjson and access", format)
@@ -285,21 +286,36 @@ func exportCommand(g *global) *cobra.Command {
 			case format == "access":
 				export = cl.ExportAccess
 			case purpose != node.Purposes()[0]:
-				export = func(ctx context.Context, w io.Writer) error { return cl.ExportFor(ctx, w, purpose) }
+				export = func(ctx context.Context, w io.Writer) (node.ExportReport, error) { return cl.ExportFor(ctx, w, purpose) }
 			}
 			if out == "" {
-				return export(c.Context(), c.OutOrStdout())
+				rep, err := export(c.Context(), c.OutOrStdout())
+				writeLeftOut(c.ErrOrStderr(), rep)
+				return err
 			}
 			f, err := os.OpenFile(out, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
 			if err != nil {
 				return fmt.Errorf("making the export file: %w", err)
 			}
-			err = export(c.Context(), f)
-			return errors.Join(err, f.Sync(), f.Close())
+			rep, err := export(c.Context(), f)
+			if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+				return err
+			}
+			return g.print(c, rep, func(w io.Writer) {
+				fmt.Fprintf(w, "Wrote %d resources.\n", rep.Resources)
+				writeLeftOut(w, rep)
+			})
 		},
 	}
 	c.Flags().StringVar(&format, "format", "ndjson", "ndjson, or access for who looked at what")
 	c.Flags().StringVar(&purpose, "purpose", node.Purposes()[0], "what for: "+strings.Join(node.Purposes(), ", "))
 	c.Flags().StringVar(&out, "out", "", "file to make (default: standard output)")
 	return c
+}
+
+// writeLeftOut tells what the file does not have.
+func writeLeftOut(w io.Writer, rep node.ExportReport) {
+	for _, l := range rep.LeftOut {
+		fmt.Fprintln(w, l.Text)
+	}
 }

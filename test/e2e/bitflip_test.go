@@ -81,7 +81,7 @@ func nothingWrong(t *testing.T, b *rig.Box, clean map[string]bool, where string)
 		t.Errorf("a bit %s: export: exit code %d\n%s", where, r.Code, r.Err)
 	}
 	for _, line := range strings.FieldsFunc(r.Out, func(c rune) bool { return c == '\n' }) {
-		if !clean[line] {
+		if !clean[line] && !strings.HasPrefix(line, `{"resourceType":"OperationOutcome",`) { // says that something cannot be read
 			t.Errorf("a bit %s: exported what was never there: %.300s", where, line)
 		}
 	}
