@@ -150,6 +150,20 @@ func (n *Node) patient(id string) (record.CompartmentID, chart.Chart, error) {
 	return c, ch.Seen(chart.Sight{}), err
 }
 
+// patientBy is patient for a session to which a card may have lent keys.
+func (n *Node) patientBy(in *signedIn, id string) (record.CompartmentID, chart.Chart, error) {
+	c, err := record.ParseCompartmentID(id)
+	if err != nil {
+		return c, chart.Chart{}, web.ErrNotFound
+	}
+	lent, err := n.lentTo(in, c)
+	if err != nil {
+		return c, chart.Chart{}, explain(err)
+	}
+	c, ch, err := n.patientWith(id, lent)
+	return c, ch.Seen(chart.Sight{}), err
+}
+
 // patientFor is the chart as a session reads it: a card may have lent it keys, and the rules may let it see
 // some of what is kept apart.
 func (n *Node) patientFor(in *signedIn, id string) (record.CompartmentID, chart.Chart, error) {

@@ -96,6 +96,33 @@ func (n *Node) Robs(from *Node, patient string) (opens []bool, err error) {
 	return opens, nil
 }
 
+// RobsAny counts the visits and registrations of a chart in another box's store, and which of them such a person reads.
+func (n *Node) RobsAny(from *Node, patient string) (opens, all int, err error) {
+	c, err := record.ParseCompartmentID(patient)
+	if err != nil {
+		return 0, 0, err
+	}
+	keys, err := n.robbed(from)
+	if err != nil {
+		return 0, 0, err
+	}
+	recs, err := from.store.Compartment(c)
+	for i := range recs {
+		r := &recs[i].Record
+		if k := r.Core.Kind; k != record.KindClinical && k != record.KindRegistration {
+			continue
+		}
+		all++
+		if slices.ContainsFunc(keys, func(k seal.Key) bool {
+			_, err := n.vault.dictionaries.Open(func(uint64) (seal.Key, bool) { return k, true }, r.Position(), r.Core.Kind, c, r.Body)
+			return err == nil
+		}) {
+			opens++
+		}
+	}
+	return opens, all, err
+}
+
 // Generations are the numbers under which the records of a chart of a kind are sealed.
 func (n *Node) Generations(chart string, kind record.Kind) (gens []uint64, err error) {
 	c, err := record.ParseCompartmentID(chart)

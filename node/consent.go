@@ -22,6 +22,7 @@ import (
 // they come to for this box is a row, made when a record of the compartment arrives:
 //
 //	may/ compartment     sealed: standing; one zero where nothing is limited
+//	top/ compartment     sealed: apart; what is decided about topics, where there is something (topics.go)
 
 // ruleLimited is the rule by which patients close their charts.
 const ruleLimited = "limited"
@@ -100,12 +101,21 @@ func (n *Node) standing(c record.CompartmentID) (standing, error) {
 	return d.standingOf(n.author.Device), nil
 }
 
-// standing keeps the row. Most charts have no directives.
-func (p *projection) standing(c record.CompartmentID, some bool) error {
+// standing keeps the rows. Most charts have no directives, and nothing that is kept apart.
+func (p *projection) standing(c record.CompartmentID, some, topics bool) error {
 	var d directives
+	var err error
 	if some {
-		var err error
 		if d, err = p.n.directives(c); err != nil {
+			return err
+		}
+	} else if topics {
+		if d.homes, err = p.n.registrations(c); err != nil {
+			return err
+		}
+	}
+	if some || topics {
+		if err := p.apart(c, &d); err != nil {
 			return err
 		}
 	}

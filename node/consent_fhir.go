@@ -76,6 +76,44 @@ func (n *Node) consentResource(d *directives, x *chart.Decided, active bool, pat
 	return c.Resource(patient)
 }
 
+// decisions takes in what patients decided before anything else of the file, so that what a limit closes is
+// sealed under a key of its own from its first record on.
+func (i *importer) decisions(strangers map[int]bool) error {
+	for k, s := range i.plan.Saves {
+		if strangers[s.Patient] {
+			continue
+		}
+		for at, r := range s.Resources {
+			done, err := i.consent(s, r)
+			if err != nil {
+				return err
+			}
+			if done {
+				i.taken[[2]int{k, at}] = true
+			}
+		}
+	}
+	if err := i.flush(); err != nil {
+		return err
+	}
+	if err := i.n.projectNow(); err != nil { // the wraps are among it
+		return err
+	}
+	for k := range i.patients {
+		p := &i.patients[k]
+		if !p.ready {
+			continue
+		}
+		s, err := i.n.sealing(p.c, 0, nil)
+		if err != nil {
+			return err
+		}
+		i.keys(s.wraps)
+		p.key = s.dek
+	}
+	return nil
+}
+
 // consent takes a decision out of a Consent resource. done: nothing is left to store of it.
 func (i *importer) consent(s fhir.Save, r fhir.Resource) (done bool, err error) {
 	if r.Type != "Consent" || s.Patient == fhir.NoPatient {
@@ -162,7 +200,7 @@ func (i *importer) decide(s fhir.Save, known *directives, d chart.Directive, cou
 		return err
 	}
 	if _, here := i.known(s); here {
-		wraps, err := i.n.handKeys(p.c, 0, known, &d)
+		wraps, err := i.n.handKeys(p.c, 0, known, &d, nil)
 		if err != nil {
 			return err
 		}

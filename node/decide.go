@@ -24,7 +24,7 @@ func (n *Node) Consents(ctx context.Context, s web.Session, patientID string) (w
 	if err != nil {
 		return web.ConsentPage{}, err
 	}
-	c, ch, err := n.patient(patientID)
+	c, ch, err := n.patientBy(in, patientID)
 	if err != nil {
 		return web.ConsentPage{}, err
 	}
@@ -45,7 +45,11 @@ func (n *Node) Consents(ctx context.Context, s web.Session, patientID string) (w
 	if err != nil {
 		return page, explain(err)
 	}
-	page.Escrow = escrow != nil
+	lent, err := n.lentTo(in, c)
+	if err != nil {
+		return page, explain(err)
+	}
+	page.Escrow, page.ByCard = escrow != nil, len(lent) > 0
 	if !con.Limited() {
 		page.LimitedTopics = con.LimitedTopics().Words()
 	}
@@ -54,7 +58,7 @@ func (n *Node) Consents(ctx context.Context, s web.Session, patientID string) (w
 			return page, explain(err)
 		}
 	}
-	if page.Boxes, err = n.grantees(c, topics != 0); err != nil {
+	if page.Boxes, err = n.grantees(c, topics != 0 || page.ByCard); err != nil {
 		return page, explain(err)
 	}
 	return page, explain(n.consentLines(&page, &con))
@@ -108,7 +112,8 @@ func (n *Node) consentLine(st *states, d *chart.Decided, now time.Time) (web.Con
 }
 
 // grantees are the other boxes with staff: a chart is opened to them, not to a hub. A field
-// device is one when the chart was given to it. This box is one where topics can be opened to it.
+// device is one when the chart was given to it. This box is one where topics can be opened to it, and where
+// a card lends the keys.
 func (n *Node) grantees(c record.CompartmentID, own bool) ([]web.ConsentBox, error) {
 	members, err := n.store.Members()
 	if err != nil {
@@ -143,7 +148,7 @@ func (n *Node) Decide(ctx context.Context, s web.Session, patientID, formID stri
 		return err
 	}
 	_, err = n.once(formID, []any{"decide", patientID, q.Do, q.To, q.Days, q.ID, q.Topics, q.Purposes}, func(row func(record.RID, record.CompartmentID) (store.Row, error)) error {
-		c, _, err := n.patient(patientID)
+		c, _, err := n.patientBy(in, patientID)
 		if err != nil {
 			return err
 		}
@@ -255,6 +260,10 @@ func (n *Node) grant(d chart.Directive, known []chart.Decided, q web.Decision) (
 func (n *Node) appendDirectives(ctx context.Context, in *signedIn, c record.CompartmentID, known *directives, list []chart.Directive, row func(record.RID, record.CompartmentID) (store.Row, error)) error {
 	unlock := n.forms.lock("keys " + c.String())
 	defer unlock()
+	lent, err := n.lentTo(in, c)
+	if err != nil {
+		return err
+	}
 	var drafts []store.Draft
 	for i := range list {
 		plain, err := chart.EncodeDirective(list[i])
@@ -268,13 +277,13 @@ func (n *Node) appendDirectives(ctx context.Context, in *signedIn, c record.Comp
 		if err != nil {
 			return err
 		}
-		wraps, err := n.handKeys(c, in.n, known, &list[i])
+		wraps, err := n.handKeys(c, in.n, known, &list[i], lent)
 		if err != nil {
 			return err
 		}
 		drafts = append(append(drafts, wraps...), draft)
 	}
-	_, err := n.append(ctx, drafts, func(placed []record.Record) ([]store.Row, error) {
+	_, err = n.append(ctx, drafts, func(placed []record.Record) ([]store.Row, error) {
 		r, err := row(placed[len(placed)-1].RID(), c)
 		return []store.Row{r}, err
 	})

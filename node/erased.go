@@ -188,6 +188,8 @@ func (n *Node) rowsOfChart(c record.CompartmentID) (gone []store.Row, err error)
 	}
 	drop(append([]byte("may/"), c[:]...))
 	drop(append([]byte("dim/"), c[:]...))
+	drop(topicsKey(c))
+	drop(shutKey(c))
 	drop(handKey(c))
 	glass := append([]byte("glass/"), c[:]...)
 	err = n.store.ScanRows(glass, forgetRowsMax, func(k, _ []byte) bool {
@@ -255,6 +257,10 @@ func (n *Node) rowKinds() []rowKind {
 			return rowOrigin{e.Compartment, e.RID}, err
 		}},
 		{"glo/", func(key []byte) (rowOrigin, error) {
+			c, _, err := n.rowPlain(key)
+			return rowOrigin{c, key[max(0, len(key)-len(record.RID{})):]}, err
+		}},
+		{shutVisitPrefix, func(key []byte) (rowOrigin, error) {
 			c, _, err := n.rowPlain(key)
 			return rowOrigin{c, key[max(0, len(key)-len(record.RID{})):]}, err
 		}},

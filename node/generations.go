@@ -254,8 +254,10 @@ func (l *lineage) drafts(session uint64, wraps []seal.Wrap) ([]store.Draft, erro
 	return out, nil
 }
 
-// handKeys hands the keys of a chart to whom a decision opens it.
-func (n *Node) handKeys(c record.CompartmentID, session uint64, known *directives, d *chart.Directive) ([]store.Draft, error) {
+// handKeys hands the keys of a chart to whom a decision opens it. A permission that is written down while the patient's
+// card is shown hands over what the card lent besides: its holder decides, with the keys in hand. Whom the
+// box that writes next hands its keys to, custody says as before.
+func (n *Node) handKeys(c record.CompartmentID, session uint64, known *directives, d *chart.Directive, lent lentKeys) ([]store.Draft, error) {
 	var to []recipient
 	var err error
 	switch d.Decision {
@@ -264,6 +266,7 @@ func (n *Node) handKeys(c record.CompartmentID, session uint64, known *directive
 			to, err = n.granted(d.Grantee)
 		}
 	case chart.DecisionEnd:
+		lent = nil
 		after := chart.FoldConsent(append(slices.Clone(known.all), chart.Decided{Directive: *d, By: n.author.Device}), known.unread)
 		if !after.Limited() {
 			to, err = n.vault.region()
@@ -272,7 +275,7 @@ func (n *Node) handKeys(c record.CompartmentID, session uint64, known *directive
 	if err != nil || len(to) == 0 {
 		return nil, err
 	}
-	l, err := n.lineage(c)
+	l, err := n.lineageWith(c, lent)
 	if err != nil {
 		return nil, err
 	}

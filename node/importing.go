@@ -90,15 +90,18 @@ func (n *Node) Import(ctx context.Context, q ImportRequest, r io.Reader, progres
 	for _, x := range plan.Refused {
 		rep.refuse(q.Name, x.Resource, x.Reason)
 	}
-	i := &importer{n: n, ctx: ctx, file: q.Name, dry: q.DryRun, plan: &plan, rep: &rep, patients: make([]importPatient, len(plan.Patients)), batch: map[string]bool{}, blobs: map[string]chart.Blob{}}
+	i := &importer{n: n, ctx: ctx, file: q.Name, dry: q.DryRun, plan: &plan, rep: &rep, patients: make([]importPatient, len(plan.Patients)), taken: map[[2]int]bool{}, batch: map[string]bool{}, blobs: map[string]chart.Blob{}}
 	strangers, err := n.strangers(&plan)
 	if err != nil {
+		return rep, err
+	}
+	if err := i.decisions(strangers); err != nil {
 		return rep, err
 	}
 	for k, s := range plan.Saves {
 		if strangers[s.Patient] {
 			i.refuse(s)
-		} else if err := i.save(s); err != nil {
+		} else if err := i.save(k, s); err != nil {
 			return rep, err
 		}
 		progress(Progress{Done: uint64(k + 1), Total: uint64(len(plan.Saves))})
@@ -143,6 +146,7 @@ type importer struct {
 	plan     *fhir.Import
 	rep      *ImportReport
 	patients []importPatient
+	taken    map[[2]int]bool // resources, by save and place, that are decisions and nothing else
 
 	drafts []store.Draft
 	bytes  int
@@ -160,16 +164,14 @@ type importPatient struct {
 	key   dek // what all else is
 }
 
-func (i *importer) save(s fhir.Save) error {
+func (i *importer) save(k int, s fhir.Save) error {
 	var items []chart.Item
 	i.contents = map[fhir.ContentHash][]byte{}
-	for _, r := range s.Resources {
+	for at, r := range s.Resources {
 		for _, c := range r.Content {
 			i.contents[fhir.HashContent(c.Data)] = c.Data
 		}
-		if done, err := i.consent(s, r); err != nil {
-			return err
-		} else if done {
+		if i.taken[[2]int{k, at}] {
 			continue
 		}
 		item, fresh, err := i.item(s, r)

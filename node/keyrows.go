@@ -60,12 +60,15 @@ func (n *Node) linkRows(c record.CompartmentID) (rows []store.Row, err error) {
 }
 
 // keep counts a record that is sealed under a closed generation.
-func (u *unread) keep(r *record.Record) {
+func (u *unread) keep(r *record.Record, own bool) {
 	gen, err := seal.Generation(r.Body)
 	if err != nil || !seal.IsClosed(gen) {
 		return
 	}
-	first, _ := asFirst(*r)
+	first, rid := asFirst(*r)
+	if own && r.Core.Kind == record.KindClinical && r.Core.Lane != record.LaneBulk {
+		u.shut = append(u.shut, shutVisit{first.Core.HLC, rid})
+	}
 	if at := timeOfHLC(first.Core.HLC); u.closed.Records == 0 || at.Before(u.closed.Since) {
 		u.closed.Since = at
 	}

@@ -74,13 +74,19 @@ func (n *Node) Find(ctx context.Context, s web.Session, query string) ([]web.Pat
 		}
 		return a.c.String() < b.c.String()
 	})
-	out := []web.PatientRow{}
+	out, view := []web.PatientRow{}, n.may(in, policy.View, "")
 	for _, h := range hits[:min(findMax, len(hits))] {
 		st, err := n.patientState(h.c)
 		if err != nil {
 			return nil, explain(err)
 		}
-		out = append(out, web.PatientRow{ID: h.c.String(), Row: h.row, State: st})
+		row := web.PatientRow{ID: h.c.String(), Row: h.row, State: st}
+		if view {
+			if row.Sealed, err = n.shutIn(h.c); err != nil {
+				return nil, explain(err)
+			}
+		}
+		out = append(out, row)
 	}
 	return out, nil
 }
@@ -148,9 +154,16 @@ func (n *Node) Today(ctx context.Context, s web.Session) (web.Today, error) {
 			v.Problem = ""
 		}
 	}
+	var since time.Time
+	if len(t.Recent) == recentMax { // older ones are in no list
+		since = t.Recent[recentMax-1].At
+	}
+	if t.Sealed, err = n.shutSince(since); err != nil {
+		return t, explain(err)
+	}
 	t.Waiting, err = n.waiting(t.Recent)
 	if !n.may(in, policy.View, "") {
-		t.Recent = nil // it tells what people came with
+		t.Recent, t.Sealed = nil, 0 // it tells what people came with
 	}
 	return t, explain(err)
 }

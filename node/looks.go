@@ -186,7 +186,7 @@ func (n *Node) Looks(ctx context.Context, s web.Session, patientID string) (web.
 	if err != nil {
 		return web.LooksPage{}, err
 	}
-	c, ch, err := n.patient(patientID)
+	c, ch, err := n.patientBy(in, patientID)
 	if err != nil {
 		return web.LooksPage{}, err
 	}

@@ -168,7 +168,7 @@ func (n *Node) Cards(ctx context.Context, s web.Session, patientID string) (web.
 	if err != nil {
 		return web.CardsPage{}, err
 	}
-	c, ch, err := n.patient(patientID)
+	c, ch, err := n.patientBy(in, patientID)
 	if err != nil {
 		return web.CardsPage{}, err
 	}
@@ -303,7 +303,7 @@ func (n *Node) EndCard(ctx context.Context, s web.Session, patientID, cardID str
 	if err != nil {
 		return err
 	}
-	c, _, err := n.patient(patientID)
+	c, _, err := n.patientBy(in, patientID)
 	if err != nil {
 		return err
 	}

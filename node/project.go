@@ -25,6 +25,9 @@ import (
 //	res/ blind(name)                sealed: where a resource is and a hash of its JSON (resources.go)
 //	vis/ ^hlc rid                   sealed: one line of the list of this box's visits, newest first
 //	may/ comp                       sealed: whether this box may open the chart (consent.go)
+//	top/ comp                       sealed: what is decided about its topics, for this box (topics.go)
+//	shut/ comp                      how many entries of it are sealed under keys that are not here (shut.go)
+//	shv/ ^hlc rid                   sealed: one of them that this box wrote
 //	card/ blind(find)               sealed: what a patient's card leads to (patientcard.go)
 //	who/ staff key                  sealed: name and role of a staff key
 //	vst/ ^hlc rid                   sealed: one visit of this box that is kept apart by a topic
@@ -47,7 +50,11 @@ var cursorKey = []byte("at/cursor")
 func (n *Node) projectLoop(ctx context.Context) error {
 	changed := n.store.Subscribe(ctx)
 	for {
-		if err := n.projectNow(); err != nil {
+		err := n.projectNow()
+		if err == nil {
+			err = n.shutAll(ctx)
+		}
+		if err != nil {
 			if n.store.Err() != nil {
 				return nil // watchFault says it
 			}
@@ -283,7 +290,10 @@ func (p *projection) compartment(c record.CompartmentID) error {
 		return err
 	}
 	p.registered(c, opened)
-	if err := p.standing(c, unread.consent); err != nil {
+	if err := p.shut(c, &unread); err != nil {
+		return err
+	}
+	if err := p.standing(c, unread.consent, ch.Topics() != 0); err != nil {
 		return err
 	}
 	if err := errors.Join(p.cards(c), p.hands(c, unread.consent)); err != nil {
@@ -307,6 +317,7 @@ type unread struct {
 	some       bool // a record of it, for whatever reason
 	entries    int  // how many
 	closed     chart.Closed
+	shut       []shutVisit // of these, what this box wrote
 	dictionary bool // one waits for a dictionary
 	consent    bool // there are directives, which are not opened
 
@@ -348,7 +359,7 @@ func (n *Node) openWhole(c record.CompartmentID, lent lentKeys) (opened []chart.
 		}
 		left.dictionary = left.dictionary || errors.As(err, &unknown)
 		if errors.Is(err, seal.ErrNoKey) || errors.Is(err, seal.ErrNewer) {
-			left.keep(&x.Record)
+			left.keep(&x.Record, n.wroteHere(&x.Record))
 			continue // a key, a dictionary or an update may come
 		}
 		if errors.Is(err, seal.ErrDamaged) || errors.Is(err, chart.ErrBody) {

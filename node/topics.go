@@ -2,12 +2,14 @@ package node
 
 import (
 	"encoding/hex"
+	"errors"
 	"slices"
 
 	"github.com/healthpost/healthpost/chart"
 	"github.com/healthpost/healthpost/fhir"
 	"github.com/healthpost/healthpost/record"
 	"github.com/healthpost/healthpost/seal/policy"
+	"github.com/healthpost/healthpost/store"
 )
 
 // What a chart keeps apart by sensitive topics is shown to whom the rules let see the topic, and to others
@@ -23,18 +25,12 @@ func (n *Node) sight(in *signedIn, c record.CompartmentID, of fhir.Topics, purpo
 	if of == 0 || in != nil && !n.may(in, policy.View, c.String()) {
 		return s, nil
 	}
-	d, err := n.directives(c)
+	a, err := n.apartFor(c)
 	if err != nil {
 		return s, err
 	}
-	if len(d.all) == 0 && !d.unread { // else they were read along
-		if d.homes, err = n.registrations(c); err != nil {
-			return s, err
-		}
-	}
-	con := d.consent()
 	for _, t := range of.Each() {
-		q := n.topicAsk(&d, &con, t, purpose)
+		q := n.topicAsk(&a, t, purpose)
 		if q.Patient = c.String(); in != nil {
 			q.Staff, q.Roles = in.session.StaffID, in.roles
 		}
@@ -49,13 +45,96 @@ func (n *Node) sight(in *signedIn, c record.CompartmentID, of fhir.Topics, purpo
 	return s, nil
 }
 
-// topicAsk is the question about one topic, as the patient's directives stand for this box.
-func (n *Node) topicAsk(d *directives, con *chart.Consent, t fhir.Topics, purpose string) policy.Ask {
-	box := n.author.Device
+// apart is what a patient's directives say about topics for this box.
+type apart struct {
+	_       struct{} `cbor:",toarray"`
+	Home    bool     // registered here
+	Limited uint8    // topics that only some boxes may see
+	SetHere uint8    // topics whose limit was written here
+	Grants  []apartGrant
+}
+
+// apartGrant is a permission to this box that names topics.
+type apartGrant struct {
+	_        struct{} `cbor:",toarray"`
+	ID       []byte
+	Until    int64 // Unix seconds; 0 for no end
+	Topics   uint8
+	Purposes []string
+}
+
+func topicsKey(c record.CompartmentID) []byte { return append([]byte("top/"), c[:]...) }
+
+// apartOf is what directives come to for a box.
+func (d *directives) apartOf(box record.DeviceID) apart {
+	con := d.consent()
+	a := apart{Home: slices.Contains(d.homes, box), Limited: uint8(con.LimitedTopics())}
+	for _, t := range fhir.AllTopics.Each() {
+		if con.TopicSetHere(box, t) {
+			a.SetHere |= uint8(t)
+		}
+	}
+	for _, g := range con.Grants {
+		named, _ := fhir.TopicsOfWords(g.Topics) // others are of newer programs
+		if named != 0 && (g.Grantee == box || g.Grantee == record.DeviceID{}) {
+			a.Grants = append(a.Grants, apartGrant{ID: g.ID[:], Until: g.Until, Topics: uint8(named), Purposes: g.Purposes})
+		}
+	}
+	return a
+}
+
+// grantFor is the one for a topic and a purpose that runs longest; it may be over.
+func (a *apart) grantFor(purpose string, t fhir.Topics) (best apartGrant, ok bool) {
+	for _, g := range a.Grants {
+		if fhir.Topics(g.Topics)&t == 0 || !slices.Contains(g.Purposes, purpose) {
+			continue
+		}
+		if !ok || best.Until != 0 && (g.Until == 0 || g.Until > best.Until) {
+			best, ok = g, true
+		}
+	}
+	return best, ok
+}
+
+// apart keeps the row.
+func (p *projection) apart(c record.CompartmentID, d *directives) error {
+	plain, err := record.Marshal(d.apartOf(p.n.author.Device))
+	if err != nil {
+		return err
+	}
+	return p.putChanged(topicsKey(c), plain)
+}
+
+// apartFor is what the row says, with every record that arrived. Where none is, or rows do not follow for
+// want of room, the records are read.
+func (n *Node) apartFor(c record.CompartmentID) (a apart, err error) {
+	behind := n.projectNow()
+	if behind != nil && !errors.Is(behind, store.ErrFull) {
+		return a, behind
+	}
+	if behind == nil {
+		if ok, err := n.readRow(topicsKey(c), &a); ok || err != nil {
+			return a, err
+		}
+	}
+	d, err := n.directives(c)
+	if err != nil {
+		return a, err
+	}
+	if len(d.all) == 0 && !d.unread { // else they were read along
+		if d.homes, err = n.registrations(c); err != nil {
+			return a, err
+		}
+	}
+	return d.apartOf(n.author.Device), nil
+}
+
+// topicAsk is the question about one topic, as it stands for this box.
+func (n *Node) topicAsk(a *apart, t fhir.Topics, purpose string) policy.Ask {
 	q := policy.Ask{Action: policy.Sensitive, Box: string(n.box.forStaff()), Purpose: purpose, Time: n.grantTime().Unix(), Topic: t.Words()[0],
-		Limited: con.LimitedTopics()&t != 0, Home: slices.Contains(d.homes, box) || con.TopicSetHere(box, t)}
-	if g, ok := con.TopicGrantFor(box, purpose, t); ok {
-		q.Grant = policy.Grant{ID: grantID(g.ID), Until: g.Until}
+		Limited: fhir.Topics(a.Limited)&t != 0, Home: a.Home || fhir.Topics(a.SetHere)&t != 0}
+	if g, ok := a.grantFor(purpose, t); ok {
+		q.Grant = policy.Grant{ID: hex.EncodeToString(g.ID), Until: g.Until}
 	}
 	return q
 }

@@ -285,6 +285,7 @@ const (
 type Today struct {
 	Waiting []Waiting  // urgent first, then longest waiting; at most 50
 	Recent  []VisitRow // newest first; at most 20
+	Sealed  int        // entries written here meanwhile that are sealed under keys which the box does not have
 	Counts  Counts
 
 	// Emergencies that nobody looked into yet, for who oversees them; Late when one waits too long.
@@ -316,6 +317,8 @@ type PatientRow struct {
 	ID    string // compartment, hexadecimal
 	Row   chart.Row
 	State chart.State // of the newest record of this patient
+
+	Sealed int // entries that are sealed under keys which the box does not have
 }
 
 // PatientView is one opened chart.

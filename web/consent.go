@@ -18,6 +18,7 @@ type consentBody struct {
 	ID      string
 	Who     personLine
 	Limited bool
+	ByCard  bool // a permission hands over the keys that a card lent
 	Unread  bool
 	Keys    string // what keeps the others from it
 	Homes   string
@@ -72,7 +73,7 @@ func (q *request) consentPage(f form) error {
 		return err
 	}
 	f.Values.Del("pin")
-	b := consentBody{ID: id, Who: q.person(c.Row), Limited: c.Limited, Unread: c.Unread, Homes: strings.Join(c.Homes, ", ")}
+	b := consentBody{ID: id, Who: q.person(c.Row), Limited: c.Limited, ByCard: c.ByCard, Unread: c.Unread, Homes: strings.Join(c.Homes, ", ")}
 	b.Boxes = append([]ConsentBox{{ID: everyBox, Name: q.words.Text("consent.every")}}, c.Boxes...)
 	for _, days := range grantDays {
 		b.Days = append(b.Days, consentDays{strconv.Itoa(days), q.daysWords(days)})

@@ -27,6 +27,7 @@ type ConsentPage struct {
 	// Escrow: what is written while only some boxes may open the chart is sealed for these; else the rules alone
 	// keep the others from it.
 	Escrow bool
+	ByCard bool     // a card lends this session keys, which a permission hands over
 	Homes  []string // the boxes that may open the chart in any case
 	Grants []ConsentLine
 	Ended  []ConsentLine // limits and grants, newest first; a limit has no To

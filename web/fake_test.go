@@ -365,7 +365,7 @@ func (f *fakeClinic) viewLocked(id string) web.PatientView {
 func (f *fakeClinic) Today(context.Context, web.Session) (web.Today, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	t := web.Today{Counts: f.countsLocked(), Emergencies: len(f.events), Late: len(f.events) > 0}
+	t := web.Today{Counts: f.countsLocked(), Sealed: f.unopened.Records, Emergencies: len(f.events), Late: len(f.events) > 0}
 	for _, id := range f.patients {
 		v := f.viewLocked(id)
 		if len(v.Chart.Visits) == 0 {
@@ -388,7 +388,7 @@ func (f *fakeClinic) Find(_ context.Context, _ web.Session, query string) ([]web
 	for _, id := range f.patients {
 		v := f.viewLocked(id)
 		if _, ok := chart.Rank(query, v.Row); ok {
-			rows = append(rows, web.PatientRow{ID: id, Row: v.Row, State: v.Chart.State()})
+			rows = append(rows, web.PatientRow{ID: id, Row: v.Row, State: v.Chart.State(), Sealed: f.unopened.Records})
 		}
 	}
 	return rows, nil

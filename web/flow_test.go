@@ -512,6 +512,12 @@ func TestUnopenedEntriesAreTold(t *testing.T) {
 			}
 		}
 	}
+	if page := x.get("/").body; !strings.Contains(page, "2 entries are sealed for others and not in this list.") {
+		t.Error("the first page does not say that its list lacks some")
+	}
+	if found := x.follow(x.post("/find", url.Values{"q": {"Ndayisaba"}})); !strings.Contains(found.body, "2 entries are sealed for others.") {
+		t.Error("the list of people does not say that entries are sealed")
+	}
 }
 
 // TestStaffOfTheBox: roles are asked for, the last account that adds others stays, and an ended one is

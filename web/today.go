@@ -11,6 +11,7 @@ import (
 type todayBody struct {
 	Waiting []waitingRow
 	Recent  []visitRow
+	Sealed  int // entries that Recent cannot have
 
 	Emergencies int
 	Late        bool
@@ -37,7 +38,7 @@ func showToday(q *request) error {
 	if err != nil {
 		return err
 	}
-	body := todayBody{Emergencies: today.Emergencies, Late: today.Late}
+	body := todayBody{Emergencies: today.Emergencies, Late: today.Late, Sealed: today.Sealed}
 	for _, w := range today.Waiting {
 		body.Waiting = append(body.Waiting, waitingRow{w, q.person(w.Row)})
 	}
