@@ -82,6 +82,7 @@ func (c Chip) Unseal(o Object, auth []byte) ([]byte, error) {
 		return nil, err
 	}
 	var secret []byte
+	used := false // a right auth value
 	err := c.withRoot(func(t transport.TPM, root *rootKey) error {
 		if !bytes.Equal(root.name.Buffer, o.root) {
 			return ErrOtherChip
@@ -108,12 +109,25 @@ func (c Chip) Unseal(o Object, auth []byte) ([]byte, error) {
 		if secret = given.OutData.Buffer; len(secret) != SecretBytes {
 			return fmt.Errorf("%w: it gave %d bytes", ErrDamaged, len(secret))
 		}
+		used = len(auth) > 0
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("asking the TPM: %w", err)
 	}
+	if used {
+		c.settle()
+	}
 	return secret, nil
+}
+
+// settle has the chip write down that nothing wrong is under way: it counts a cut of power after the use of
+// an auth value as a wrong one otherwise, and small boxes know nothing but cuts. Where it fails, it counts.
+func (c Chip) settle() {
+	c.withLink(func(t transport.TPM) error {
+		_, err := tpm2.Shutdown{ShutdownType: tpm2.TPMSUClear}.Execute(t)
+		return err
+	})
 }
 
 // authOf is an auth value as the chip has it, 192 bits in letters: chips cut zeros off its end, and the

@@ -101,6 +101,27 @@ func TestAChipCountsWrongOnes(t *testing.T) {
 	}
 }
 
+// A box has its power cut each evening: after a right auth value that counts as no wrong one.
+func TestPowerCutsAreNoWrongOnes(t *testing.T) {
+	c := chip.New(t)
+	at := tpm.At(c.Path)
+	held := sealed(t, c, bytesOf(2), bytesOf(3))
+	l, err := at.Lockout()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range l.Max + 2 {
+		if _, err := at.Unseal(held, bytesOf(3)); err != nil {
+			t.Fatalf("after %d cuts: %v", i, err)
+		}
+		c.Off()
+		c.On()
+	}
+	if l, err := at.Lockout(); err != nil || l.Wrong != 0 {
+		t.Errorf("the chip counts %+v, %v", l, err)
+	}
+}
+
 func FuzzDecodeObject(f *testing.F) {
 	f.Add(bytes.Repeat([]byte{0x84}, 40))
 	f.Add(append([]byte{0x84, 1, 0x58, 34}, append(bytes.Repeat([]byte{7}, 34), 0x42, 1, 2, 0x43, 3, 4, 5)...))
