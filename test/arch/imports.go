@@ -35,7 +35,6 @@ type module struct {
 // modules is the list of dependencies the project has agreed to. The longest
 // matching path decides.
 var modules = []module{
-	{path: "github.com/KimMachineGun/automemlimit", in: []string{"cmd"}, why: "how much memory the program may use"},
 	{path: "github.com/BurntSushi/toml", in: []string{"cmd", "node", "web"}, why: "config file, what a box is, word lists of the pages"},
 	{path: "github.com/cedar-policy/cedar-go", in: []string{"seal"}, why: "rules of who may do what"},
 	{path: "github.com/coreos/go-systemd/v22", in: []string{"cmd", "node"}, why: "readiness and watchdog"},
