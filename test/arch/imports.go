@@ -36,6 +36,7 @@ type module struct {
 // matching path decides.
 var modules = []module{
 	{path: "github.com/BurntSushi/toml", in: []string{"cmd", "node", "web"}, why: "config file, what a box is, word lists of the pages"},
+	{path: "github.com/KimMachineGun/automemlimit", in: []string{"cmd"}, why: "how much memory the program may use"},
 	{path: "github.com/cedar-policy/cedar-go", in: []string{"seal"}, why: "rules of who may do what"},
 	{path: "github.com/coreos/go-systemd/v22", in: []string{"cmd", "node"}, why: "readiness and watchdog"},
 	{path: "github.com/dgraph-io/badger/v4", in: []string{"store", "raftlog"}, why: "the replica on disk"},
