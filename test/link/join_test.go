@@ -38,11 +38,12 @@ func BenchmarkLinkJoin(b *testing.B) {
 	for range b.N {
 		metric(b, load(b), "load/core")
 		r := newLine(b, 1)
+		hub, other := r.hubs[0], r.join("Other clinic", "clinic")
 		r.unplug()
-		hub := r.hubs[0]
 		r.lengthen(hub, joinEntries(b))
-		patient := at(hub).day(r.rnd, 60)
-		r.sameOf(time.Minute, r.hubs)
+		r.sameOf(2*time.Hour, []*rig.Box{hub, other})
+		patient := at(other).day(r.rnd, 60)
+		r.sameOf(time.Minute, []*rig.Box{hub, other})
 		metric(b, float64(hub.Status().Size), "entries")
 		metric(b, load(b), "load-then/core")
 		up, down := both(link.Path{Rate: 1_000_000, Delay: 50 * time.Millisecond, Queue: 2 * deepQueue})
@@ -110,7 +111,6 @@ func (r *line) lengthen(hub *rig.Box, n int) {
 	check(r.tb, "writing records", r.writeMany(s, store.Author{Key: keys.Signer(), Device: keys.DeviceID()}, n))
 	check(r.tb, "closing the hub's store", s.Close())
 	hub.Start()
-	check(r.tb, "signing in", hub.Page().SignIn())
 	rig.Eventually(r.tb, 2*time.Hour, "the hub to order them", func() string {
 		if s := hub.Status(); s.Size < size+uint64(n) || s.Confirmed != s.Size {
 			return fmt.Sprintf("%d entries, %d final", s.Size, s.Confirmed)
