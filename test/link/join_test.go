@@ -60,11 +60,14 @@ func (r *line) joining(patient string, rate int) {
 	begun, before := time.Now(), r.counts()
 	newcomer := newBox(r.tb, r.Near, link.NearAddress, "Newcomer", "clinic", 1)
 	r.Admit(newcomer)
-	page := newcomer.Page()
-	rig.Eventually(r.tb, 30*time.Minute, "the newcomer to open a chart", func() string {
+	rig.Eventually(r.tb, 30*time.Minute, "the newcomer to hold a final ledger", func() string {
 		if s := newcomer.Status(); s.Confirmed == 0 || s.Confirmed != s.Size {
 			return fmt.Sprintf("%d of %d final", s.Confirmed, s.Size)
 		}
+		return ""
+	})
+	page := newcomer.Page()
+	rig.Eventually(r.tb, time.Minute, "the newcomer to open a chart", func() string {
 		a, err := page.Get(patient)
 		if err != nil || a.Status != http.StatusOK {
 			return fmt.Sprintf("%v, status %d", err, a.Status)
@@ -78,6 +81,9 @@ func (r *line) joining(patient string, rate int) {
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
 	left := absent(newcomer)
+	if left == 0 {
+		return // all of it was there by then
+	}
 	for left > 0 && time.Since(began) < joinWatch {
 		<-look.C
 		if left = absent(newcomer); left == 0 {
