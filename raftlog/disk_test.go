@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/healthpost/healthpost/raftlog"
 	"github.com/healthpost/healthpost/record"
@@ -94,12 +95,21 @@ func TestEveryLogOperationFails(t *testing.T) {
 				d := h.disk.(*hubDisk)
 				term := h.node.Status().Term
 				d.Inject(faultfs.Fault{Op: op, Mode: mode})
+				refused := 0
 				for { // the last one is submitted again after the start
 					ctx, cancel := context.WithTimeout(context.Background(), eventuallyMax)
 					out, err := h.node.Submit(ctx, []record.Record{next})
 					cancel()
 					if err != nil {
 						break
+					}
+					if v := out[0].Verdict; v != record.Ordered && v != record.Duplicate { // no acknowledgement: a client asks again
+						if refused++; refused > 1000 {
+							t.Fatalf("%s: a record is not ordered: verdict %v", mode, v)
+						}
+						t.Logf("%s: verdict %v", mode, v)
+						<-time.After(20 * time.Millisecond)
+						continue
 					}
 					all = append(all, acked{next.RID(), next.Position(), out[0].Seq})
 					next = clinics[0].visit(500)
