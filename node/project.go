@@ -318,8 +318,8 @@ type unread struct {
 	entries    int  // how many
 	closed     chart.Closed
 	shut       []shutVisit // of these, what this box wrote
-	dictionary bool // one waits for a dictionary
-	consent    bool // there are directives, which are not opened
+	dictionary bool        // one waits for a dictionary
+	consent    bool        // there are directives, which are not opened
 
 	glass []store.Placed // of emergencies: no part of a chart, and not opened
 }

@@ -75,6 +75,20 @@ func newMember(t *testing.T, hub *clinic, name string) *clinic {
 	return c
 }
 
+// TestNobodyIsAddedBeforeTheKeysAreHere: a box that joined and met no hub since tells its first member of
+// staff to wait.
+func TestNobodyIsAddedBeforeTheKeysAreHere(t *testing.T) {
+	hub, c := newHub(t), newBox(t, record.RoleClinic, "Early")
+	if _, err := node.Join(t.Context(), c.o, hub.invite(record.RoleClinic), nil); err != nil {
+		t.Fatal(err)
+	}
+	hub.stop()
+	c.start()
+	if err := c.n.AddStaff(t.Context(), nil, web.NewStaff{Name: "Amina Test", PIN: pin}); !errors.Is(err, web.ErrNotReady) {
+		t.Errorf("adding staff without the region's keys: got %v, want %v", err, web.ErrNotReady)
+	}
+}
+
 // patience bounds what would hang; a busy machine needs a good part of it.
 const patience = 2 * time.Minute
 

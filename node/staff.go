@@ -373,7 +373,11 @@ func (n *Node) staffDraft(session uint64, e staffEntry) (store.Draft, error) {
 	if err != nil {
 		return store.Draft{}, err
 	}
-	return n.sealedDraft(record.LaneClinical, record.KindStaff, directory(region), session, plain)
+	d, err := n.sealedDraft(record.LaneClinical, record.KindStaff, directory(region), session, plain)
+	if errors.Is(err, seal.ErrNoKey) {
+		err = fmt.Errorf("%w: %w", web.ErrNotReady, err)
+	}
+	return d, err
 }
 
 // SignIn tries a PIN. Wrong tries are counted on disk, so a restart does not

@@ -162,6 +162,8 @@ var (
 	ErrRefused = errors.New("refused by policy")
 	// ErrNotConfirmed: there is nothing to prove yet, because no final checkpoint covers it.
 	ErrNotConfirmed = errors.New("not in the regional record yet")
+	// ErrNotReady: the box joined a region whose keys are on their way. Nothing was saved.
+	ErrNotReady = errors.New("the region's keys are not here yet")
 	// ErrReadOnly: the disk is nearly full. Nothing was saved; reading goes on.
 	ErrReadOnly = errors.New("box is read-only: disk nearly full")
 	// ErrFault: a write or sync failed. Nothing was saved and the box takes no more writes.

@@ -290,6 +290,7 @@ func TestFaultsAreSaidInWords(t *testing.T) {
 		status int
 		words  string
 	}{
+		{web.ErrNotReady, 503, "This box waits for its region"},
 		{web.ErrReadOnly, 507, "This box has no room left: nothing was saved."},
 		{web.ErrFault, 507, "The disk of this box is faulty: nothing was saved."},
 		{web.ErrRefused, 403, "You may not do this"},

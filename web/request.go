@@ -168,6 +168,8 @@ func statusOf(err error) (status int, key string) {
 		return http.StatusForbidden, "error.refused"
 	case errors.Is(err, ErrNotConfirmed):
 		return http.StatusConflict, "error.not_confirmed"
+	case errors.Is(err, ErrNotReady):
+		return http.StatusServiceUnavailable, "error.not_ready"
 	case errors.Is(err, ErrReadOnly):
 		return http.StatusInsufficientStorage, "error.read_only"
 	case errors.Is(err, ErrFault):

@@ -286,7 +286,9 @@ func exportCommand(g *global) *cobra.Command {
 			case format == "access":
 				export = cl.ExportAccess
 			case purpose != node.Purposes()[0]:
-				export = func(ctx context.Context, w io.Writer) (node.ExportReport, error) { return cl.ExportFor(ctx, w, purpose) }
+				export = func(ctx context.Context, w io.Writer) (node.ExportReport, error) {
+					return cl.ExportFor(ctx, w, purpose)
+				}
 			}
 			if out == "" {
 				rep, err := export(c.Context(), c.OutOrStdout())
