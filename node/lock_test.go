@@ -122,7 +122,7 @@ func TestALockedBoxShowsNothingUntilItIsOpened(t *testing.T) {
 		t.Fatalf("opening the copy of a locked card: got %v, want ErrKeysLocked", err)
 	}
 	var log bytes.Buffer
-	c.o.Page, c.o.Log = "127.0.0.1:0", zerolog.New(&log)
+	c.o.Page, c.o.Log = "127.0.0.1:0", zerolog.New(zerolog.SyncWriter(&log))
 	s := c.serve()
 	at := s.page()
 	for _, path := range []string{"/", "/find", "/patient/" + id, "/staff", "/sign-in", "/links", "/events", "/first", "/stick"} {
@@ -174,6 +174,7 @@ func TestALockedBoxShowsNothingUntilItIsOpened(t *testing.T) {
 	if c.open(id).Row.Given != "Nakato" {
 		t.Error("the chart after the lock was taken off")
 	}
+	c.stop()
 	if strings.Contains(log.String(), "Nakato") {
 		t.Error("the log names somebody")
 	}

@@ -177,6 +177,7 @@ func TestReplacedName(t *testing.T) {
 		for range 5 {
 			c.order(c.clinics[0].visit(100))
 		}
+		time.Sleep(2 * time.Second) // the order may have gone on without it: it has something to forget by now
 		h.kill(rand.New(rand.NewPCG(1, 1)))
 		h.restore(i)
 		h.start()

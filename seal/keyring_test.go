@@ -117,7 +117,7 @@ func TestLoadingExplains(t *testing.T) {
 		{"empty", "", "0 bytes", seal.ErrDamaged},
 		{"text", "hello, this is not it", "not a key file", seal.ErrDamaged},
 		{"large", strings.Repeat("x", 1<<20), "bytes", seal.ErrDamaged},
-		{"newer", newerKeyFile(t), "version 3, this program reads versions up to 2", seal.ErrNewer},
+		{"newer", newerKeyFile(t), "version 4, this program reads versions up to 3", seal.ErrNewer},
 	} {
 		path := filepath.Join(dir, tc.name)
 		if err := os.WriteFile(path, []byte(tc.content), 0o600); err != nil {
@@ -140,7 +140,7 @@ func TestLoadingExplains(t *testing.T) {
 func newerKeyFile(t testing.TB) string {
 	t.Helper()
 	inside := []byte("something later software understands")
-	b, err := record.Marshal([]any{"healthpost keys", 3, inside, sum("hp:keyring:1\x00\x03" + string(inside))})
+	b, err := record.Marshal([]any{"healthpost keys", 4, inside, sum("hp:keyring:1\x00\x04" + string(inside))})
 	if err != nil {
 		t.Fatal(err)
 	}

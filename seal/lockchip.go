@@ -178,6 +178,9 @@ const MemberNumberMax = 999
 // NewMemberLock draws the salt of one; its Object is still to be made.
 func NewMemberLock(rand io.Reader, of LockID, number uint16, params PINParams) (MemberLock, error) {
 	m := MemberLock{Number: number, Of: of, Params: params}
+	if number == 0 || number > MemberNumberMax {
+		return m, fmt.Errorf("making a member's lock: there are numbers from 1 to %d", MemberNumberMax)
+	}
 	if _, err := io.ReadFull(rand, m.Salt[:]); err != nil {
 		return m, fmt.Errorf("drawing a salt: %w", err)
 	}
