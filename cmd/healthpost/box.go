@@ -47,7 +47,7 @@ func initCommand(g *global) *cobra.Command {
 	c := &cobra.Command{
 		Use: "init", Short: "Make a box in a new or empty folder", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			o, err := g.options()
+			dir, err := g.dataDir()
 			if err != nil {
 				return err
 			}
@@ -55,8 +55,7 @@ func initCommand(g *global) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			dir := o.Data
-			if err := l.makeBox(c, o, r, name); err != nil {
+			if err := l.makeBox(c, g, dir, r, name); err != nil {
 				return err
 			}
 			fmt.Fprintf(c.OutOrStdout(), "Made %q, a %s, in %s.\n", name, r, dir)
@@ -78,9 +77,9 @@ func initCommand(g *global) *cobra.Command {
 }
 
 // makeBox makes a box whose keys are under this lock, or under none.
-func (l *newLock) makeBox(c *cobra.Command, o node.Options, r record.Role, name string) error {
+func (l *newLock) makeBox(c *cobra.Command, g *global, dir string, r record.Role, name string) error {
 	if !l.isAsked() {
-		_, err := node.Init(o.Data, r, name)
+		_, err := node.Init(dir, r, name)
 		return err
 	}
 	if err := l.check(); err != nil {
@@ -90,10 +89,13 @@ func (l *newLock) makeBox(c *cobra.Command, o node.Options, r record.Role, name 
 	if err != nil {
 		return err
 	}
-	if l.chip() != node.NoChip {
-		_, err = node.InitWithTPM(o.Data, r, name, o.TPM, l.chip(), *by)
-	} else {
-		_, err = node.InitLocked(o.Data, r, name, *by)
+	if l.chip() == node.NoChip {
+		_, err = node.InitLocked(dir, r, name, *by)
+		return err
+	}
+	o, err := g.options() // they name the chip
+	if err == nil {
+		_, err = node.InitWithTPM(dir, r, name, o.TPM, l.chip(), *by)
 	}
 	return err
 }
