@@ -13,6 +13,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/healthpost/healthpost/store"
 	"github.com/healthpost/healthpost/web"
@@ -43,24 +44,49 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 	if _, err := LoadBox(o.Data); err != nil {
 		return nil, err
 	}
-	if c, err := dialRunning(ctx, o.Data); err == nil {
-		return c, nil
-	}
-	n, err := openStopped(o)
-	if err != nil {
-		return nil, err
+	c, n, err := dialOrOpen(ctx, o)
+	if c != nil || err != nil {
+		return c, err
 	}
 	l := newMemoryListener()
 	srv := &http.Server{Handler: n.controlHandler()}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
-	c := &Client{close: func() error {
+	c = &Client{close: func() error {
 		err := srv.Close()
 		<-done
 		return errors.Join(err, n.Close())
 	}}
 	c.http.Transport = &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return l.dial() }}
 	return c, nil
+}
+
+// A box that starts, ends, or opens again as its lock is opened has its folder and answers nobody. A command
+// waits for it that long, and asks so often.
+const (
+	answerMax   = 15 * time.Second
+	answerEvery = 100 * time.Millisecond
+)
+
+// dialOrOpen gives the running box, or the stopped one, opened.
+func dialOrOpen(ctx context.Context, o Options) (*Client, *Node, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerMax)
+	defer cancel()
+	for {
+		if c, err := dialRunning(ctx, o.Data); err == nil {
+			return c, nil, nil
+		}
+		n, err := openStopped(o)
+		if !errors.Is(err, store.ErrLocked) {
+			return nil, n, err
+		}
+		o.Log.Debug().Msg("waiting for a box that starts or ends")
+		select {
+		case <-ctx.Done():
+			return nil, nil, fmt.Errorf("asking the box, which neither answers nor ends: %w", err)
+		case <-time.After(answerEvery):
+		}
+	}
 }
 
 // openStopped opens a box for commands. One that is damaged opens for reading
