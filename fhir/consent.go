@@ -155,7 +155,7 @@ func (r Resource) Consent() (c Consent, exact bool) {
 	}
 	c.At, _ = ParseTime(v.get("dateTime").text)             // zero where it is none: another's form, and exact is false
 	c.Until, _ = ParseTime(p.get("period").get("end").text) // likewise
-	c.Topics, _ = topicsOf(p.get("securityLabel"))          // a mark of confidentiality alone names none
+	c.Topics, _ = topicsOf(p.get("securityLabel"))          // no error is dropped: whether it is marked confidential, which alone names no topic
 	if c.Deny {
 		p = p.get("provision").first()
 	} else {

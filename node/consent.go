@@ -231,9 +231,9 @@ func (n *Node) grantTime() time.Time {
 			at = seen
 		}
 	}
-	for now := at.Unix(); ; { // compare and swap: somebody else may keep a time between the two
+	for unix := at.Unix(); ; { // somebody else may keep a time between reading the last one and writing this
 		last := n.latest.unix.Load()
-		if now <= last || n.latest.unix.CompareAndSwap(last, now) {
+		if unix <= last || n.latest.unix.CompareAndSwap(last, unix) {
 			return at
 		}
 	}

@@ -33,6 +33,9 @@ type (
 
 func OpenPledges(kv KV) (*pledges, error) { return openPledges(kv) }
 
+// Witnessed is what this hub knows that a server pledged.
+func (n *Node) Witnessed(server string) Pledge { return n.pledges.by(raft.ServerID(server)) }
+
 func (p *pledges) Witness(q Pledge)        { p.witness(q) }
 func (p *pledges) Learn(list []Pledge)     { p.learn(list) }
 func (p *pledges) By(server string) Pledge { return p.by(raft.ServerID(server)) }

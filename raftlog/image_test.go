@@ -173,11 +173,16 @@ func TestReplacedName(t *testing.T) {
 		c := newCluster(t, 3, 1)
 		c.found()
 		h := c.followers()[0]
-		i := h.image()
+		last, i := h.node.Status().Last, h.image()
 		for range 5 {
 			c.order(c.clinics[0].visit(100))
 		}
-		time.Sleep(2 * time.Second) // the order may have gone on without it: it has something to forget by now
+		// The order may have gone on without it: it is to have something to forget, which another hub knows of.
+		name := h.node.Status().Server
+		c.until("it pledged what it will forget", func() bool {
+			l := c.leader()
+			return l != nil && l.node.Witnessed(name).Index > last
+		})
 		h.kill(rand.New(rand.NewPCG(1, 1)))
 		h.restore(i)
 		h.start()

@@ -247,7 +247,7 @@ func TestEntriesUnderCuts(t *testing.T) {
 			for ; b.Head() != w.hub.Head() && cuts < 200; cuts++ {
 				c := lay(350*time.Millisecond, 0, 1500+rng.IntN(6000))
 				m := w.begin(b.memory, w.hub, c, peersync.WindowSlow)
-				time.Sleep(2 * time.Minute)
+				time.Sleep(2 * time.Minute) // of the bubble's time: so long they meet
 				m.end()
 				moved += c.moved()
 				w.check(b.memory)
@@ -302,7 +302,7 @@ func hundredCuts(t *testing.T, records int, lay func(breakAfter int) *cable, mos
 				}
 				w.tweak = func(_ *memory, o *peersync.Options) { o.Resumed, o.Pace = meetings > 0, pace }
 				m := w.begin(c.memory, w.hub, line, 0)
-				time.Sleep(2 * time.Minute)
+				time.Sleep(2 * time.Minute) // of the bubble's time: so long they meet
 				m.end()
 				if m.pace != (peersync.Pace{}) {
 					pace = m.pace

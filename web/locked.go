@@ -23,7 +23,7 @@ type LockedClinic interface {
 
 var (
 	// ErrChipRests: the chip that keeps the box's secret takes no PIN for a while.
-	ErrChipRests = errors.New("the chip takes no PIN for now")
+	ErrChipRests = errors.New("the chip takes no PIN until it forgets wrong ones")
 	// ErrNoChip: the chip does not answer, or is another one.
 	ErrNoChip = errors.New("the chip does not give the box's secret")
 )

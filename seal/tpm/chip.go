@@ -24,7 +24,7 @@ var (
 	// ErrWrongAuth is returned for an auth value that is not the object's. The chip counted it.
 	ErrWrongAuth = errors.New("the TPM refused: wrong auth value")
 	// ErrLockout is returned while the chip takes no auth value, after too many wrong ones.
-	ErrLockout = errors.New("the TPM takes no auth value for now")
+	ErrLockout = errors.New("the TPM takes no auth value until it forgets wrong ones")
 )
 
 // DefaultPath is the chip behind the kernel's resource manager.
